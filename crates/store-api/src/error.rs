@@ -1,0 +1,87 @@
+//! What can go wrong in a store, and whether trying again can help.
+
+use crate::{LeaseId, Revision};
+
+/// A failed operation. Nothing was changed unless the variant says otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The revision asked for has been compacted away.
+    #[error("required revision {requested} has been compacted (compact revision {compacted})")]
+    Compacted { requested: Revision, compacted: Revision },
+    /// The revision asked for has not happened.
+    #[error("required revision {requested} is a future revision (current revision {current})")]
+    FutureRevision { requested: Revision, current: Revision },
+    /// `ignore_value` or `ignore_lease` on a key that does not exist.
+    #[error("key not found")]
+    KeyNotFound,
+    /// No key was given.
+    #[error("key is not provided")]
+    EmptyKey,
+    /// A value was given together with `ignore_value`.
+    #[error("value is provided")]
+    ValueProvided,
+    /// A lease was given together with `ignore_lease`.
+    #[error("lease is provided")]
+    LeaseProvided,
+    /// A transaction writes one key twice.
+    #[error("duplicate key given in txn request")]
+    DuplicateKey,
+    /// A transaction has more operations than the bound.
+    #[error("too many operations in txn request (at most {limit})")]
+    TooManyOps { limit: usize },
+    /// A request is larger than the bound.
+    #[error("request is too large ({size} bytes, at most {limit})")]
+    TooLarge { size: usize, limit: usize },
+    /// No such lease.
+    #[error("requested lease {0:x} not found")]
+    LeaseNotFound(LeaseId),
+    /// A lease of that id lives already.
+    #[error("lease {0:x} already exists")]
+    LeaseExists(LeaseId),
+    /// The TTL asked for is over the bound.
+    #[error("too large lease TTL")]
+    LeaseTtlTooLarge,
+    /// The request makes no sense; the text says why.
+    #[error("{0}")]
+    InvalidArgument(String),
+    /// The disk or the quota is full. Reads and deletes go on.
+    #[error("database space exceeded: {0}")]
+    NoSpace(String),
+    /// A bounded queue is full. Try later.
+    #[error("too many requests")]
+    TooManyRequests,
+    /// A watcher did not read and was cut off at its bound. It can resume from the revision it has seen.
+    #[error("watcher fell behind and was cancelled")]
+    SlowWatcher,
+    /// The backend cannot answer now. The operation may or may not have happened.
+    #[error("store is unavailable: {0}")]
+    Unavailable(String),
+    /// The data on disk is damaged.
+    #[error("store is corrupt: {0}")]
+    Corrupt(String),
+    /// The store is stopping or has stopped.
+    #[error("store is stopped")]
+    Stopped,
+}
+
+/// Whether the same request may succeed later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// It will fail in the same way.
+    Never,
+    /// It may succeed after a pause.
+    Later,
+}
+
+impl StoreError {
+    /// Whether trying again can help.
+    pub fn retry(&self) -> Retry {
+        match self {
+            StoreError::TooManyRequests
+            | StoreError::SlowWatcher
+            | StoreError::Unavailable(_)
+            | StoreError::NoSpace(_) => Retry::Later,
+            _ => Retry::Never,
+        }
+    }
+}
