@@ -1,0 +1,107 @@
+//! The registry that all parts of the process share, and the process's own figures.
+
+use std::{fs, sync::Arc};
+
+use parking_lot::RwLock;
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, text},
+    metrics::{counter::ConstCounter, gauge::ConstGauge},
+    registry::{Registry, Unit},
+};
+
+/// A handle on the process's metrics. Names are the peers' own (Kubernetes, etcd, CoreDNS); a counter is registered
+/// without `_total`, which the text format adds.
+#[derive(Clone, Debug)]
+pub struct Metrics(Arc<RwLock<Registry>>);
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Process));
+        Metrics(Arc::new(RwLock::new(registry)))
+    }
+}
+
+impl Metrics {
+    /// The content type of [`Metrics::encode`].
+    pub const CONTENT_TYPE: &'static str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+    /// Adds metrics; called by each part at its start.
+    pub fn register<T>(&self, add: impl FnOnce(&mut Registry) -> T) -> T {
+        add(&mut self.0.write())
+    }
+
+    /// All metrics in the OpenMetrics text format.
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        match text::encode(&mut text, &self.0.read()) {
+            Ok(()) => text,
+            Err(error) => format!("# encoding failed: {error}\n# EOF\n"),
+        }
+    }
+}
+
+/// The standard `process_*` metrics, read from /proc when asked.
+#[derive(Debug)]
+struct Process;
+
+impl Collector for Process {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        if let Some(bytes) = resident_bytes() {
+            let gauge = ConstGauge::new(bytes);
+            let name = "process_resident_memory";
+            let metric =
+                encoder.encode_descriptor(name, "Resident memory size", Some(&Unit::Bytes), gauge.metric_type())?;
+            gauge.encode(metric)?;
+        }
+        if let Some(seconds) = cpu_seconds() {
+            let counter = ConstCounter::new(seconds);
+            let help = "Total user and system CPU time spent";
+            let metric = encoder.encode_descriptor("process_cpu", help, Some(&Unit::Seconds), counter.metric_type())?;
+            counter.encode(metric)?;
+        }
+        if let Ok(entries) = fs::read_dir("/proc/self/fd") {
+            let gauge = ConstGauge::new(i64::try_from(entries.count()).unwrap_or(i64::MAX));
+            let metric = encoder.encode_descriptor(
+                "process_open_fds",
+                "Number of open file descriptors",
+                None,
+                gauge.metric_type(),
+            )?;
+            gauge.encode(metric)?;
+        }
+        Ok(())
+    }
+}
+
+fn resident_bytes() -> Option<i64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(line.trim().strip_suffix(" kB")?.trim().parse::<i64>().ok()? * 1024)
+}
+
+fn cpu_seconds() -> Option<f64> {
+    /// `USER_HZ`, which the kernel fixes at 100 for what it shows in /proc.
+    const TICKS_PER_SECOND: f64 = 100.0;
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    // The command in parentheses may hold spaces; utime and stime are the 12th and 13th fields after it.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let user: f64 = fields.next()?.parse().ok()?;
+    let system: f64 = fields.next()?.parse().ok()?;
+    Some((user + system) / TICKS_PER_SECOND)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn process_figures_are_there() {
+        let text = Metrics::default().encode();
+        for name in ["process_resident_memory_bytes ", "process_cpu_seconds_total ", "process_open_fds "] {
+            assert!(text.lines().any(|line| line.starts_with(name)), "{name} in\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+}
