@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(transparent)]
         pub struct $name(pub(crate) Arc<str>);
 
@@ -240,8 +240,7 @@ pub enum ContainerState {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ContainerStatus {
-    #[serde(default = "no_container")]
-    pub id: Option<ContainerId>,
+    pub id: ContainerId,
     pub name: String,
     pub attempt: u32,
     /// As given in [`ContainerConfig::image`].
@@ -269,10 +268,6 @@ pub struct ContainerStatus {
     pub tty: bool,
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
-}
-
-fn no_container() -> Option<ContainerId> {
-    None
 }
 
 /// Something that happened without being asked for.
