@@ -108,7 +108,8 @@ impl Schema {
     pub fn builtin() -> &'static Schema {
         static BUILTIN: OnceLock<Schema> = OnceLock::new();
         BUILTIN.get_or_init(|| {
-            let mut schema = table::decode(include_str!("schema.txt")).expect("the committed table is tested to decode");
+            let mut schema =
+                table::decode(include_str!("schema.txt")).expect("the committed table is tested to decode");
             schema.prune_empty = true;
             schema
         })

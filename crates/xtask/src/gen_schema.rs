@@ -23,7 +23,8 @@ pub fn run(openapi: &Path) -> Result<()> {
 
 fn table(document: &Value) -> Result<String> {
     let definitions = document["definitions"].as_object().context("the document has no definitions")?;
-    let mut out = String::from("# Kubernetes v1.36's types. Written by `xtask gen-schema`; the format is told in table.rs.\n");
+    let mut out =
+        String::from("# Kubernetes v1.36's types. Written by `xtask gen-schema`; the format is told in table.rs.\n");
     for (name, definition) in definitions {
         let Some(properties) = definition["properties"].as_object() else { continue };
         write!(out, "type {name}")?;
@@ -35,7 +36,8 @@ fn table(document: &Value) -> Result<String> {
             out.push_str(" atomic");
         }
         out.push('\n');
-        let required: Vec<&str> = definition["required"].as_array().into_iter().flatten().flat_map(Value::as_str).collect();
+        let required: Vec<&str> =
+            definition["required"].as_array().into_iter().flatten().flat_map(Value::as_str).collect();
         for (field, property) in properties {
             write!(out, " {field} {}", shape(definitions, property).with_context(|| format!("{name}.{field}"))?)?;
             write_attributes(&mut out, property, required.contains(&field.as_str()))?;
