@@ -1,0 +1,80 @@
+//! The one place where errors get their gRPC codes, in etcd 3.5's words. Clients compare the words.
+
+use store_api::StoreError;
+use tonic::{Code, Status};
+
+/// A failure of the store as etcd would tell it.
+pub(crate) fn status(error: &StoreError) -> Status {
+    let (code, text) = match error {
+        StoreError::Compacted { .. } => (Code::OutOfRange, "etcdserver: mvcc: required revision has been compacted"),
+        StoreError::FutureRevision { .. } => {
+            (Code::OutOfRange, "etcdserver: mvcc: required revision is a future revision")
+        }
+        StoreError::KeyNotFound => (Code::InvalidArgument, "etcdserver: key not found"),
+        StoreError::EmptyKey => (Code::InvalidArgument, "etcdserver: key is not provided"),
+        StoreError::ValueProvided => (Code::InvalidArgument, "etcdserver: value is provided"),
+        StoreError::LeaseProvided => (Code::InvalidArgument, "etcdserver: lease is provided"),
+        StoreError::DuplicateKey => (Code::InvalidArgument, "etcdserver: duplicate key given in txn request"),
+        StoreError::TooManyOps { .. } => (Code::InvalidArgument, "etcdserver: too many operations in txn request"),
+        StoreError::TooLarge { .. } => (Code::InvalidArgument, "etcdserver: request is too large"),
+        StoreError::LeaseNotFound(_) => (Code::NotFound, "etcdserver: requested lease not found"),
+        StoreError::LeaseExists(_) => (Code::FailedPrecondition, "etcdserver: lease already exists"),
+        StoreError::LeaseTtlTooLarge => (Code::OutOfRange, "etcdserver: too large lease TTL"),
+        StoreError::NoSpace(_) => (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded"),
+        StoreError::TooManyRequests => (Code::ResourceExhausted, "etcdserver: too many requests"),
+        StoreError::SlowWatcher => (Code::Cancelled, "etcdserver: watch canceled"),
+        StoreError::Corrupt(_) => (Code::DataLoss, "etcdserver: corrupt cluster"),
+        StoreError::Stopped => (Code::Unavailable, "etcdserver: server stopped"),
+        StoreError::InvalidArgument(text) => return Status::invalid_argument(format!("etcdserver: {text}")),
+        StoreError::Unavailable(text) => return Status::unavailable(format!("etcdserver: {text}")),
+    };
+    Status::new(code, text)
+}
+
+/// A sort order or target that the protocol does not have.
+pub(crate) fn invalid_sort_option() -> Status {
+    Status::invalid_argument("etcdserver: invalid sort option")
+}
+
+/// An operation of a transaction that holds no request.
+pub(crate) fn empty_operation() -> Status {
+    status(&StoreError::KeyNotFound)
+}
+
+/// A comparison that the protocol does not have.
+pub(crate) fn invalid_compare(what: &str) -> Status {
+    Status::invalid_argument(format!("etcdserver: invalid compare {what} in txn request"))
+}
+
+/// The server goes away while a stream is open.
+pub(crate) fn stopped() -> Status {
+    status(&StoreError::Stopped)
+}
+
+/// Leadership is moved to a member that there is not.
+pub(crate) fn bad_leader_transferee() -> Status {
+    Status::failed_precondition("etcdserver: bad leader transferee")
+}
+
+/// What a single member cannot do.
+pub(crate) fn unimplemented(what: &str) -> Status {
+    Status::unimplemented(format!("etcdserver: {what} is not supported by this member"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_recognise_the_words() {
+        let check = |error: StoreError, code: Code, text: &str| {
+            let status = status(&error);
+            assert_eq!((status.code(), status.message()), (code, text));
+        };
+        let compacted = StoreError::Compacted { requested: 3, compacted: 5 };
+        check(compacted, Code::OutOfRange, "etcdserver: mvcc: required revision has been compacted");
+        check(StoreError::EmptyKey, Code::InvalidArgument, "etcdserver: key is not provided");
+        check(StoreError::LeaseNotFound(7), Code::NotFound, "etcdserver: requested lease not found");
+        check(StoreError::Unavailable("no leader".into()), Code::Unavailable, "etcdserver: no leader");
+    }
+}

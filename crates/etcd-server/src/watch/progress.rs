@@ -1,0 +1,132 @@
+//! Answers a progress request: one response for the whole stream, once every watch on it has said how far it is.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use parking_lot::Mutex;
+use store_api::Revision;
+use tokio::sync::Notify;
+
+#[derive(Default)]
+pub(super) struct Progress(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    /// How to ask each live watch.
+    watches: HashMap<i64, Arc<Notify>>,
+    /// Watches that have not answered in this round; empty: no round is open.
+    waiting: HashSet<i64>,
+    /// The smallest revision that was answered in this round.
+    revision: Revision,
+    /// A request came while a round was open; its answer must not be older than the request.
+    again: bool,
+}
+
+impl State {
+    fn open_round(&mut self) {
+        self.revision = Revision::MAX;
+        self.waiting = self.watches.keys().copied().collect();
+        for ask in self.watches.values() {
+            ask.notify_one();
+        }
+    }
+
+    /// The revision to tell when nobody is waited for any more.
+    fn close_round(&mut self) -> Option<Revision> {
+        if !self.waiting.is_empty() || self.revision == Revision::MAX {
+            return None;
+        }
+        let revision = std::mem::replace(&mut self.revision, Revision::MAX);
+        if std::mem::take(&mut self.again) {
+            self.open_round();
+        }
+        Some(revision)
+    }
+}
+
+impl Progress {
+    /// A new watch. It is asked through what this returns.
+    pub fn join(&self, id: i64) -> Arc<Notify> {
+        let ask = Arc::new(Notify::new());
+        self.0.lock().watches.insert(id, ask.clone());
+        ask
+    }
+
+    /// The watch ended; returns the revision to tell if it was the last one waited for.
+    pub fn leave(&self, id: i64) -> Option<Revision> {
+        let mut state = self.0.lock();
+        state.watches.remove(&id);
+        if state.waiting.remove(&id) { state.close_round() } else { None }
+    }
+
+    /// The client asks.
+    pub fn request(&self) {
+        let mut state = self.0.lock();
+        if state.waiting.is_empty() {
+            state.open_round();
+        } else {
+            state.again = true;
+        }
+    }
+
+    /// Watch `id` has delivered everything up to `revision`.
+    pub fn answered(&self, id: i64, revision: Revision) -> Answer {
+        let mut state = self.0.lock();
+        if !state.waiting.remove(&id) {
+            return Answer::NotAsked;
+        }
+        state.revision = state.revision.min(revision);
+        state.close_round().map_or(Answer::NotLast, Answer::Last)
+    }
+}
+
+/// What an answer of one watch means for the stream.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// Nobody asked: it is the watch's own progress notification.
+    NotAsked,
+    /// Others are still waited for.
+    NotLast,
+    /// Everybody has answered: tell this revision.
+    Last(Revision),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_slowest_watch_decides() {
+        let progress = Progress::default();
+        progress.join(0);
+        progress.join(1);
+        assert_eq!(progress.answered(0, 5), Answer::NotAsked);
+        progress.request();
+        assert_eq!(progress.answered(0, 7), Answer::NotLast);
+        assert_eq!(progress.answered(0, 9), Answer::NotAsked);
+        assert_eq!(progress.answered(1, 6), Answer::Last(6));
+    }
+
+    #[test]
+    fn a_watch_that_ends_is_not_waited_for() {
+        let progress = Progress::default();
+        progress.join(0);
+        progress.join(1);
+        progress.request();
+        assert_eq!(progress.answered(0, 7), Answer::NotLast);
+        assert_eq!(progress.leave(1), Some(7));
+    }
+
+    #[test]
+    fn a_request_during_a_round_opens_another_one() {
+        let progress = Progress::default();
+        progress.join(0);
+        progress.request();
+        progress.request();
+        assert_eq!(progress.answered(0, 3), Answer::Last(3));
+        assert_eq!(progress.answered(0, 4), Answer::Last(4));
+        assert_eq!(progress.answered(0, 5), Answer::NotAsked);
+    }
+}
