@@ -1,1 +1,74 @@
-fn main() {}
+//! The one binary: the command line, and the composition of all parts. The only crate that knows them all.
+//!
+//! Called as `plinth shim`, it is a pod's container supervisor instead, which must run before any thread exists.
+
+mod cli;
+mod config;
+mod control;
+mod data_dir;
+mod demo;
+mod down;
+mod image;
+mod kubeconfig;
+mod pki;
+mod status;
+mod terminal;
+mod up;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use clap::Parser;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The hidden first argument under which this binary is a pod's shim.
+const SHIM: &str = "shim";
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    if args.get(1).is_some_and(|arg| arg == SHIM) {
+        return containers::shim_main(&args[2..]);
+    }
+    let args = match config::expand(args) {
+        Ok(args) => args,
+        Err(error) => return fail(&error),
+    };
+    let cli = cli::Cli::parse_from(args);
+    rustls::crypto::ring::default_provider().install_default().expect("nothing has installed a provider before");
+    let built = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(runtime::cpu::worker_threads())
+        .enable_all()
+        .build();
+    let runtime = match built {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&anyhow::Error::new(error).context("cannot start the async runtime")),
+    };
+    let result = runtime.block_on(run(cli.command));
+    // A blocking call that hangs must not keep the process from ending.
+    runtime.shutdown_background();
+    result.unwrap_or_else(|error| fail(&error))
+}
+
+async fn run(command: cli::Command) -> anyhow::Result<ExitCode> {
+    match command {
+        cli::Command::Up(args) => up::run(*args).await,
+        cli::Command::Down(args) => down::run(args).await,
+        cli::Command::Status(args) => status::run(args).await,
+        cli::Command::Demo(args) => demo::run(args).await,
+        cli::Command::Image(args) => image::run(args).await,
+    }
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("{}", terminal::error(&format!("{error:#}")));
+    ExitCode::FAILURE
+}
+
+/// Errors early, with the reason, where only root can go on.
+fn require_root(what: &str) -> anyhow::Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        anyhow::bail!("{what} needs root: it makes namespaces, cgroups, mounts and BPF programs; try sudo");
+    }
+    Ok(())
+}

@@ -1,0 +1,38 @@
+# Two commands: `make up` starts the cluster, `make test` passes all tests. Each installs what it needs.
+SHELL := /bin/bash
+CARGO ?= cargo
+PLINTH := target/release/plinth
+UP_FLAGS ?=
+
+.PHONY: up down demo status build deps tools test bench-start clean
+
+up: build
+	@exec $(PLINTH) up $(UP_FLAGS)
+
+down:
+	@if [ -x $(PLINTH) ]; then $(PLINTH) down; else echo "nothing was built here: nothing to take down"; fi
+
+demo: build
+	@exec $(PLINTH) demo
+
+status: build
+	@exec $(PLINTH) status
+
+build: deps
+	@$(CARGO) build --release --locked -p plinth
+
+# What the build needs of Debian: quick when it is there.
+deps:
+	@tools/deps.sh build
+
+# kubectl 1.36 and etcdctl 3.5 in .tools/bin, for the tests and the tour.
+tools:
+	@tools/install.sh
+
+test:
+	@tools/deps.sh build test
+	@tools/test.sh
+
+bench-start: build tools
+	@$(CARGO) build --release --locked -p bench
+	@target/release/bench start

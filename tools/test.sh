@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# All tests, from cheap to dear: format, tidy, clippy, unit and integration tests, the end-to-end list on the real kernel.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+step() { printf '\n== %s\n' "$*"; }
+
+step "format"
+cargo fmt --all --check
+step "tidy"
+cargo run --quiet --locked -p xtask -- tidy
+step "clippy"
+cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
+step "counterparts: kubectl, etcd, etcdctl"
+tools/install.sh
+step "tests"
+# The end-to-end list starts whole clusters and needs the machine's network for itself: it comes last, alone.
+if command -v cargo-nextest >/dev/null; then
+    cargo nextest run --locked --workspace --no-fail-fast
+else
+    cargo test --locked --workspace --no-fail-fast
+fi
+step "end to end"
+cargo build --quiet --locked -p plinth
+tools/e2e.sh target/debug/plinth
