@@ -1,0 +1,56 @@
+//! What can be done to the state, and what comes of it.
+
+mod codec;
+
+use store_api::{
+    DeleteRangeRequest, DeleteRangeResponse, Event, Lease, LeaseId, PutRequest, PutResponse, Revision, StoreError,
+    TxnRequest, TxnResponse,
+};
+
+/// One entry of the log. It carries everything that its effect depends on, besides the state: no time, no chance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    Put(PutRequest),
+    DeleteRange(DeleteRangeRequest),
+    Txn(TxnRequest),
+    /// Forget revisions before this one.
+    Compact(Revision),
+    /// The id is never 0: whoever proposes has chosen it.
+    LeaseGrant {
+        id: LeaseId,
+        ttl: i64,
+    },
+    LeaseRevoke {
+        id: LeaseId,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Response {
+    Put(PutResponse),
+    DeleteRange(DeleteRangeResponse),
+    Txn(TxnResponse),
+    /// The store's revision, also where the compact revision is an older one.
+    Compacted(Revision),
+    LeaseGranted(Lease),
+    /// The store's revision after the lease's keys are gone.
+    LeaseRevoked(Revision),
+}
+
+/// What a command did. On `Err` the state is as it was.
+#[derive(Clone, Debug)]
+pub struct Effects {
+    pub response: Result<Response, StoreError>,
+    /// All of one revision, in the order of the writes, each with `prev_kv`. Empty if nothing was written.
+    pub events: Vec<Event>,
+}
+
+impl Command {
+    /// Whether the command can only give space back. Such commands are still taken when space has run out.
+    pub fn frees_space(&self) -> bool {
+        match self {
+            Command::DeleteRange(_) | Command::Compact(_) | Command::LeaseRevoke { .. } => true,
+            Command::Put(_) | Command::Txn(_) | Command::LeaseGrant { .. } => false,
+        }
+    }
+}

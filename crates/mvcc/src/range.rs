@@ -1,0 +1,158 @@
+//! Reading a range of keys at one revision, in one go or in steps with the lock released in between.
+
+use std::{
+    cmp::Ordering,
+    ops::Bound::{self, Excluded, Included, Unbounded},
+};
+
+use bytes::Bytes;
+use store_api::{KeyValue, RangeRequest, RangeResponse, Revision, SortOrder, SortTarget, StoreError};
+
+use crate::state::State;
+
+/// A single key, the keys below an end, or every key from a start on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct KeyRange {
+    pub start: Bytes,
+    pub end: RangeEnd,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum RangeEnd {
+    Single,
+    Below(Bytes),
+    Open,
+}
+
+impl KeyRange {
+    /// etcd's way to say it: no `range_end` is the single key, `[0]` is no end.
+    pub fn new(key: &Bytes, range_end: &Bytes) -> Self {
+        let end = match &range_end[..] {
+            [] => RangeEnd::Single,
+            [0] => RangeEnd::Open,
+            _ => RangeEnd::Below(range_end.clone()),
+        };
+        KeyRange { start: key.clone(), end }
+    }
+
+    pub fn contains(&self, key: &[u8]) -> bool {
+        match &self.end {
+            RangeEnd::Single => key == self.start,
+            RangeEnd::Below(end) => key >= &self.start[..] && key < &end[..],
+            RangeEnd::Open => key >= &self.start[..],
+        }
+    }
+
+    /// The bounds for an ordered map, from `after` on if given; `None` if nothing can be in the range.
+    pub(crate) fn bounds<'a>(&'a self, after: Option<&'a [u8]>) -> Option<(Bound<&'a [u8]>, Bound<&'a [u8]>)> {
+        let start = after.map_or(Included(&self.start[..]), Excluded);
+        let first = after.unwrap_or(&self.start);
+        match &self.end {
+            RangeEnd::Single if after.is_some() => None,
+            RangeEnd::Single => Some((start, Included(&self.start[..]))),
+            RangeEnd::Below(end) if first >= &end[..] => None,
+            RangeEnd::Below(end) => Some((start, Excluded(&end[..]))),
+            RangeEnd::Open => Some((start, Unbounded)),
+        }
+    }
+}
+
+/// A range request on its way. Between steps the state may move on; a [`crate::Pin`] keeps what the query still needs.
+pub struct RangeQuery {
+    request: RangeRequest,
+    range: KeyRange,
+    /// The revision read at.
+    at: Revision,
+    /// The store's revision to report.
+    revision: Revision,
+    /// Keep at most so many; one more than the limit tells that there are more.
+    keep: usize,
+    after: Option<Bytes>,
+    kvs: Vec<KeyValue>,
+    count: i64,
+}
+
+impl RangeQuery {
+    /// Fails where the revision is compacted or has not happened.
+    pub fn new(state: &State, request: RangeRequest) -> Result<Self, StoreError> {
+        let current = state.revision();
+        let at = state.check_revision(request.revision)?;
+        Ok(Self::at(request, at, current))
+    }
+
+    /// Reads at `at` without checking it: inside a transaction the newest revision is not yet the state's own.
+    pub(crate) fn at(request: RangeRequest, at: Revision, revision: Revision) -> Self {
+        let whole = request.sort_order != SortOrder::None
+            || request.min_mod_revision != 0
+            || request.max_mod_revision != 0
+            || request.min_create_revision != 0
+            || request.max_create_revision != 0;
+        let keep = match usize::try_from(request.limit) {
+            _ if request.count_only => 0,
+            Ok(limit) if limit > 0 && !whole => limit.saturating_add(1),
+            _ => usize::MAX,
+        };
+        let range = KeyRange::new(&request.key, &request.range_end);
+        RangeQuery { request, range, at, revision, keep, after: None, kvs: Vec::new(), count: 0 }
+    }
+
+    /// Visits at most `budget` keys. Returns whether the range is done.
+    pub fn step(&mut self, state: &State, budget: usize) -> bool {
+        let Some(bounds) = self.range.bounds(self.after.as_deref()) else { return true };
+        let mut left = budget;
+        let mut last = None;
+        for (key, history) in state.index().range::<[u8], _>(bounds) {
+            if left == 0 {
+                self.after = last;
+                return false;
+            }
+            left -= 1;
+            if left == 0 {
+                last = Some(key.clone());
+            }
+            let Some(version) = history.at(self.at) else { continue };
+            self.count += 1;
+            if self.kvs.len() < self.keep {
+                self.kvs.push(version.to_kv(key));
+            }
+        }
+        true
+    }
+
+    /// Filters, sorts and cuts what the steps have found.
+    pub fn finish(self) -> RangeResponse {
+        let RangeQuery { request: r, mut kvs, count, revision, .. } = self;
+        let within = |n: i64, min: i64, max: i64| (min == 0 || n >= min) && (max == 0 || n <= max);
+        kvs.retain(|kv| {
+            within(kv.mod_revision, r.min_mod_revision, r.max_mod_revision)
+                && within(kv.create_revision, r.min_create_revision, r.max_create_revision)
+        });
+        // A sort target other than the key means ascending order also when no order is given.
+        let order = match r.sort_order {
+            SortOrder::None if r.sort_target != SortTarget::Key => SortOrder::Ascend,
+            order => order,
+        };
+        match order {
+            SortOrder::None => {}
+            SortOrder::Ascend => kvs.sort_by(|a, b| compare(r.sort_target, a, b)),
+            SortOrder::Descend => kvs.sort_by(|a, b| compare(r.sort_target, b, a)),
+        }
+        let limit = usize::try_from(r.limit).ok().filter(|n| *n > 0).unwrap_or(usize::MAX);
+        let more = kvs.len() > limit;
+        kvs.truncate(limit);
+        if r.keys_only {
+            kvs.iter_mut().for_each(|kv| kv.value = Bytes::new());
+        }
+        RangeResponse { revision, kvs, more, count }
+    }
+}
+
+fn compare(target: SortTarget, a: &KeyValue, b: &KeyValue) -> Ordering {
+    match target {
+        SortTarget::Key => a.key.cmp(&b.key),
+        SortTarget::Version => a.version.cmp(&b.version),
+        SortTarget::Create => a.create_revision.cmp(&b.create_revision),
+        SortTarget::Mod => a.mod_revision.cmp(&b.mod_revision),
+        SortTarget::Value => a.value.cmp(&b.value),
+    }
+}

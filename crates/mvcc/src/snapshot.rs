@@ -1,0 +1,195 @@
+//! The whole state as bytes, written in portions while the state moves on, and read back.
+//!
+//! The bytes are a stream of records: one head (revision, compact revision, leases), then each key with its versions,
+//! in order. The stream depends only on the commands applied, not on how it was cut into portions nor on how far
+//! trimming got.
+
+use std::ops::Bound;
+
+use bytes::Bytes;
+use store_api::{LeaseId, Revision};
+
+use crate::{
+    codec::{DecodeError, Reader, put_bytes, put_i64, put_u64},
+    history::{History, Version},
+    state::{FIRST_REVISION, Pin, State},
+};
+
+const HEAD: u8 = 0;
+const KEY: u8 = 1;
+
+/// A moment of the state. Taking it costs as much as there are leases.
+pub struct SnapshotCut {
+    pub revision: Revision,
+    pub compacted: Revision,
+    leases: Vec<(LeaseId, i64)>,
+    pin: Pin,
+}
+
+impl State {
+    /// Fixes this moment for a snapshot.
+    pub fn cut(&self) -> SnapshotCut {
+        let (revision, compacted) = (self.revision(), self.compacted());
+        SnapshotCut { revision, compacted, leases: self.leases().collect(), pin: self.pin() }
+    }
+}
+
+/// Writes out a cut, a portion at a time.
+pub struct SnapshotReader {
+    cut: SnapshotCut,
+    started: bool,
+    after: Option<Bytes>,
+}
+
+impl SnapshotReader {
+    pub fn new(cut: SnapshotCut) -> Self {
+        SnapshotReader { cut, started: false, after: None }
+    }
+
+    /// Appends whole records to `out` until about `bytes` are in it or `keys` were visited; `false` when all is
+    /// written. `state` is the one that was cut, maybe with more commands applied.
+    pub fn next(&mut self, state: &State, out: &mut Vec<u8>, bytes: usize, keys: usize) -> bool {
+        if !self.started {
+            self.started = true;
+            self.head(out);
+        }
+        let from = self.after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut last = None;
+        for (key, history) in state.index().range::<[u8], _>((from, Bound::Unbounded)).take(keys) {
+            self.key(history, out);
+            last = Some(key);
+            if out.len() >= bytes {
+                break;
+            }
+        }
+        let more = last.is_some();
+        if let Some(key) = last {
+            self.after = Some(key.clone());
+        }
+        more
+    }
+
+    fn head(&self, out: &mut Vec<u8>) {
+        out.push(HEAD);
+        put_i64(out, self.cut.revision);
+        put_i64(out, self.cut.compacted);
+        put_u64(out, self.cut.leases.len() as u64);
+        for (id, ttl) in &self.cut.leases {
+            put_i64(out, *id);
+            put_i64(out, *ttl);
+        }
+    }
+
+    fn key(&self, history: &History, out: &mut Vec<u8>) {
+        let surviving = history.surviving(self.cut.compacted);
+        let versions = &surviving[..surviving.partition_point(|v| v.revision <= self.cut.revision)];
+        if versions.is_empty() {
+            return;
+        }
+        out.push(KEY);
+        put_bytes(out, history.key());
+        put_u64(out, versions.len() as u64);
+        for v in versions {
+            out.push(u8::from(v.tombstone));
+            put_i64(out, v.revision);
+            put_u64(out, u64::from(v.sub));
+            if !v.tombstone {
+                put_i64(out, v.create);
+                put_i64(out, v.version);
+                put_i64(out, v.lease);
+                put_bytes(out, &v.value);
+            }
+        }
+    }
+
+    /// Lets go of what the cut kept.
+    pub fn finish(self) {
+        drop(self.cut.pin);
+    }
+}
+
+/// Builds a state from the portions of a snapshot.
+#[derive(Default)]
+pub struct Loader {
+    state: State,
+    head: bool,
+}
+
+impl Loader {
+    /// Takes the next portion; it consists of whole records.
+    pub fn feed(&mut self, portion: Bytes) -> Result<(), DecodeError> {
+        let mut reader = Reader::new(portion);
+        while !reader.is_empty() {
+            match (reader.u8()?, self.head) {
+                (HEAD, false) => self.take_head(&mut reader)?,
+                (KEY, true) => self.take_key(&mut reader)?,
+                (HEAD, true) => return Err(DecodeError("second head")),
+                (KEY, false) => return Err(DecodeError("key before the head")),
+                _ => return Err(DecodeError("unknown record")),
+            }
+        }
+        Ok(())
+    }
+
+    /// The state, after the last portion.
+    pub fn finish(mut self) -> Result<State, DecodeError> {
+        if !self.head {
+            return Err(DecodeError("no head"));
+        }
+        self.state.restored();
+        Ok(self.state)
+    }
+
+    fn take_head(&mut self, r: &mut Reader) -> Result<(), DecodeError> {
+        self.head = true;
+        self.state.revision = r.i64()?;
+        self.state.compacted = r.i64()?;
+        if self.state.revision < FIRST_REVISION || !(0..=self.state.revision).contains(&self.state.compacted) {
+            return Err(DecodeError("revisions make no sense"));
+        }
+        for _ in 0..r.count()? {
+            let (id, ttl) = (r.i64()?, r.i64()?);
+            self.state.leases.grant(id, ttl).map_err(|_| DecodeError("a lease twice"))?;
+        }
+        Ok(())
+    }
+
+    fn take_key(&mut self, r: &mut Reader) -> Result<(), DecodeError> {
+        let key = Bytes::copy_from_slice(&r.bytes()?);
+        if self.state.index().last_key_value().is_some_and(|(last, _)| *last >= key) {
+            return Err(DecodeError("keys out of order"));
+        }
+        let mut history = History::new(key);
+        for _ in 0..r.count()? {
+            let version = take_version(r)?;
+            let at = |v: &Version| (v.revision, v.sub);
+            let ordered = history.newest().is_none_or(|before| at(before) < at(&version));
+            if !ordered || !(0..=self.state.revision).contains(&version.revision) {
+                return Err(DecodeError("versions out of order"));
+            }
+            history.push(version);
+        }
+        if history.newest().is_none() {
+            return Err(DecodeError("key without versions"));
+        }
+        self.state.restore_key(history);
+        Ok(())
+    }
+}
+
+fn take_version(r: &mut Reader) -> Result<Version, DecodeError> {
+    let tombstone = r.bool()?;
+    let (revision, sub) = (r.i64()?, r.u32()?);
+    if tombstone {
+        return Ok(Version { revision, sub, tombstone, create: 0, version: 0, lease: 0, value: Bytes::new() });
+    }
+    Ok(Version {
+        revision,
+        sub,
+        tombstone,
+        create: r.i64()?,
+        version: r.i64()?,
+        lease: r.i64()?,
+        value: Bytes::copy_from_slice(&r.bytes()?),
+    })
+}

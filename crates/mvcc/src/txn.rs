@@ -1,0 +1,228 @@
+//! Writing: one command's puts and deletions, all at one new revision, and transactions made of them.
+
+use std::cmp::Ordering;
+
+use bytes::Bytes;
+use store_api::{
+    Compare, CompareResult, CompareTarget, DeleteRangeRequest, DeleteRangeResponse, Event, EventKind, KeyValue,
+    LeaseId, PutRequest, PutResponse, RangeRequest, RangeResponse, RequestOp, ResponseOp, Revision, StoreError,
+    TxnRequest, TxnResponse,
+};
+
+use crate::{
+    history::Version,
+    range::{KeyRange, RangeQuery},
+    state::State,
+};
+
+/// The writes of one command. The state's revision moves when it is finished, if anything was written.
+pub(crate) struct Write<'a> {
+    pub state: &'a mut State,
+    events: Vec<Event>,
+}
+
+impl<'a> Write<'a> {
+    pub fn new(state: &'a mut State) -> Self {
+        Write { state, events: Vec::new() }
+    }
+
+    /// Makes the writes' revision the state's own.
+    pub fn finish(self) -> Vec<Event> {
+        self.state.revision += i64::from(!self.events.is_empty());
+        self.events
+    }
+
+    /// What a reader inside the command sees.
+    fn revision(&self) -> Revision {
+        self.state.revision + i64::from(!self.events.is_empty())
+    }
+
+    /// What must hold before a put; checked for the whole command before its first write.
+    pub fn check_put(&self, put: &PutRequest) -> Result<(), StoreError> {
+        check_put(self.state, put)
+    }
+
+    pub fn put(&mut self, put: PutRequest) -> PutResponse {
+        let revision = self.state.revision + 1;
+        let prev = self.state.index().get(&put.key).and_then(|h| h.live().map(|v| v.to_kv(h.key())));
+        let (value, lease) = match &prev {
+            Some(prev) => (
+                if put.ignore_value { prev.value.clone() } else { put.value },
+                if put.ignore_lease { prev.lease } else { put.lease },
+            ),
+            None => (put.value, put.lease),
+        };
+        let version = Version {
+            revision,
+            sub: self.next_sub(),
+            tombstone: false,
+            create: prev.as_ref().map_or(revision, |p| p.create_revision),
+            version: prev.as_ref().map_or(1, |p| p.version + 1),
+            lease,
+            value,
+        };
+        let mut kv = version.to_kv(&Bytes::new());
+        kv.key = self.state.record(&put.key, version);
+        let answer = if put.prev_kv { prev.clone() } else { None };
+        self.events.push(Event { kind: EventKind::Put, kv, prev_kv: prev });
+        PutResponse { revision, prev_kv: answer }
+    }
+
+    pub fn delete_range(&mut self, delete: &DeleteRangeRequest) -> DeleteRangeResponse {
+        let range = KeyRange::new(&delete.key, &delete.range_end);
+        let mut prev_kvs = Vec::new();
+        let mut deleted = 0;
+        for prev in self.live_in(&range) {
+            deleted += 1;
+            self.delete(prev.clone());
+            if delete.prev_kv {
+                prev_kvs.push(prev);
+            }
+        }
+        DeleteRangeResponse { revision: self.revision(), deleted, prev_kvs }
+    }
+
+    /// Ends a lease and deletes its keys in order. Returns the revision after it.
+    pub fn revoke(&mut self, id: LeaseId) -> Result<Revision, StoreError> {
+        if !self.state.leases.exists(id) {
+            return Err(StoreError::LeaseNotFound(id));
+        }
+        for key in self.state.leases.keys(id) {
+            if let Some(prev) = self.state.index().get(&key).and_then(|h| h.live()).map(|v| v.to_kv(&key)) {
+                self.delete(prev);
+            }
+        }
+        self.state.leases.remove(id);
+        Ok(self.revision())
+    }
+
+    fn delete(&mut self, prev: KeyValue) {
+        let revision = self.state.revision + 1;
+        let sub = self.next_sub();
+        let value = Bytes::new();
+        let tombstone = Version { revision, sub, tombstone: true, create: 0, version: 0, lease: 0, value };
+        let key = self.state.record(&prev.key, tombstone);
+        let kv = KeyValue { key, mod_revision: revision, ..Default::default() };
+        self.events.push(Event { kind: EventKind::Delete, kv, prev_kv: Some(prev) });
+    }
+
+    fn live_in(&self, range: &KeyRange) -> Vec<KeyValue> {
+        let Some(bounds) = range.bounds(None) else { return Vec::new() };
+        let keys = self.state.index().range::<[u8], _>(bounds);
+        keys.filter_map(|(key, history)| Some(history.live()?.to_kv(key))).collect()
+    }
+
+    fn range(&self, request: RangeRequest) -> RangeResponse {
+        let at = if request.revision > 0 { request.revision } else { self.revision() };
+        let mut query = RangeQuery::at(request, at, self.revision());
+        query.step(self.state, usize::MAX);
+        query.finish()
+    }
+
+    fn next_sub(&self) -> u32 {
+        u32::try_from(self.events.len()).expect("a command touches fewer than 2^32 keys: memory ends before")
+    }
+}
+
+/// Does a transaction. As in etcd, every comparison, also of nested transactions, sees the state before the first
+/// write, and every precondition of the operations chosen is checked before it.
+pub(crate) fn apply(write: &mut Write<'_>, txn: TxnRequest) -> Result<TxnResponse, StoreError> {
+    let mut path = Vec::new();
+    plan(write.state, &txn, &mut path)?;
+    Ok(execute(write, txn, &mut path.into_iter()))
+}
+
+/// Does a transaction without writes.
+pub(crate) fn read(state: &State, txn: &TxnRequest) -> Result<TxnResponse, StoreError> {
+    let succeeded = txn.compare.iter().all(|c| holds(state, c));
+    let ops = if succeeded { &txn.success } else { &txn.failure };
+    let responses = ops.iter().map(|op| match op {
+        RequestOp::Range(range) => Ok(ResponseOp::Range(state.range(range.clone())?)),
+        RequestOp::Txn(txn) => Ok(ResponseOp::Txn(read(state, txn)?)),
+        RequestOp::Put(_) | RequestOp::DeleteRange(_) => {
+            Err(StoreError::InvalidArgument("a transaction with writes must be proposed".to_owned()))
+        }
+    });
+    let responses = responses.collect::<Result<_, _>>()?;
+    Ok(TxnResponse { revision: state.revision(), succeeded, responses })
+}
+
+/// Decides the branches taken, outer before inner, and checks what they will do.
+fn plan(state: &State, txn: &TxnRequest, path: &mut Vec<bool>) -> Result<(), StoreError> {
+    let succeeded = txn.compare.iter().all(|c| holds(state, c));
+    path.push(succeeded);
+    for op in if succeeded { &txn.success } else { &txn.failure } {
+        match op {
+            RequestOp::Range(range) => drop(state.check_revision(range.revision)?),
+            RequestOp::Put(put) => check_put(state, put)?,
+            RequestOp::DeleteRange(_) => {}
+            RequestOp::Txn(txn) => plan(state, txn, path)?,
+        }
+    }
+    Ok(())
+}
+
+fn execute(write: &mut Write<'_>, txn: TxnRequest, path: &mut impl Iterator<Item = bool>) -> TxnResponse {
+    let succeeded = path.next().expect("the plan visited the same transactions in the same order");
+    let ops = if succeeded { txn.success } else { txn.failure };
+    let mut responses = Vec::with_capacity(ops.len());
+    for op in ops {
+        responses.push(match op {
+            RequestOp::Range(range) => ResponseOp::Range(write.range(range)),
+            RequestOp::Put(put) => ResponseOp::Put(write.put(put)),
+            RequestOp::DeleteRange(delete) => ResponseOp::DeleteRange(write.delete_range(&delete)),
+            RequestOp::Txn(txn) => ResponseOp::Txn(execute(write, txn, path)),
+        });
+    }
+    TxnResponse { revision: write.revision(), succeeded, responses }
+}
+
+fn check_put(state: &State, put: &PutRequest) -> Result<(), StoreError> {
+    let exists = || state.index().get(&put.key).is_some_and(|h| h.live().is_some());
+    if (put.ignore_value || put.ignore_lease) && !exists() {
+        return Err(StoreError::KeyNotFound);
+    }
+    if put.lease != 0 && !state.leases.exists(put.lease) {
+        return Err(StoreError::LeaseNotFound(put.lease));
+    }
+    Ok(())
+}
+
+/// Whether every key in the comparison's range compares.
+fn holds(state: &State, compare: &Compare) -> bool {
+    let range = KeyRange::new(&compare.key, &compare.range_end);
+    let mut any = false;
+    if let Some(bounds) = range.bounds(None) {
+        let keys = state.index().range::<[u8], _>(bounds);
+        for version in keys.filter_map(|(_, history)| history.live()) {
+            any = true;
+            let order = match &compare.target {
+                CompareTarget::Version(n) => version.version.cmp(n),
+                CompareTarget::CreateRevision(n) => version.create.cmp(n),
+                CompareTarget::ModRevision(n) => version.revision.cmp(n),
+                CompareTarget::Value(value) => version.value.cmp(value),
+                CompareTarget::Lease(n) => version.lease.cmp(n),
+            };
+            if !matches(compare.result, order) {
+                return false;
+            }
+        }
+    }
+    any || match &compare.target {
+        CompareTarget::Version(n)
+        | CompareTarget::CreateRevision(n)
+        | CompareTarget::ModRevision(n)
+        | CompareTarget::Lease(n) => matches(compare.result, 0.cmp(n)),
+        // A missing value is not an empty one: no comparison with it is true.
+        CompareTarget::Value(_) => false,
+    }
+}
+
+fn matches(wanted: CompareResult, order: Ordering) -> bool {
+    match wanted {
+        CompareResult::Equal => order.is_eq(),
+        CompareResult::NotEqual => order.is_ne(),
+        CompareResult::Greater => order.is_gt(),
+        CompareResult::Less => order.is_lt(),
+    }
+}
