@@ -9,7 +9,7 @@
 //! resource's schema is the same [`Schema`], built at run time instead of decoded from the table.
 
 pub mod kinds;
-// pub mod quantity;
+pub mod quantity;
 mod schema;
 mod table;
 
