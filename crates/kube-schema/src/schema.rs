@@ -153,7 +153,12 @@ impl Schema {
 impl Object {
     /// The field called `name`.
     pub fn field(&self, name: &str) -> Option<&Field> {
-        self.fields.binary_search_by(|f| f.name.as_ref().cmp(name)).ok().map(|at| &self.fields[at])
+        self.position(name).map(|(_, field)| field)
+    }
+
+    /// The field called `name`, and its place in `fields`.
+    pub fn position(&self, name: &str) -> Option<(usize, &Field)> {
+        self.fields.binary_search_by(|f| f.name.as_ref().cmp(name)).ok().map(|at| (at, &self.fields[at]))
     }
 
     /// The last part of the name, such as `Container`.

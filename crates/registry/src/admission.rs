@@ -1,0 +1,268 @@
+//! What Kubernetes' built-in admission plugins do to a new object, given the neighbours it refers to.
+//!
+//! The caller asks [`needs`] which neighbours to read, reads them, and calls [`admit_create`] before
+//! [`Resource::create`]: NamespaceLifecycle, ServiceAccount, Priority, DefaultTolerationSeconds.
+
+use serde_json::{Value, json};
+
+use crate::{
+    Context, Resource, Status,
+    field::{Errors, Path},
+    value::{items, items_mut, list_mut, object_mut, set, text},
+};
+
+/// Tolerations that every pod gets last this long.
+const DEFAULT_TOLERATION_SECONDS: i64 = 300;
+/// A projected service account token lasts this long: an hour and a few seconds, by which Kubernetes tells these from
+/// tokens that somebody asked for.
+const TOKEN_EXPIRATION_SECONDS: i64 = 3607;
+const TOKEN_MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+const TOKEN_VOLUME_PREFIX: &str = "kube-api-access-";
+/// The names of built-in classes begin with this, and none but these may.
+const SYSTEM_PRIORITIES: [(&str, i64); 2] =
+    [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)];
+const LAST_APPLIED_MIRROR: &str = "kubernetes.io/config.mirror";
+
+/// Which neighbours an object has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// The namespace it is created in.
+    pub namespace: Option<String>,
+    /// The service account its pod runs as, in that namespace.
+    pub service_account: Option<String>,
+    /// All priority classes.
+    pub priority_classes: bool,
+}
+
+/// The neighbours, as read from the store. `None`: there is none of that name.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Neighbours<'a> {
+    /// See [`Needs::namespace`].
+    pub namespace: Option<&'a Value>,
+    /// See [`Needs::service_account`].
+    pub service_account: Option<&'a Value>,
+    /// See [`Needs::priority_classes`].
+    pub priority_classes: &'a [Value],
+}
+
+/// Which neighbours to read before `object` is created in `namespace`.
+pub fn needs(resource: &Resource, namespace: &str, object: &Value) -> Needs {
+    let kind = resource.kind();
+    let pod = is_pod(resource);
+    let account = Some(service_account_name(&object["spec"])).filter(|_| pod && !is_mirror(object));
+    Needs {
+        namespace: kind.namespaced.then(|| namespace.to_owned()),
+        service_account: account.map(str::to_owned),
+        priority_classes: pod,
+    }
+}
+
+/// Completes or refuses an object that is about to be created.
+pub fn admit_create(
+    resource: &Resource,
+    context: &Context,
+    namespace: &str,
+    object: &mut Value,
+    neighbours: Neighbours<'_>,
+) -> Result<(), Status> {
+    let kind = resource.kind();
+    let name = text(&object["metadata"], "name").to_owned();
+    if kind.namespaced {
+        let Some(found) = neighbours.namespace else { return Err(no_such_namespace(namespace)) };
+        let terminating = !text(&found["metadata"], "deletionTimestamp").is_empty();
+        if terminating || text(&found["status"], "phase") == "Terminating" {
+            return Err(Status::namespace_terminating(kind, &name, namespace));
+        }
+    }
+    if is_pod(resource) {
+        admit_service_account(resource, context, namespace, object, neighbours)?;
+        admit_priority(resource, object, neighbours.priority_classes)?;
+        default_tolerations(object);
+    }
+    Ok(())
+}
+
+fn no_such_namespace(namespace: &str) -> Status {
+    let registry = crate::Registry::builtin();
+    let kind = registry.find("", "v1", "namespaces").expect("namespaces are a built-in kind").kind();
+    Status::not_found(kind, namespace)
+}
+
+fn is_pod(resource: &Resource) -> bool {
+    resource.kind().group.is_empty() && resource.kind().kind == "Pod"
+}
+
+/// Mirror pods stand for what a node runs by itself; they get no service account.
+fn is_mirror(object: &Value) -> bool {
+    object["metadata"]["annotations"].get(LAST_APPLIED_MIRROR).is_some()
+}
+
+fn service_account_name(spec: &Value) -> &str {
+    match (text(spec, "serviceAccountName"), text(spec, "serviceAccount")) {
+        ("", "") => "default",
+        ("", older) => older,
+        (name, _) => name,
+    }
+}
+
+fn admit_service_account(
+    resource: &Resource,
+    context: &Context,
+    namespace: &str,
+    object: &mut Value,
+    neighbours: Neighbours<'_>,
+) -> Result<(), Status> {
+    if is_mirror(object) {
+        return Ok(());
+    }
+    let account = service_account_name(&object["spec"]).to_owned();
+    let Some(found) = neighbours.service_account else {
+        let why =
+            format!("error looking up service account {namespace}/{account}: serviceaccount {account:?} not found");
+        return Err(Status::forbidden(resource.kind(), text(&object["metadata"], "name"), &why));
+    };
+    let spec = object_mut(object, "spec");
+    set(spec, "serviceAccountName", account.as_str());
+    set(spec, "serviceAccount", account);
+    let wanted = spec["automountServiceAccountToken"].as_bool();
+    if wanted.or(found["automountServiceAccountToken"].as_bool()).unwrap_or(true) {
+        mount_token(context, spec);
+    }
+    if items(&spec["imagePullSecrets"]).is_empty() && !items(&found["imagePullSecrets"]).is_empty() {
+        set(spec, "imagePullSecrets", found["imagePullSecrets"].clone());
+    }
+    Ok(())
+}
+
+/// Gives every container the token, the cluster's certificate and the namespace at the well-known path, unless it
+/// mounts something there itself.
+fn mount_token(context: &Context, spec: &mut Value) {
+    let existing = items(&spec["volumes"]).iter().map(|v| text(v, "name")).find(|n| n.starts_with(TOKEN_VOLUME_PREFIX));
+    let fresh = existing.is_none();
+    let volume = existing.map_or_else(|| format!("{TOKEN_VOLUME_PREFIX}{}", context.name_suffix), str::to_owned);
+    let mut mounted = false;
+    for list in ["initContainers", "containers"] {
+        for container in items_mut(spec, list) {
+            if items(&container["volumeMounts"]).iter().any(|m| text(m, "mountPath") == TOKEN_MOUNT_PATH) {
+                continue;
+            }
+            mounted = true;
+            list_mut(container, "volumeMounts")
+                .push(json!({"name": volume, "readOnly": true, "mountPath": TOKEN_MOUNT_PATH}));
+        }
+    }
+    if fresh && mounted {
+        list_mut(spec, "volumes").push(token_volume(&volume));
+    }
+}
+
+fn token_volume(name: &str) -> Value {
+    json!({"name": name, "projected": {"defaultMode": 0o644, "sources": [
+        {"serviceAccountToken": {"expirationSeconds": TOKEN_EXPIRATION_SECONDS, "path": "token"}},
+        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+        {"downwardAPI": {"items": [
+            {"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}},
+        ]}},
+    ]}})
+}
+
+fn admit_priority(resource: &Resource, object: &mut Value, classes: &[Value]) -> Result<(), Status> {
+    let pod = text(&object["metadata"], "name").to_owned();
+    let spec = object_mut(object, "spec");
+    let name = text(spec, "priorityClassName").to_owned();
+    let builtin = SYSTEM_PRIORITIES.iter().find(|(class, _)| *class == name);
+    let class = if name.is_empty() {
+        // Of several default classes the one with the lowest value counts.
+        classes.iter().filter(|c| c["globalDefault"] == true).min_by_key(|c| c["value"].as_i64())
+    } else {
+        classes.iter().find(|c| text(&c["metadata"], "name") == name)
+    };
+    let (value, policy) = match (class, builtin) {
+        (Some(class), _) => (class["value"].as_i64().unwrap_or(0), text(class, "preemptionPolicy")),
+        (None, Some((_, value))) => (*value, ""),
+        (None, None) if name.is_empty() => (0, ""),
+        (None, None) => {
+            let why = format!("no PriorityClass with name {name} was found");
+            return Err(Status::forbidden(resource.kind(), &pod, &why));
+        }
+    };
+    let mismatch = |field: &str, detail: &str| {
+        let why = format!("the {field} {detail}");
+        Err(Status::forbidden(resource.kind(), &pod, &why))
+    };
+    match spec["priority"].as_i64() {
+        Some(given) if given != value => {
+            let detail = format!(
+                "value of priority ({given}) in pod must not be provided; priority admission controller computed {value} from the given PriorityClass name"
+            );
+            return mismatch("integer", &detail);
+        }
+        _ => {}
+    }
+    if let (true, Some(class)) = (name.is_empty(), class) {
+        set(spec, "priorityClassName", class["metadata"]["name"].clone());
+    }
+    let policy = if policy.is_empty() { "PreemptLowerPriority" } else { policy };
+    match text(spec, "preemptionPolicy") {
+        "" => set(spec, "preemptionPolicy", policy),
+        given if given == policy => {}
+        given => {
+            let detail = format!(
+                "string value of PreemptionPolicy ({given}) must not be provided in pod spec; priority admission controller computed {policy} from the given PriorityClass name"
+            );
+            return mismatch("", detail.trim_start());
+        }
+    }
+    set(spec, "priority", value);
+    Ok(())
+}
+
+/// Lets a pod stay for a while on a node that is not ready or not reached, unless it says otherwise.
+fn default_tolerations(object: &mut Value) {
+    let tolerations = list_mut(object_mut(object, "spec"), "tolerations");
+    for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
+        let tolerated = tolerations.iter().any(|t| {
+            matches!(text(t, "key"), k if k == key || (k.is_empty() && text(t, "operator") == "Exists"))
+                && matches!(text(t, "effect"), "NoExecute" | "")
+        });
+        if !tolerated {
+            tolerations.push(json!({
+                "key": key, "operator": "Exists", "effect": "NoExecute",
+                "tolerationSeconds": DEFAULT_TOLERATION_SECONDS,
+            }));
+        }
+    }
+}
+
+/// Names that begin with `system-` belong to the built-in priority classes.
+pub(crate) fn validate_priority_class(name: &str, value: i64, errors: &mut Errors) {
+    let builtin = SYSTEM_PRIORITIES.iter().find(|(class, _)| *class == name);
+    let metadata = Path::root("metadata");
+    match builtin {
+        Some((_, expected)) if *expected == value => {}
+        _ if name.starts_with("system-") => {
+            let why = "priority class names with 'system-' prefix are reserved for system use only";
+            errors.forbidden(&metadata.field("name"), why);
+        }
+        _ if value > 1_000_000_000 => {
+            let why = "maximum allowed value of a user defined priority is 1000000000";
+            errors.forbidden(&"value", why);
+        }
+        _ => {}
+    }
+}
+
+/// The priority classes that every cluster has.
+pub fn builtin_priority_classes() -> Vec<Value> {
+    let descriptions = [
+        "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+        "Used for system critical pods that must not be moved from their current node.",
+    ];
+    let class = |((name, value), description): (&(&str, i64), &str)| {
+        json!({
+            "kind": "PriorityClass", "apiVersion": "scheduling.k8s.io/v1", "metadata": {"name": name}, "value": value,
+            "description": description,
+        })
+    };
+    SYSTEM_PRIORITIES.iter().zip(descriptions).map(class).collect()
+}

@@ -1,0 +1,7 @@
+//! ConfigMap.
+
+use crate::kinds::Strategy;
+
+pub(crate) struct ConfigMap;
+
+impl Strategy for ConfigMap {}

@@ -1,0 +1,7 @@
+//! Deployment.
+
+use crate::kinds::Strategy;
+
+pub(crate) struct Deployment;
+
+impl Strategy for Deployment {}

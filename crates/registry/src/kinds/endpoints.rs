@@ -1,0 +1,7 @@
+//! Endpoints.
+
+use crate::kinds::Strategy;
+
+pub(crate) struct Endpoints;
+
+impl Strategy for Endpoints {}

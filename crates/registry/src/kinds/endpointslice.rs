@@ -1,0 +1,7 @@
+//! EndpointSlice.
+
+use crate::kinds::Strategy;
+
+pub(crate) struct EndpointSlice;
+
+impl Strategy for EndpointSlice {}

@@ -1,0 +1,7 @@
+//! Event.
+
+use crate::kinds::Strategy;
+
+pub(crate) struct Event;
+
+impl Strategy for Event {}

@@ -1,0 +1,7 @@
+//! Job.
+
+use crate::kinds::Strategy;
+
+pub(crate) struct Job;
+
+impl Strategy for Job {}

@@ -1,0 +1,7 @@
+//! Lease.
+
+use crate::kinds::Strategy;
+
+pub(crate) struct Lease;
+
+impl Strategy for Lease {}

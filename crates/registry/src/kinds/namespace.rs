@@ -1,0 +1,7 @@
+//! Namespace.
+
+use crate::kinds::Strategy;
+
+pub(crate) struct Namespace;
+
+impl Strategy for Namespace {}

@@ -1,0 +1,7 @@
+//! Node.
+
+use crate::kinds::Strategy;
+
+pub(crate) struct Node;
+
+impl Strategy for Node {}

@@ -1,0 +1,7 @@
+//! Secret.
+
+use crate::kinds::Strategy;
+
+pub(crate) struct Secret;
+
+impl Strategy for Secret {}
