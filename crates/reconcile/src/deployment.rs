@@ -103,7 +103,10 @@ pub fn collision(deployment: &Deployment, existing: &ReplicaSet) -> Option<Deplo
 pub fn create_failed(deployment: &Deployment, message: &str, now: Timestamp) -> DeploymentStatus {
     let mut status = deployment.status.clone().unwrap_or_default();
     let message = format!("Failed to create new replica set: {message}");
-    status::set_condition(&mut status, status::condition("Progressing", "False", "ReplicaSetCreateError", message, now));
+    status::set_condition(
+        &mut status,
+        status::condition("Progressing", "False", "ReplicaSetCreateError", message, now),
+    );
     status
 }
 

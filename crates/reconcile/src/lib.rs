@@ -9,19 +9,19 @@
 //! something has changed. Every decision holds when it is repeated: with its actions done it decides nothing more.
 
 pub mod deployment;
-//pub mod endpoints;
-//pub mod endpointslice;
-//pub mod gc;
+pub mod endpoints;
+pub mod endpointslice;
+pub mod gc;
 pub mod intstr;
-//pub mod job;
+pub mod job;
 pub mod meta;
-//pub mod namespace;
-//pub mod node;
+pub mod namespace;
+pub mod node;
 pub mod pod;
-//pub mod podgc;
+pub mod podgc;
 pub mod replicaset;
 pub mod selector;
-//pub mod serviceaccount;
+pub mod serviceaccount;
 pub mod template;
 
 use std::time::Duration;

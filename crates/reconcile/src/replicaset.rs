@@ -154,7 +154,10 @@ fn conditions(
 }
 
 /// Whether an adopted pod or set still matches what the adopter saw; the owner's own reference is added last.
-pub fn with_owner(meta: &ObjectMeta, owner: k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference) -> ObjectMeta {
+pub fn with_owner(
+    meta: &ObjectMeta,
+    owner: k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference,
+) -> ObjectMeta {
     let mut changed = meta.clone();
     changed.owner_references.get_or_insert_default().push(owner);
     changed
@@ -239,7 +242,8 @@ mod tests {
             let plan = plan(&set(replicas), pods, &HashMap::new(), now());
             assert_eq!((plan.create, plan.delete.len()), (create, delete), "{replicas} of {}", pods.len());
         };
-        let running = |n: usize| -> Vec<_> { (0..n).map(|i| pod(&format!("p{i}"), Some("rs"), "web", json!({}))).collect() };
+        let running =
+            |n: usize| -> Vec<_> { (0..n).map(|i| pod(&format!("p{i}"), Some("rs"), "web", json!({}))).collect() };
         check(3, &[], 3, 0);
         check(3, &running(3), 0, 0);
         check(3, &running(5), 0, 2);
@@ -259,8 +263,7 @@ mod tests {
 
     #[test]
     fn status_counts() {
-        let pods =
-            [pod("a", Some("rs"), "web", json!({})), pod("b", Some("rs"), "web", json!({"deleting": 1}))];
+        let pods = [pod("a", Some("rs"), "web", json!({})), pod("b", Some("rs"), "web", json!({"deleting": 1}))];
         let (status, again) = status(&set(2), &pods, None, now());
         assert_eq!((status.replicas, status.ready_replicas, status.available_replicas), (1, Some(1), Some(1)));
         assert_eq!((status.terminating_replicas, status.observed_generation, again), (Some(1), Some(4), None));

@@ -51,13 +51,7 @@ impl Rollout {
             self.show_revision(shown);
             if self.has_deadline() && self.current_condition("Progressing").is_none() {
                 let message = format!("Found new replica set \"{name}\"");
-                self.set_condition(status::condition(
-                    "Progressing",
-                    "True",
-                    "FoundNewReplicaSet",
-                    message,
-                    self.now,
-                ));
+                self.set_condition(status::condition("Progressing", "True", "FoundNewReplicaSet", message, self.now));
             }
         } else if create {
             self.make_new_set(&inherited, number);
@@ -140,8 +134,10 @@ fn annotate(meta: &mut ObjectMeta, inherited: &BTreeMap<String, String>, number:
     }
     if old_number < number {
         if old_number > 0 {
-            let mut history: Vec<String> =
-                annotations.get(REVISION_HISTORY).map(|h| h.split(',').map(str::to_owned).collect()).unwrap_or_default();
+            let mut history: Vec<String> = annotations
+                .get(REVISION_HISTORY)
+                .map(|h| h.split(',').map(str::to_owned).collect())
+                .unwrap_or_default();
             history.push(old_number.to_string());
             while history.len() > 1 && history.iter().map(|one| one.len() + 1).sum::<usize>() > HISTORY_LIMIT {
                 history.remove(0);

@@ -38,7 +38,8 @@ impl Rollout {
 
     fn old_pods_run(&self, pods: &[Arc<Pod>]) -> bool {
         let new = self.new.as_ref().map(|new| meta::uid(&new.set.metadata));
-        pods.iter().any(|pod| !pod::is_finished(pod) && meta::controller_of(&pod.metadata).map(|o| o.uid.as_str()) != new)
+        pods.iter()
+            .any(|pod| !pod::is_finished(pod) && meta::controller_of(&pod.metadata).map(|o| o.uid.as_str()) != new)
     }
 
     fn grow_new(&mut self) -> bool {
