@@ -81,7 +81,8 @@ impl Netlink {
         self.create(RouteNetlinkMessage::NewLink(message))
     }
 
-    /// Makes a veth pair: `name` here as a port of the bridge `controller`, `peer` in the namespace `netns`; both up.
+    /// Makes a veth pair: `name` here as a port of the bridge `controller`, `peer` in the namespace `netns`, still down,
+    /// because the kernel cannot bring up an end whose other end is not there yet.
     pub fn add_veth(
         &mut self,
         name: &str,
@@ -94,7 +95,6 @@ impl Netlink {
             .address(hardware.to_vec())
             .mtu(mtu)
             .setns_by_fd(netns.as_raw_fd())
-            .up()
             .build();
         let message = LinkVeth::new(name, "")
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))

@@ -208,6 +208,7 @@ impl Shared {
         let index = if_nametoindex("eth0").map_err(kernel("find eth0 in the pod"))?;
         let loopback = if_nametoindex("lo").map_err(kernel("find lo in the pod"))?;
         inside.set_up(loopback, None).map_err(kernel("bring lo up"))?;
+        inside.set_up(index, None).map_err(kernel("bring eth0 up"))?;
         inside.add_address(index, ip, self.addresses.range().prefix_len()).map_err(kernel("set the pod's address"))?;
         inside.add_default_route(self.addresses.gateway()).map_err(kernel("set the pod's default route"))
     }

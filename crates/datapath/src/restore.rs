@@ -58,7 +58,10 @@ pub fn restore(paths: &Paths) -> Result<(), Error> {
         fs::write(FORWARDING, &before.ip_forward).map_err(|source| Error::Sysctl { name: FORWARDING, source })?;
     }
     let mount_point = paths.bpf_dir.parent().unwrap_or(&paths.bpf_dir);
-    let empty = fs::read_dir(mount_point).is_ok_and(|mut entries| entries.next().is_none());
+    // Names with a dot are the kernel's own (`maps.debug`); nobody else can make such.
+    let is_pin =
+        |entry: io::Result<fs::DirEntry>| entry.is_ok_and(|e| !e.file_name().as_encoded_bytes().contains(&b'.'));
+    let empty = fs::read_dir(mount_point).is_ok_and(|entries| !entries.into_iter().any(is_pin));
     // Somebody else may have begun to use the file system that we mounted.
     if before.mount_bpffs && empty && !bpffs_missing(paths) {
         umount2(mount_point, MntFlags::empty())

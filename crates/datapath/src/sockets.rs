@@ -231,7 +231,8 @@ fn attach_one(loaded: &mut Ebpf, name: &'static str, cgroup: &File) -> Result<Fd
     let program = loaded.program_mut(name).ok_or(Error::Missing(name))?;
     let program: &mut CgroupSockAddr = program.try_into().map_err(failed)?;
     program.load().map_err(failed)?;
-    let id = program.attach(cgroup, CgroupAttachMode::AllowMultiple).map_err(failed)?;
+    // For links the mode is spelled as no flag, and the kernel always lets several stand side by side.
+    let id = program.attach(cgroup, CgroupAttachMode::Single).map_err(failed)?;
     let link = program.take_link(id).map_err(failed)?;
     // Only kernels before 5.7 attach without a link.
     FdLink::try_from(link).map_err(|_| Error::NoLinks)
