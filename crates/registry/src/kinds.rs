@@ -22,13 +22,14 @@ mod lease;
 mod namespace;
 mod node;
 mod pod;
-mod pod_template;
+mod pod_spec;
 mod priorityclass;
 mod replicaset;
 mod review;
 mod secret;
 mod service;
 mod serviceaccount;
+mod workload;
 
 pub(crate) use common::selector_text;
 

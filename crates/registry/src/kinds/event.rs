@@ -1,7 +1,119 @@
 //! Event.
 
-use crate::kinds::Strategy;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::common;
+use crate::{
+    field::{Errors, Path},
+    kinds::Strategy,
+    table::{self, Column},
+    value::text,
+};
 
 pub(crate) struct Event;
 
-impl Strategy for Event {}
+impl Strategy for Event {
+    fn validate(&self, object: &Value, errors: &mut Errors) {
+        let involved = text(&object["involvedObject"], "namespace");
+        let own = text(&object["metadata"], "namespace");
+        let path = Path::root("involvedObject");
+        // Events about cluster-wide objects live in the default namespace.
+        if !involved.is_empty() && involved != own {
+            errors.invalid_text(&path.field("namespace"), involved, "does not match event.namespace");
+        } else if involved.is_empty() && !matches!(own, "default" | "kube-system") {
+            errors.invalid_text(&path.field("namespace"), involved, "does not match event.namespace");
+        }
+        if object["eventTime"].is_string() {
+            for field in ["reportingComponent", "reportingInstance", "action", "reason"] {
+                if text(object, field).is_empty() {
+                    errors.required(&field, "");
+                }
+            }
+            common::validate_choice(&object["type"], &["Normal", "Warning"], &Path::root("type"), errors);
+        }
+    }
+
+    fn creates_on_update(&self) -> bool {
+        true
+    }
+
+    fn selectable_fields(&self) -> &'static [&'static str] {
+        &[
+            "involvedObject.kind",
+            "involvedObject.namespace",
+            "involvedObject.name",
+            "involvedObject.uid",
+            "involvedObject.apiVersion",
+            "involvedObject.resourceVersion",
+            "involvedObject.fieldPath",
+            "reason",
+            "reportingComponent",
+            "source",
+            "type",
+        ]
+    }
+
+    fn field(&self, object: &Value, field: &str) -> String {
+        match field {
+            "source" => match text(&object["source"], "component") {
+                "" => text(object, "reportingComponent").to_owned(),
+                component => component.to_owned(),
+            },
+            field => common::field_by_path(object, field),
+        }
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        const {
+            &[
+            Column::text("Last Seen", "The time at which the most recent occurrence of this event was recorded."),
+            Column::text("Type", "Type of this event (Normal, Warning), new types could be added in the future"),
+            Column::text("Reason", "This should be a short, machine understandable string that gives the reason for the transition into the object's current status."),
+            Column::text("Object", "The object that this event is about."),
+            Column::text("Subobject", "If referring to a piece of an object instead of an entire object, this string should contain a valid JSON/Go field access statement, such as desiredState.manifest.containers[2].").wide(),
+            Column::text("Source", "The component reporting this event.").wide(),
+            Column::text("Message", "A human-readable description of the status of this operation."),
+            Column::text("First Seen", "The time at which the event was first recorded. (Time of server receipt is in TypeMeta.)").wide(),
+            Column::integer("Count", "The number of times this event has occurred.").wide(),
+            Column { format: "name", ..Column::text("Name", "Name must be unique within a namespace.") }.wide(),
+        ]
+        }
+    }
+
+    fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        let involved = &object["involvedObject"];
+        let series = &object["series"];
+        let first = if object["firstTimestamp"].is_null() { &object["eventTime"] } else { &object["firstTimestamp"] };
+        let last = match (series["lastObservedTime"].is_null(), object["lastTimestamp"].is_null()) {
+            (false, _) => &series["lastObservedTime"],
+            (true, false) => &object["lastTimestamp"],
+            (true, true) => first,
+        };
+        let count = series["count"].as_i64().or(object["count"].as_i64()).unwrap_or(1).max(1);
+        let place = match text(involved, "name") {
+            "" => text(involved, "kind").to_lowercase(),
+            name => format!("{}/{name}", text(involved, "kind").to_lowercase()),
+        };
+        let source = match (text(&object["source"], "component"), text(&object["source"], "host")) {
+            ("", _) => match (text(object, "reportingComponent"), text(object, "reportingInstance")) {
+                (component, "") => component.to_owned(),
+                (component, instance) => format!("{component}, {instance}"),
+            },
+            (component, "") => component.to_owned(),
+            (component, host) => format!("{component}, {host}"),
+        };
+        vec![
+            table::age(last, now).into(),
+            text(object, "type").into(),
+            text(object, "reason").into(),
+            place.into(),
+            text(involved, "fieldPath").into(),
+            source.into(),
+            text(object, "message").trim().into(),
+            table::age(first, now).into(),
+            count.into(),
+            common::name(object),
+        ]
+    }
+}
