@@ -1,0 +1,153 @@
+//! The scheduler against an API of a few lines: lists, watches, bindings, status patches and events of pods and nodes.
+
+#[path = "it/api.rs"]
+mod api;
+
+use std::time::Duration;
+
+use api::FakeApi;
+use client::Informers;
+use runtime::{Clock, Tasks};
+use serde_json::{Value, json};
+
+struct Scheduler {
+    api: FakeApi,
+    tasks: Tasks,
+    metrics: telemetry::Metrics,
+}
+
+impl Scheduler {
+    fn start() -> Self {
+        let (api, tasks, metrics) = (FakeApi::default(), Tasks::root(), telemetry::Metrics::default());
+        let informers = Informers::new(api.client(), tasks.clone());
+        scheduler::start(scheduler::Options::new(informers, Clock::system(), tasks.clone(), metrics.clone()));
+        Scheduler { api, tasks, metrics }
+    }
+
+    fn node(&self, name: &str, cpu: &str) {
+        let allocatable = json!({"cpu": cpu, "memory": "8Gi", "pods": "110"});
+        self.api.set("nodes", json!({"metadata": {"name": name}, "status": {"allocatable": allocatable}}));
+    }
+
+    fn pod(&self, name: &str, cpu: &str) {
+        let container = json!({"name": "c", "resources": {"requests": {"cpu": cpu}}});
+        let metadata = json!({"name": name, "namespace": "default", "uid": format!("uid-{name}")});
+        self.api.set("pods", json!({"metadata": metadata, "spec": {"containers": [container]}}));
+    }
+
+    /// The pod's node, once it has one.
+    async fn bound(&self, name: &str) -> String {
+        let spec = self.api.wait("pods", name, |pod| pod["spec"]["nodeName"].is_string()).await;
+        spec["spec"]["nodeName"].as_str().unwrap().to_owned()
+    }
+
+    async fn condition(&self, name: &str) -> Value {
+        let pod = self.api.wait("pods", name, |pod| pod["status"]["conditions"].is_array()).await;
+        pod["status"]["conditions"][0].clone()
+    }
+}
+
+impl Drop for Scheduler {
+    fn drop(&mut self) {
+        self.tasks.stop();
+    }
+}
+
+#[tokio::test]
+async fn a_pod_is_bound_and_the_event_says_so() {
+    let scheduler = Scheduler::start();
+    scheduler.node("a", "4");
+    scheduler.pod("p", "1");
+    assert_eq!(scheduler.bound("p").await, "a");
+    let event = scheduler.api.event("Scheduled").await;
+    assert_eq!(event["message"], "Successfully assigned default/p to a");
+    assert_eq!((&event["type"], &event["source"]["component"]), (&json!("Normal"), &json!("default-scheduler")));
+    let text = scheduler.metrics.encode();
+    for line in [
+        "scheduler_schedule_attempts_total{result=\"scheduled\",profile=\"default-scheduler\"} 1",
+        "scheduler_pod_scheduling_sli_duration_seconds_count{attempts=\"1\"} 1",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_pod_without_a_node_says_why_and_is_bound_when_there_is_room() {
+    let scheduler = Scheduler::start();
+    scheduler.node("a", "1");
+    scheduler.pod("first", "1");
+    scheduler.bound("first").await;
+    scheduler.pod("second", "1");
+    let message = "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: \
+                   1 No preemption victims found for incoming pod.";
+    let condition = scheduler.condition("second").await;
+    assert_eq!((&condition["type"], &condition["status"]), (&json!("PodScheduled"), &json!("False")));
+    assert_eq!((&condition["reason"], &condition["message"]), (&json!("Unschedulable"), &json!(message)));
+    assert!(condition["lastTransitionTime"].as_str().unwrap().ends_with('Z'));
+    let event = scheduler.api.event("FailedScheduling").await;
+    assert_eq!((&event["type"], &event["message"]), (&json!("Warning"), &json!(message)));
+    scheduler.api.delete("pods", "first");
+    assert_eq!(scheduler.bound("second").await, "a");
+}
+
+#[tokio::test]
+async fn a_refused_binding_is_told_and_tried_again() {
+    let scheduler = Scheduler::start();
+    scheduler.api.refuse_bindings(1);
+    scheduler.node("a", "1");
+    scheduler.pod("p", "1");
+    let event = scheduler.api.event("FailedScheduling").await;
+    let message = event["message"].as_str().unwrap();
+    assert!(message.starts_with("running Bind plugin \"DefaultBinder\": "), "{message}");
+    assert_eq!(scheduler.bound("p").await, "a");
+}
+
+#[tokio::test]
+async fn another_schedulers_pods_are_left_alone_but_counted() {
+    let scheduler = Scheduler::start();
+    scheduler.node("a", "1");
+    let spec =
+        json!({"schedulerName": "other", "containers": [{"name": "c", "resources": {"requests": {"cpu": "1"}}}]});
+    let metadata = json!({"name": "foreign", "namespace": "default", "uid": "uid-foreign"});
+    let mut foreign = json!({"metadata": metadata, "spec": spec});
+    scheduler.api.set("pods", foreign.clone());
+    foreign["spec"]["nodeName"] = "a".into();
+    scheduler.api.set("pods", foreign);
+    scheduler.pod("own", "1");
+    let condition = scheduler.condition("own").await;
+    assert!(condition["message"].as_str().unwrap().contains("1 Insufficient cpu"), "{condition}");
+}
+
+#[tokio::test]
+async fn many_pods_fill_all_nodes() {
+    let scheduler = Scheduler::start();
+    for node in ["a", "b", "c", "d"] {
+        scheduler.node(node, "10");
+    }
+    for n in 0..400 {
+        scheduler.pod(&format!("p{n}"), "100m");
+    }
+    let mut counts = std::collections::BTreeMap::<String, usize>::new();
+    for n in 0..400 {
+        *counts.entry(scheduler.bound(&format!("p{n}")).await).or_default() += 1;
+    }
+    assert_eq!(counts.into_values().collect::<Vec<_>>(), [100, 100, 100, 100]);
+}
+
+#[tokio::test]
+async fn an_idle_scheduler_binds_at_once() {
+    let scheduler = Scheduler::start();
+    scheduler.node("a", "4");
+    scheduler.pod("warm", "1");
+    scheduler.bound("warm").await;
+    let clock = Clock::system();
+    let mut best = Duration::MAX;
+    for n in 0..10 {
+        let begin = clock.monotonic();
+        scheduler.pod(&format!("p{n}"), "10m");
+        scheduler.bound(&format!("p{n}")).await;
+        best = best.min(clock.monotonic() - begin);
+    }
+    println!("creation to binding, best of 10: {best:?}");
+    assert!(best < Duration::from_millis(20), "{best:?}");
+}
