@@ -24,6 +24,9 @@ pub enum RangeEnd {
     Open,
 }
 
+/// What an ordered map is asked for.
+type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
 impl KeyRange {
     /// etcd's way to say it: no `range_end` is the single key, `[0]` is no end.
     pub fn new(key: &Bytes, range_end: &Bytes) -> Self {
@@ -44,7 +47,7 @@ impl KeyRange {
     }
 
     /// The bounds for an ordered map, from `after` on if given; `None` if nothing can be in the range.
-    pub(crate) fn bounds<'a>(&'a self, after: Option<&'a [u8]>) -> Option<(Bound<&'a [u8]>, Bound<&'a [u8]>)> {
+    pub(crate) fn bounds<'a>(&'a self, after: Option<&'a [u8]>) -> Option<Bounds<'a>> {
         let start = after.map_or(Included(&self.start[..]), Excluded);
         let first = after.unwrap_or(&self.start);
         match &self.end {

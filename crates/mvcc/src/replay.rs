@@ -32,13 +32,11 @@ impl Replay {
         }
         let mut events = Vec::new();
         let first = state.changes.partition_point(|c| c.revision < self.next);
-        let mut visited = 0;
-        for change in state.changes.range(first..) {
+        for (visited, change) in state.changes.range(first..).enumerate() {
             if visited >= budget && change.revision > self.next {
                 self.next = change.revision;
                 return Ok(events);
             }
-            visited += 1;
             self.next = change.revision;
             if self.range.contains(&change.key)
                 && let Some(history) = state.index().get(&change.key)

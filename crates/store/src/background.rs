@@ -1,0 +1,117 @@
+//! What happens by itself: leases end, old revisions are compacted. Both sleep until there is something to do.
+
+use std::{collections::VecDeque, time::Duration};
+
+use mvcc::Command;
+use store_api::Revision;
+
+use crate::{options::AutoCompaction, store::Store};
+
+/// Leases revoked at once.
+const REVOKE_BATCH: usize = 256;
+/// How often compaction by revisions looks, and the longest pause of compaction by age, as in etcd.
+const COMPACT_EVERY: Duration = Duration::from_secs(300);
+/// A period is divided into so many parts; what is kept is at most one part too old.
+const PERIOD_PARTS: u32 = 10;
+
+/// Proposes the revocation of each lease whose time is up.
+pub async fn end_leases(store: Store) {
+    let shared = &store.shared;
+    loop {
+        let next = shared.lease_times.lock().next();
+        match next {
+            None => shared.lease_sooner.notified().await,
+            Some(at) => {
+                let pause = at.saturating_sub(shared.clock.monotonic());
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = shared.lease_sooner.notified() => {}
+                }
+            }
+        }
+        let ended = shared.lease_times.lock().tick(shared.clock.monotonic(), REVOKE_BATCH);
+        // All are proposed before the first is waited for, so that one fsync can carry them.
+        let proposed: Vec<_> = ended.iter().map(|id| store.submit(Command::LeaseRevoke { id: *id })).collect();
+        for (id, proposal) in ended.iter().zip(proposed) {
+            let answer = match proposal {
+                Ok(answer) => answer.await,
+                Err(error) => Ok(Err(error)),
+            };
+            match answer {
+                Ok(Ok(_)) => {
+                    shared.metrics.leases_expired.inc();
+                }
+                Ok(Err(error)) => tracing::warn!(lease = id, %error, "an ended lease could not be revoked yet"),
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+/// Proposes compactions by the store's own plan.
+pub async fn compact(store: Store, plan: AutoCompaction) {
+    let mut compactor = Compactor::new(plan);
+    loop {
+        tokio::time::sleep(compactor.every).await;
+        let revision = store.shared.applied.read().state.revision();
+        let Some(revision) = compactor.tick(store.shared.clock.monotonic(), revision) else { continue };
+        if revision > store.shared.applied.read().state.compacted()
+            && let Err(error) = store.propose(Command::Compact(revision)).await
+        {
+            tracing::warn!(revision, %error, "automatic compaction failed; it is tried again");
+        }
+    }
+}
+
+/// Decides up to where to compact.
+struct Compactor {
+    plan: AutoCompaction,
+    every: Duration,
+    /// Revisions by the time they were current.
+    samples: VecDeque<(Duration, Revision)>,
+}
+
+impl Compactor {
+    fn new(plan: AutoCompaction) -> Self {
+        let every = match plan {
+            AutoCompaction::Period(period) => (period / PERIOD_PARTS).clamp(Duration::from_secs(1), COMPACT_EVERY),
+            AutoCompaction::Off | AutoCompaction::Revisions(_) => COMPACT_EVERY,
+        };
+        Compactor { plan, every, samples: VecDeque::new() }
+    }
+
+    fn tick(&mut self, now: Duration, revision: Revision) -> Option<Revision> {
+        match self.plan {
+            AutoCompaction::Off => None,
+            AutoCompaction::Revisions(keep) => Some(revision - keep.max(0)).filter(|r| *r > 0),
+            AutoCompaction::Period(period) => {
+                self.samples.push_back((now, revision));
+                let mut old = None;
+                while let Some((_, revision)) = self.samples.pop_front_if(|(at, _)| *at + period <= now) {
+                    old = Some(revision);
+                }
+                old
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(plan: AutoCompaction, ticks: &[(u64, Revision, Option<Revision>)]) {
+        let mut compactor = Compactor::new(plan);
+        for (now, revision, expected) in ticks {
+            assert_eq!(compactor.tick(Duration::from_secs(*now), *revision), *expected, "{plan:?} at {now} s");
+        }
+    }
+
+    #[test]
+    fn plans_keep_what_they_say() {
+        check(AutoCompaction::Off, &[(300, 1000, None)]);
+        check(AutoCompaction::Revisions(100), &[(300, 50, None), (600, 100, None), (900, 150, Some(50))]);
+        let minute = AutoCompaction::Period(Duration::from_secs(60));
+        check(minute, &[(0, 1, None), (30, 5, None), (60, 9, Some(1)), (90, 9, Some(5)), (300, 20, Some(9))]);
+    }
+}

@@ -1,0 +1,206 @@
+//! The data folder: whose it is, which format it has, and that one process uses it.
+//!
+//! ```text
+//!   LOCK                    held by flock while a process uses the folder
+//!   VERSION                 magic, format version, identity; written last when a folder is made
+//!   wal/<first index>.wal   segments of the log
+//!   snap/<index>.snap       the state after the entry of that index
+//! ```
+
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    path::{Path, PathBuf},
+};
+
+use store_api::StoreError;
+
+use crate::disk::Disk;
+
+/// The version of everything in the folder. A change that older code cannot read raises it.
+pub const FORMAT: u32 = 1;
+const MAGIC: &str = "plinth store";
+
+/// Who this store is. Bytes of another store do not pass as this one's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub cluster: u64,
+    pub member: u64,
+    /// Goes into every checksum and is told to nobody: no value that a client writes can pass as a part of the log.
+    pub salt: u64,
+}
+
+/// An opened data folder. The lock goes with it.
+pub struct Folder {
+    root: PathBuf,
+    pub identity: Identity,
+    /// Made just now: there is neither a snapshot nor a log.
+    pub fresh: bool,
+    _lock: File,
+}
+
+impl Folder {
+    /// Takes the folder for this process; makes it if it is not there or empty.
+    pub fn open(root: &Path, disk: &Disk) -> Result<Self, StoreError> {
+        fs::create_dir_all(root).map_err(|e| unavailable("cannot create the data folder", root, &e))?;
+        if !root.join("VERSION").exists() && !root.join("VERSION.tmp").exists() {
+            refuse_strangers(root)?;
+        }
+        let lock = lock(root)?;
+        let version = root.join("VERSION");
+        let found = match fs::read_to_string(&version) {
+            Ok(text) => Some(parse(&text, &version)?),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            Err(e) if e.kind() == io::ErrorKind::InvalidData => return Err(not_ours(root, "its VERSION is not text")),
+            Err(e) => return Err(unavailable("cannot read", &version, &e)),
+        };
+        let fresh = found.is_none();
+        let identity =
+            found.unwrap_or_else(|| Identity { cluster: random_id(), member: random_id(), salt: random_id() });
+        let folder = Folder { root: root.to_owned(), identity, fresh, _lock: lock };
+        if fresh {
+            folder.prepare(disk).map_err(|e| full_or("cannot prepare the data folder", root, &e))?;
+        }
+        Ok(folder)
+    }
+
+    pub fn wal(&self) -> PathBuf {
+        self.root.join("wal")
+    }
+
+    pub fn snapshots(&self) -> PathBuf {
+        self.root.join("snap")
+    }
+
+    /// Declares a fresh folder complete.
+    pub fn seal(&self, disk: &Disk) -> Result<(), StoreError> {
+        let version = self.root.join("VERSION");
+        disk.replace(&version, self.text().as_bytes()).map_err(|e| full_or("cannot write", &version, &e))
+    }
+
+    /// `VERSION.tmp` marks a folder in the making; what an earlier attempt left is no data.
+    fn prepare(&self, disk: &Disk) -> io::Result<()> {
+        disk.create(&self.root.join("VERSION.tmp"))?;
+        disk.sync_dir(&self.root)?;
+        for dir in [self.wal(), self.snapshots()] {
+            match fs::remove_dir_all(&dir) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => fs::create_dir(&dir)?,
+            }
+        }
+        disk.sync_dir(&self.root)
+    }
+
+    fn text(&self) -> String {
+        let Identity { cluster, member, salt } = self.identity;
+        format!("{MAGIC}\nformat {FORMAT}\ncluster {cluster:016x}\nmember {member:016x}\nsalt {salt:016x}\n")
+    }
+}
+
+fn random_id() -> u64 {
+    // Never 0: in etcd's protocol that means "none".
+    runtime::entropy::random_u64().max(1)
+}
+
+fn lock(root: &Path) -> Result<File, StoreError> {
+    let path = root.join("LOCK");
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(|e| full_or("cannot open", &path, &e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            Err(StoreError::Unavailable(format!("the data folder {} is in use by another process", root.display())))
+        }
+        Err(TryLockError::Error(e)) => Err(unavailable("cannot lock", &path, &e)),
+    }
+}
+
+fn refuse_strangers(root: &Path) -> Result<(), StoreError> {
+    let entries = fs::read_dir(root).map_err(|e| unavailable("cannot read the data folder", root, &e))?;
+    for entry in entries {
+        let name = entry.map_err(|e| unavailable("cannot read the data folder", root, &e))?.file_name();
+        match name.to_str() {
+            Some("LOCK" | "lost+found") => {}
+            Some("member") => return Err(not_ours(root, "it holds the data of an etcd")),
+            _ => return Err(not_ours(root, &format!("it holds {name:?} and no VERSION"))),
+        }
+    }
+    Ok(())
+}
+
+fn not_ours(root: &Path, why: &str) -> StoreError {
+    let hint = "choose another data folder, or empty this one if nothing in it is needed";
+    StoreError::InvalidArgument(format!("{} is not a data folder of this store: {why}; {hint}", root.display()))
+}
+
+fn parse(text: &str, path: &Path) -> Result<Identity, StoreError> {
+    let root = path.parent().unwrap_or(path);
+    let mut lines = text.lines();
+    if lines.next() != Some(MAGIC) {
+        return Err(not_ours(root, "its VERSION was written by something else"));
+    }
+    let damaged =
+        || StoreError::Corrupt(format!("{} is damaged; restore the data folder from a backup", path.display()));
+    let mut field = |name: &str| {
+        let (key, value) = lines.next()?.split_once(' ')?;
+        (key == name).then_some(value)
+    };
+    let format: u32 = field("format").and_then(|v| v.parse().ok()).ok_or_else(damaged)?;
+    if format > FORMAT {
+        return Err(StoreError::InvalidArgument(format!(
+            "the data folder {} has format {format}, written by a newer version; this one reads up to {FORMAT}: start \
+             it with the newer version",
+            root.display()
+        )));
+    }
+    let mut id = |name| field(name).and_then(|v| u64::from_str_radix(v, 16).ok()).ok_or_else(damaged);
+    Ok(Identity { cluster: id("cluster")?, member: id("member")?, salt: id("salt")? })
+}
+
+pub fn unavailable(what: &str, path: &Path, error: &io::Error) -> StoreError {
+    StoreError::Unavailable(format!("{what} {}: {error}", path.display()))
+}
+
+/// As [`unavailable`], but a full disk is told as such.
+pub fn full_or(what: &str, path: &Path, error: &io::Error) -> StoreError {
+    match crate::disk::is_full(error) {
+        true => StoreError::NoSpace(format!("{what} {}: {error}", path.display())),
+        false => unavailable(what, path, error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(files: &[(&str, &str)], expected: &str) {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            fs::write(dir.path().join(name), content).unwrap();
+        }
+        let error = Folder::open(dir.path(), &Disk::default()).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(error.contains(expected) && error.is_empty() == expected.is_empty(), "{files:?} gave {error:?}");
+    }
+
+    #[test]
+    fn only_our_folders_are_opened() {
+        check(&[], "");
+        check(&[("VERSION", "plinth store\nformat 1\ncluster 1\nmember 2\nsalt 3\n")], "");
+        check(&[("VERSION.tmp", "")], "");
+        check(&[("VERSION", "plinth store\nformat 2\nanything\n")], "written by a newer version");
+        check(&[("VERSION", "plinth store\nformat x\n")], "damaged");
+        check(&[("VERSION", "3.5.0")], "written by something else");
+        check(&[("photo.jpg", "")], "and no VERSION");
+        check(&[("member", "")], "an etcd");
+    }
+
+    #[test]
+    fn one_process_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Folder::open(dir.path(), &Disk::default()).unwrap();
+        let second = Folder::open(dir.path(), &Disk::default()).err().unwrap();
+        assert!(second.to_string().contains("in use by another process"));
+        drop(first);
+        assert!(Folder::open(dir.path(), &Disk::default()).is_ok());
+    }
+}

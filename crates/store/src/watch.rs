@@ -1,0 +1,124 @@
+//! A running watch: first the history, then what the hub has put aside.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use async_trait::async_trait;
+use mvcc::Replay;
+use store_api::{Event, Revision, StoreError, WatchRequest, WatchResponse, Watcher};
+
+use crate::{
+    hub::{End, Subscriber},
+    shared::Shared,
+};
+
+/// Writes of the history that one step visits.
+const REPLAY_STEP: usize = 1024;
+/// Events of one response, about: revisions are not split.
+const RESPONSE_EVENTS: usize = 1024;
+
+pub struct StoreWatcher {
+    shared: Arc<Shared>,
+    me: Arc<Subscriber>,
+    source: Source,
+    /// Everything up to here was delivered.
+    seen: Revision,
+    progress_notify: bool,
+}
+
+enum Source {
+    /// Until the history is read to its end.
+    History(Replay),
+    /// The hub's, under this number, until the watcher is dropped.
+    Hub(u64),
+}
+
+impl StoreWatcher {
+    /// Fails where the start is compacted.
+    pub fn start(shared: Arc<Shared>, request: &WatchRequest) -> Result<Self, StoreError> {
+        let me = Subscriber::new(request);
+        let start = request.start_revision;
+        let mut compacted = 0;
+        let subscribed = shared.hub.subscribe(&me, &shared.metrics, || {
+            let applied = shared.applied.read();
+            let next = applied.state.revision() + 1;
+            compacted = applied.state.compacted();
+            (start <= 0 || start >= next).then_some(if start <= 0 { next } else { start })
+        });
+        let source = match subscribed {
+            Some(id) => Source::Hub(id),
+            None if start < compacted => return Err(StoreError::Compacted { requested: start, compacted }),
+            None => Source::History(Replay::new(me.range.clone(), start)),
+        };
+        let progress_notify = request.progress_notify;
+        Ok(StoreWatcher { shared, me, source, seen: 0, progress_notify })
+    }
+
+    /// The next events of the history; moves over to the hub at its end.
+    fn replay(&mut self) -> Result<Option<WatchResponse>, StoreError> {
+        let Source::History(replay) = &mut self.source else { return Ok(None) };
+        let mut events = replay.step(&self.shared.applied.read().state, REPLAY_STEP)?;
+        let next = replay.next_revision();
+        self.seen = next - 1;
+        let subscribed = self.shared.hub.subscribe(&self.me, &self.shared.metrics, || {
+            (next > self.shared.applied.read().state.revision()).then_some(next)
+        });
+        if let Some(id) = subscribed {
+            self.source = Source::Hub(id);
+        }
+        events.retain(|e| self.me.wants(e.kind));
+        if !self.me.prev_kv {
+            events.iter_mut().for_each(|e| e.prev_kv = None);
+        }
+        Ok((!events.is_empty()).then_some(WatchResponse { revision: self.seen, events }))
+    }
+
+    /// What the hub has now.
+    fn poll(&mut self) -> Result<Option<WatchResponse>, StoreError> {
+        let dispatched = self.shared.hub.dispatched();
+        let (events, all) = self.me.take(dispatched, RESPONSE_EVENTS).map_err(|end| match end {
+            End::Slow => StoreError::SlowWatcher,
+            End::Closed => StoreError::Stopped,
+        })?;
+        let last = events.last().map_or(0, |e: &Event| e.kv.mod_revision);
+        self.seen = self.seen.max(if all { dispatched } else { last });
+        let asked = all && self.me.progress.swap(false, Ordering::AcqRel);
+        Ok((asked || !events.is_empty()).then_some(WatchResponse { revision: self.seen, events }))
+    }
+}
+
+#[async_trait]
+impl Watcher for StoreWatcher {
+    async fn next(&mut self) -> Result<WatchResponse, StoreError> {
+        let interval = self.shared.progress_interval;
+        loop {
+            while matches!(self.source, Source::History(_)) {
+                if let Some(response) = self.replay()? {
+                    return Ok(response);
+                }
+                tokio::task::yield_now().await;
+            }
+            if let Some(response) = self.poll()? {
+                return Ok(response);
+            }
+            // A wake-up between the poll and here is kept by the Notify.
+            if !self.progress_notify {
+                self.me.woken.notified().await;
+            } else if tokio::time::timeout(interval, self.me.woken.notified()).await.is_err() {
+                self.me.progress.store(true, Ordering::Release);
+            }
+        }
+    }
+
+    fn request_progress(&self) {
+        self.me.progress.store(true, Ordering::Release);
+        self.me.woken.notify_one();
+    }
+}
+
+impl Drop for StoreWatcher {
+    fn drop(&mut self) {
+        if let Source::Hub(id) = self.source {
+            self.shared.hub.unsubscribe(id, &self.shared.metrics);
+        }
+    }
+}
