@@ -1,0 +1,164 @@
+//! What every request shares: the store, the kinds with their caches, and the services of the pipeline's steps.
+
+use std::{collections::HashMap, sync::Arc};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use registry::{Context, Registry, Resource, Status, User};
+use runtime::{CancellationToken, Clock, Tasks, entropy};
+use store_api::{KeyValue, RangeRequest, Store};
+use tokio::sync::watch;
+
+use crate::{
+    authenticate::Authenticator,
+    cache::Cache,
+    events::EventLeases,
+    fairness::Fairness,
+    identity::Identity,
+    metrics::ServerMetrics,
+    options::{ConnectionLimits, NodeDialer},
+    respond,
+    token::Tokens,
+};
+
+/// One kind as it is served.
+pub(crate) struct Served {
+    pub resource: &'static Resource,
+    /// None for kinds that are answered and never stored.
+    pub cache: Option<Arc<Cache>>,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct Limits {
+    pub connections: ConnectionLimits,
+    pub max_body: usize,
+    pub request_timeout: std::time::Duration,
+}
+
+/// How services get their addresses and ports.
+pub(crate) struct ServiceRanges {
+    pub cidr: ipnet::Ipv4Net,
+    pub node_ports: std::ops::RangeInclusive<u16>,
+}
+
+pub(crate) struct Core {
+    pub store: Arc<dyn Store>,
+    pub registry: &'static Registry,
+    served: Vec<Served>,
+    by_path: HashMap<(String, String, String), usize>,
+    pub clock: Clock,
+    pub tasks: Tasks,
+    pub authenticator: Authenticator,
+    pub tokens: Tokens,
+    pub fairness: Arc<Fairness>,
+    pub metrics: ServerMetrics,
+    pub all_metrics: telemetry::Metrics,
+    pub limits: Limits,
+    pub ranges: ServiceRanges,
+    pub node_dialer: Arc<dyn NodeDialer>,
+    pub event_leases: EventLeases,
+    /// Why the server is not ready; empty when it is.
+    pub not_ready: watch::Sender<String>,
+    pub stopping: CancellationToken,
+}
+
+/// The kinds with their caches, and the index of their paths.
+pub(crate) fn served(
+    registry: &'static Registry,
+    store: &Arc<dyn Store>,
+    tasks: &Tasks,
+) -> (Vec<Served>, HashMap<(String, String, String), usize>) {
+    let mut by_path = HashMap::new();
+    let served = registry.resources().iter().enumerate().map(|(at, resource)| {
+        let kind = resource.kind();
+        by_path.insert((kind.group.to_string(), kind.version.to_string(), kind.plural.to_string()), at);
+        let cache = kind.stored().then(|| Cache::new(resource, store.clone(), tasks.clone()));
+        Served { resource, cache }
+    });
+    (served.collect(), by_path)
+}
+
+impl Core {
+    #[expect(clippy::too_many_arguments, reason = "called once; a builder would only name the fields twice")]
+    pub fn new(
+        options: crate::options::Options,
+        served: (Vec<Served>, HashMap<(String, String, String), usize>),
+        tokens: Tokens,
+        authenticator: Authenticator,
+        fairness: Arc<Fairness>,
+        metrics: ServerMetrics,
+    ) -> Self {
+        Core {
+            registry: Registry::builtin(),
+            served: served.0,
+            by_path: served.1,
+            event_leases: EventLeases::default(),
+            authenticator,
+            tokens,
+            fairness,
+            metrics,
+            all_metrics: options.metrics,
+            limits: Limits {
+                connections: options.connections,
+                max_body: options.max_body,
+                request_timeout: options.request_timeout,
+            },
+            ranges: ServiceRanges { cidr: options.service_cidr, node_ports: options.node_ports },
+            node_dialer: options.node_dialer,
+            store: options.store,
+            clock: options.clock,
+            stopping: options.tasks.stopping(),
+            tasks: options.tasks,
+            not_ready: watch::channel("starting".to_owned()).0,
+        }
+    }
+
+    pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<&Served> {
+        // Borrowed keys would need a type of their own; the names are short and the allocator is quick.
+        self.by_path.get(&(group.to_owned(), version.to_owned(), plural.to_owned())).map(|at| &self.served[*at])
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The circumstances of one write.
+    pub fn context(&self, identity: &Identity) -> Context {
+        let mut random = [0; 32];
+        entropy::fill(&mut random);
+        let user = User {
+            name: identity.user().to_owned(),
+            uid: identity.uid().to_owned(),
+            groups: identity.groups().to_vec(),
+        };
+        Context::new(self.now(), &random, user)
+    }
+
+    /// An object's key and value, straight from the store.
+    pub async fn read(&self, key: impl Into<Bytes>) -> Result<Option<KeyValue>, Status> {
+        let mut response =
+            self.store.range(RangeRequest::key(key)).await.map_err(|error| respond::store_error(&error))?;
+        Ok(response.kvs.pop())
+    }
+
+    /// The value of an object that the server itself asks for, such as a namespace; from the cache where it is there,
+    /// otherwise from the store, because a cache may be a moment behind.
+    pub async fn neighbour(
+        &self,
+        group: &str,
+        plural: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<serde_json::Value>, Status> {
+        let Some(served) = self.find(group, "v1", plural) else { return Ok(None) };
+        let key = served.resource.key(namespace, name);
+        if let Some(cache) = &served.cache
+            && cache.wait_for(0).await.is_ok()
+            && let Some(entry) = cache.get(key.as_bytes())
+        {
+            return Ok(Some(entry.decode()));
+        }
+        let found = self.read(key).await?;
+        Ok(found.map(|kv| serde_json::from_slice(&kv.value).unwrap_or_default()))
+    }
+}

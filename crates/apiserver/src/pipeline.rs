@@ -1,0 +1,286 @@
+//! A request's way: one visible list of steps.
+//!
+//! ```text
+//!   head ─▶ authenticate ─▶ authorize ─▶ fairness ─▶ deadline ─▶ route ─▶ response
+//!            401             403          429         504
+//! ```
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures::FutureExt;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use parking_lot::Mutex;
+use registry::Status;
+use runtime::entropy;
+use tracing::Instrument;
+
+use crate::{
+    authorize::{self, Attributes},
+    body::{Body, OnEnd, RequestBody},
+    core::Core,
+    fairness::Class,
+    identity::Identity,
+    listener::{Busy, Connection},
+    metrics::RequestLabels,
+    request::RequestInfo,
+    respond, route,
+};
+
+/// Where a request comes from.
+#[derive(Clone)]
+pub(crate) enum Peer {
+    /// A part of this process.
+    Local(Identity),
+    /// Someone over TLS.
+    Remote { certificate: Option<Identity>, connection: Arc<Connection> },
+}
+
+/// A request that has been let in.
+pub(crate) struct Call {
+    pub core: Arc<Core>,
+    pub identity: Identity,
+    pub info: RequestInfo,
+    pub headers: HeaderMap,
+    pub peer: Peer,
+    /// The request without its body; taken by what upgrades the connection.
+    pub request: Request<()>,
+    /// Taken once. The lock is there because a body may not be shared between threads, and a call may.
+    pub body: Mutex<Option<RequestBody>>,
+    /// Sent along with the response.
+    pub warnings: Vec<String>,
+}
+
+/// Ends what a request holds when its response is over.
+struct Release {
+    _busy: Option<Busy>,
+}
+
+impl OnEnd for Release {
+    fn ended(&mut self, bytes: u64) {
+        tracing::trace!(bytes, "response ended");
+    }
+}
+
+/// Answers one request.
+pub(crate) async fn handle(core: Arc<Core>, peer: Peer, request: Request<RequestBody>) -> Response<Body> {
+    let started = core.clock.monotonic();
+    let info = RequestInfo::parse(request.method(), request.uri());
+    let busy = match &peer {
+        Peer::Remote { connection, .. } => Some(connection.busy()),
+        Peer::Local(_) => None,
+    };
+    let span = span(&info, request.headers());
+    let labels = labels(&info);
+    let long_running = info.long_running();
+    // What a handler holds is dropped with it, so a panic in one request leaves the others as they were.
+    let steps = AssertUnwindSafe(steps(core.clone(), peer, info, request)).catch_unwind().instrument(span);
+    let mut response = match steps.await {
+        Ok(Ok(response)) => response,
+        Ok(Err(status)) => respond::failure(&status),
+        Err(_) => respond::failure(&Status::internal_error("a request handler panicked")),
+    };
+    if let Ok(id) = HeaderValue::from_str(&entropy::uuid()) {
+        response.headers_mut().insert("audit-id", id);
+    }
+    let elapsed = core.clock.monotonic().saturating_sub(started);
+    let labels = RequestLabels { code: response.status().as_u16(), ..labels };
+    core.metrics.observe(labels, (!long_running).then(|| elapsed.as_secs_f64()));
+    response.map(|body| body.on_end(Release { _busy: busy }))
+}
+
+async fn steps(
+    core: Arc<Core>,
+    peer: Peer,
+    info: RequestInfo,
+    request: Request<RequestBody>,
+) -> Result<Response<Body>, Status> {
+    let identity = match &peer {
+        Peer::Local(identity) => identity.clone(),
+        Peer::Remote { certificate, .. } => {
+            core.authenticator.authenticate(&core, request.headers(), certificate.as_ref()).await?
+        }
+    };
+    tracing::Span::current().record("user", identity.user());
+    authorize(&core, &identity, &info)?;
+    let place = enter(&core, &peer, &info)?;
+    let deadline = deadline(&core, &info)?;
+    let (parts, body) = request.into_parts();
+    let headers = parts.headers.clone();
+    let request = Request::from_parts(parts, ());
+    let call =
+        Call { core, identity, info, headers, peer, request, body: Mutex::new(Some(body)), warnings: Vec::new() };
+    let routed = route::route(call);
+    let response = match deadline {
+        None => routed.await?,
+        Some(limit) => tokio::time::timeout(limit, routed)
+            .await
+            .unwrap_or_else(|_| Err(Status::timeout("request did not complete within the allotted timeout", 0)))?,
+    };
+    Ok(response.map(|body| body.hold(place)))
+}
+
+fn authorize(core: &Core, identity: &Identity, info: &RequestInfo) -> Result<(), Status> {
+    if authorize::is_privileged(identity) {
+        return Ok(());
+    }
+    let attributes = Attributes::of(info);
+    if authorize::allowed(identity, &attributes) {
+        return Ok(());
+    }
+    if identity.is_anonymous() {
+        return Err(Status::unauthorized());
+    }
+    let why = authorize::refusal(identity, &attributes);
+    Err(match &info.resource {
+        Some(target) if !target.resource.is_empty() => {
+            match core.find(&target.group, &target.version, &target.resource) {
+                Some(served) => Status::forbidden(served.resource.kind(), target.name(), &why),
+                None => Status::new(403, "Forbidden", format!("{} is forbidden: {why}", target.resource)),
+            }
+        }
+        _ => Status::forbidden_path(identity.user(), info.verb, &info.path),
+    })
+}
+
+fn enter(core: &Core, peer: &Peer, info: &RequestInfo) -> Result<crate::fairness::Place, Status> {
+    let class = match () {
+        () if info.long_running() => Class::LongRunning,
+        () if info.read_only() => Class::ReadOnly,
+        () => Class::Mutating,
+    };
+    // The control plane's own parts bound themselves, and must not starve behind those whom they serve. Health must be
+    // told under any load.
+    let exempt = matches!(peer, Peer::Local(_)) || authorize::is_public(info.verb, &info.path);
+    core.fairness.enter(class, exempt).ok_or_else(|| {
+        core.metrics.terminated.inc();
+        Status::too_many_requests("Too many requests, please try again later.", 1)
+    })
+}
+
+/// How long the request may take: `timeout=` where it is shorter than the server's own bound.
+fn deadline(core: &Core, info: &RequestInfo) -> Result<Option<Duration>, Status> {
+    if info.long_running() {
+        return Ok(None);
+    }
+    let own = core.limits.request_timeout;
+    let Some(text) = info.query.given("timeout") else { return Ok(Some(own)) };
+    let asked = parse_duration(text).ok_or_else(|| {
+        Status::bad_request(format!("invalid timeout specified in the request URL - time: invalid duration {text:?}"))
+    })?;
+    Ok(Some(if asked.is_zero() { own } else { asked.min(own) }))
+}
+
+/// Go's durations as far as clients send them: `30s`, `1m30s`, `500ms`, `1.5h`.
+fn parse_duration(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    let mut rest = text;
+    let mut total = 0.0;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let number: f64 = rest[..digits].parse().ok()?;
+        rest = &rest[digits..];
+        let unit = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
+        let seconds = match &rest[..unit] {
+            "h" => 3600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "ms" => 1e-3,
+            "us" | "µs" => 1e-6,
+            "ns" => 1e-9,
+            _ => return None,
+        };
+        rest = &rest[unit..];
+        total += number * seconds;
+    }
+    (!text.is_empty() && total < 1e9).then(|| Duration::from_secs_f64(total))
+}
+
+fn span(info: &RequestInfo, headers: &HeaderMap) -> tracing::Span {
+    let (resource, namespace, name) = match &info.resource {
+        Some(target) => (target.full_resource(), target.namespace(), target.name()),
+        None => (info.path.as_str().into(), "", ""),
+    };
+    let span = tracing::info_span!(
+        "request",
+        verb = info.verb,
+        resource = resource.as_ref(),
+        namespace,
+        name,
+        user = tracing::field::Empty
+    );
+    telemetry::set_parent(&span, headers.get("traceparent").and_then(|value| value.to_str().ok()));
+    span
+}
+
+fn labels(info: &RequestInfo) -> RequestLabels {
+    let verb = match info.verb {
+        "get" => "GET",
+        "list" => "LIST",
+        "watch" => "WATCH",
+        "create" | "post" => "POST",
+        "update" | "put" => "PUT",
+        "patch" => "PATCH",
+        "delete" => "DELETE",
+        "deletecollection" => "DELETECOLLECTION",
+        _ => "other",
+    };
+    let target = info.resource.as_ref();
+    let text = |field: fn(&crate::request::Target) -> &String| target.map(field).cloned().unwrap_or_default();
+    // Only names that are served become labels, or any client could fill the metrics with its own words.
+    let known = target.is_none_or(|target| {
+        registry::Registry::builtin().find(&target.group, &target.version, &target.resource).is_some_and(|resource| {
+            target.subresource.is_empty() || resource.kind().subresource(&target.subresource).is_some()
+        })
+    });
+    if !known {
+        let empty = String::new;
+        return RequestLabels {
+            verb,
+            group: empty(),
+            version: empty(),
+            resource: empty(),
+            subresource: empty(),
+            scope: "",
+            code: 0,
+        };
+    }
+    RequestLabels {
+        verb,
+        group: text(|t| &t.group),
+        version: text(|t| &t.version),
+        resource: text(|t| &t.resource),
+        subresource: text(|t| &t.subresource),
+        scope: match target {
+            None => "",
+            Some(target) if target.name.is_some() || info.verb == "create" => "resource",
+            Some(target) if target.namespace.is_some() => "namespace",
+            Some(_) => "cluster",
+        },
+        code: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        for (text, expected) in [
+            ("30s", Some(30_000)),
+            ("1m30s", Some(90_000)),
+            ("500ms", Some(500)),
+            ("1.5h", Some(5_400_000)),
+            ("0", Some(0)),
+            ("", None),
+            ("5", None),
+            ("5x", None),
+            ("s", None),
+            ("99999999999h", None),
+        ] {
+            assert_eq!(parse_duration(text), expected.map(Duration::from_millis), "{text}");
+        }
+    }
+}
