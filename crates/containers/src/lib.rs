@@ -16,13 +16,15 @@ mod cgroup;
 mod error;
 pub mod images;
 mod protocol;
+mod record;
 mod runtime_api;
 mod shim;
 mod spec;
+mod sys;
 mod types;
 
 pub use error::Error;
-pub use images::Images;
+pub use images::{DEMO_V1, DEMO_V2, Images};
 pub use runtime_api::{
     AttachSession, Events, ExecControl, ExecOutput, ExecRequest, ExecSession, Options, Runtime, StreamReader,
     StreamWriter, cleanup,
