@@ -3,8 +3,8 @@
 mod codec;
 
 use store_api::{
-    DeleteRangeRequest, DeleteRangeResponse, Event, Lease, LeaseId, PutRequest, PutResponse, Revision, StoreError,
-    TxnRequest, TxnResponse,
+    DeleteRangeRequest, DeleteRangeResponse, Event, Lease, LeaseId, PutRequest, PutResponse, RequestOp, Revision,
+    StoreError, TxnRequest, TxnResponse,
 };
 
 /// One entry of the log. It carries everything that its effect depends on, besides the state: no time, no chance.
@@ -50,7 +50,33 @@ impl Command {
     pub fn frees_space(&self) -> bool {
         match self {
             Command::DeleteRange(_) | Command::Compact(_) | Command::LeaseRevoke { .. } => true,
-            Command::Put(_) | Command::Txn(_) | Command::LeaseGrant { .. } => false,
+            // Kubernetes deletes by transaction.
+            Command::Txn(txn) => !puts(txn),
+            Command::Put(_) | Command::LeaseGrant { .. } => false,
         }
+    }
+}
+
+fn puts(txn: &TxnRequest) -> bool {
+    txn.success.iter().chain(&txn.failure).any(|op| match op {
+        RequestOp::Put(_) => true,
+        RequestOp::Txn(txn) => puts(txn),
+        RequestOp::Range(_) | RequestOp::DeleteRange(_) => false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deletions_free_space_also_in_transactions() {
+        let txn = |op| TxnRequest { failure: vec![op], ..Default::default() };
+        let check = |op: RequestOp, expected| {
+            let nested = Command::Txn(txn(RequestOp::Txn(txn(op.clone()))));
+            assert_eq!((Command::Txn(txn(op)).frees_space(), nested.frees_space()), (expected, expected));
+        };
+        check(RequestOp::DeleteRange(DeleteRangeRequest::default()), true);
+        check(RequestOp::Put(PutRequest::default()), false);
     }
 }

@@ -75,14 +75,13 @@ impl Queue {
             }
         }
         inner.sleeping = false;
-        let mut taken = 0;
-        while into.len() < count && taken < bytes {
-            let Some(proposal) = inner.waiting.pop_front() else { break };
-            taken += proposal.entry.len();
-            into.push(proposal);
-        }
-        inner.bytes -= taken;
+        inner.drain(into, count, bytes);
         true
+    }
+
+    /// As [`Queue::take`], without waiting.
+    pub fn take_more(&self, into: &mut Vec<Proposal>, count: usize, bytes: usize) {
+        self.inner.lock().drain(into, count, bytes);
     }
 
     /// Takes no more proposals; those that wait are still done.
@@ -111,5 +110,17 @@ impl Queue {
         if std::mem::take(&mut inner.sleeping) {
             self.arrived.notify_one();
         }
+    }
+}
+
+impl Inner {
+    fn drain(&mut self, into: &mut Vec<Proposal>, count: usize, bytes: usize) {
+        let mut taken = 0;
+        while into.len() < count && taken < bytes {
+            let Some(proposal) = self.waiting.pop_front() else { break };
+            taken += proposal.entry.len();
+            into.push(proposal);
+        }
+        self.bytes -= taken;
     }
 }

@@ -1,8 +1,11 @@
 //! Opening a store, and the handle on it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -58,7 +61,7 @@ impl Store {
         self.shared.metrics.register(registry);
     }
 
-    /// Writes a snapshot now and removes the log that it replaces.
+    /// Writes a snapshot, unless one is being written, and removes the log that it replaces.
     pub async fn snapshot(&self) -> Result<(), StoreError> {
         if self.shared.queue.is_closed() {
             return Err(StoreError::Stopped);
@@ -130,6 +133,8 @@ fn prepare(options: Options) -> Result<(Store, Writer), StoreError> {
         folder,
         snapshot_bytes: options.snapshot_bytes,
         since_snapshot: recovered.since_snapshot,
+        last_batch: 0,
+        last_fsync: Duration::ZERO,
     };
     writer.measure(&shared.applied.read());
     debug_assert_eq!(shared.hub.dispatched(), revision);

@@ -31,6 +31,9 @@ use crate::{
 /// Bytes at a segment's end that only space-freeing batches may use.
 pub const RESERVE: u64 = 64 * 1024;
 
+/// A larger buffer is not kept for the next batch.
+const KEPT_BUFFER: usize = 1 << 20;
+
 /// Why a batch was not committed.
 #[derive(Debug)]
 pub enum CommitError {
@@ -100,7 +103,7 @@ impl Wal {
         }
         self.offset += size;
         self.next += entries.len() as u64;
-        if self.buffer.capacity() > 2 * crate::writer::MAX_BATCH_BYTES {
+        if self.buffer.capacity() > KEPT_BUFFER {
             self.buffer = Vec::new();
         }
         Ok(size)

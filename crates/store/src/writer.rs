@@ -23,7 +23,11 @@ use crate::{
 /// Proposals of one batch at most.
 const MAX_BATCH: usize = 4096;
 /// Bytes of one batch, about.
-pub const MAX_BATCH_BYTES: usize = 4 << 20;
+const MAX_BATCH_BYTES: usize = 4 << 20;
+/// The longest that a batch waits for proposals that are likely to come, and the part of an fsync's time that it may
+/// take: callers that were just answered ask again at once, and should share one fsync instead of two.
+const LINGER: Duration = Duration::from_micros(200);
+const LINGER_PART: u32 = 8;
 /// Writes visited by one step of trimming; readers wait no longer than for that.
 const TRIM_STEP: usize = 2048;
 /// Pause between two steps of trimming, or before trying again when a reader still needs the old versions.
@@ -40,6 +44,10 @@ pub struct Writer {
     pub snapshot_bytes: u64,
     /// Bytes of log since the last snapshot.
     pub since_snapshot: u64,
+    /// Proposals in the batch before.
+    pub last_batch: usize,
+    /// How long its fsync took.
+    pub last_fsync: Duration,
 }
 
 impl Writer {
@@ -49,12 +57,22 @@ impl Writer {
         let mut patience = None;
         while self.shared.queue.take(&mut batch, MAX_BATCH, MAX_BATCH_BYTES, patience) {
             if !batch.is_empty() {
+                self.linger(&mut batch);
                 self.commit(&mut batch);
                 batch.clear();
             }
             patience = self.trim();
             self.maybe_snapshot();
         }
+    }
+
+    /// Waits a moment where the batch has not half the size of the one before.
+    fn linger(&mut self, batch: &mut Vec<Proposal>) {
+        if batch.len() * 2 <= self.last_batch {
+            std::thread::sleep((self.last_fsync / LINGER_PART).min(LINGER));
+            self.shared.queue.take_more(batch, MAX_BATCH, MAX_BATCH_BYTES);
+        }
+        self.last_batch = batch.len();
     }
 
     /// One batch's whole way. Proposals that are refused are answered and left out.
@@ -103,7 +121,8 @@ impl Writer {
         let _entered = span.enter();
         let start = self.shared.clock.monotonic();
         let committed = self.log.commit(&entries, frees_space)?;
-        self.shared.metrics.fsync.observe((self.shared.clock.monotonic() - start).as_secs_f64());
+        self.last_fsync = self.shared.clock.monotonic() - start;
+        self.shared.metrics.fsync.observe(self.last_fsync.as_secs_f64());
         self.shared.metrics.wal_bytes.inc_by(committed.bytes as i64);
         self.since_snapshot += committed.bytes;
         if !frees_space && self.shared.full.swap(false, Ordering::AcqRel) {

@@ -1,0 +1,10 @@
+//! The store through its trait, on real files: what it answers, what survives, what it refuses.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
+
+mod api;
+mod crash;
+mod damage;
+mod full;
+mod support;
+mod watch;
