@@ -2,10 +2,14 @@
 //!
 //! The programs come from `tools/install.sh`; without them these tests say so and prove nothing.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
+
 #[path = "it/conformance.rs"]
 mod conformance;
 #[path = "it/etcd.rs"]
 mod etcd;
+#[path = "it/etcdctl.rs"]
+mod etcdctl;
 
 use std::sync::Arc;
 
@@ -49,7 +53,7 @@ async fn etcdctl_reads_and_writes_through_the_server() {
     let mut options = etcd_server::Options::new(Arc::new(client), tasks.clone());
     options.client_urls = vec![url.clone()];
     Service::start(options).await.unwrap().serve(Listener::Tcp(listener), None);
-    etcd::etcdctl_session(&url).await;
+    etcdctl::session(&url).await;
     tasks.stop();
 }
 

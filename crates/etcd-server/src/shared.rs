@@ -7,7 +7,7 @@ use std::sync::{
 
 use etcd_proto::etcdserverpb::ResponseHeader;
 use prost::Message;
-use store_api::{Revision, Status as StoreStatus, Store, StoreError};
+use store_api::{RangeRequest, Revision, Status as StoreStatus, Store, StoreError};
 use tonic::Status;
 
 use crate::{Options, codes};
@@ -52,9 +52,16 @@ impl Shared {
         Ok(status)
     }
 
+    /// The newest revision, from a read that finds nothing: much cheaper than the whole status.
+    pub async fn revision(&self) -> Result<Revision, Status> {
+        let nothing = RangeRequest { count_only: true, serializable: true, ..RangeRequest::key(&[0][..]) };
+        let answer = self.store.range(nothing).await.map_err(|error| codes::status(&error))?;
+        Ok(answer.revision)
+    }
+
     /// A header with the newest revision, for answers that do not come with one of their own.
     pub async fn header_now(&self) -> Result<Option<ResponseHeader>, Status> {
-        Ok(self.header(self.status().await?.revision))
+        Ok(self.header(self.revision().await?))
     }
 
     /// Refuses a write that is larger than the bound.

@@ -134,7 +134,7 @@ impl Stream {
     }
 
     async fn create(&mut self, create: WatchCreateRequest) -> Result<(), Status> {
-        let revision = self.shared.status().await?.revision;
+        let revision = self.shared.revision().await?;
         let id = match self.admit(&create) {
             Ok(id) => id,
             Err(reason) => {

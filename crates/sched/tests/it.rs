@@ -1,5 +1,7 @@
 //! The engine as its driver sees it: nodes and pods go in as the API writes them, decisions come out.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
+
 use std::time::Duration;
 
 use proptest::prelude::*;

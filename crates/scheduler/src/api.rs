@@ -105,7 +105,7 @@ impl Api {
             "lastProbeTime": null,
         });
         // The time is that of the status, not of its reason.
-        if !known.is_some_and(|known| known.status == "False") {
+        if known.is_none_or(|known| known.status != "False") {
             let now = self.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
             condition["lastTransitionTime"] = now.into();
         }

@@ -1,5 +1,7 @@
 //! The scheduler against an API of a few lines: lists, watches, bindings, status patches and events of pods and nodes.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
+
 #[path = "it/api.rs"]
 mod api;
 
