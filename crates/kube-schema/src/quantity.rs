@@ -251,6 +251,32 @@ impl fmt::Display for Quantity {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Whatever the text: no panic, and what was read is written such that it is read again as the same amount.
+        #[test]
+        fn any_text_is_read_or_refused(text in "[+-]?[0-9.]{0,40}([numkMGTPEeKi]{0,2}[+-]?[0-9]{0,5})|.{0,20}") {
+            if let Ok(quantity) = parse(&text) {
+                let written = quantity.to_string();
+                prop_assert_eq!(parse(&written), Ok(quantity), "{} was written as {}", text, written);
+                prop_assert_eq!(parse(&written).unwrap().to_string(), written);
+            }
+        }
+
+        /// Exact arithmetic agrees with floating point as far as that goes.
+        #[test]
+        fn the_amount_is_the_numbers(whole in 0u32..1_000_000, fraction in 0u32..1000, suffix in 0usize..12) {
+            let (suffix, factor) = [
+                ("n", 1e-9), ("u", 1e-6), ("m", 1e-3), ("", 1.0), ("k", 1e3), ("M", 1e6), ("G", 1e9), ("e2", 1e2),
+                ("Ki", 1024.0), ("Mi", 1_048_576.0), ("Gi", 1_073_741_824.0), ("E-2", 1e-2),
+            ][suffix];
+            let quantity = parse(&format!("{whole}.{fraction:03}{suffix}")).unwrap();
+            let expected = (f64::from(whole) + f64::from(fraction) / 1000.0) * factor;
+            let found = quantity.nano as f64 / 1e9;
+            prop_assert!((found - expected).abs() <= expected * 1e-9 + 1.1e-9, "{found} is not {expected}");
+        }
+    }
 
     #[test]
     fn texts_have_values_and_one_canonical_form() {
