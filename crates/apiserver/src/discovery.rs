@@ -5,7 +5,10 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use kube_schema::kinds::Kind;
-use registry::{Registry, Status, openapi};
+use registry::{
+    Registry, Status,
+    openapi::{self, Descriptions},
+};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -227,39 +230,45 @@ fn tag(body: &[u8]) -> String {
     })
 }
 
-/// `/openapi/v2`, `/openapi/v3` and `/openapi/v3/apis/…`.
-pub(crate) fn openapi(call: &Call, rest: &[&str]) -> Result<Response<Body>, Status> {
+/// `/openapi/v2`, `/openapi/v3` and `/openapi/v3/apis/…`. The documents are large and seldom asked for, so they are made
+/// on request, off the async threads, and not kept.
+pub(crate) async fn openapi(call: &Call, rest: &[&str]) -> Result<Response<Body>, Status> {
     let registry = call.core.registry;
-    match rest {
-        ["v2"] => {
-            static V2: OnceLock<Bytes> = OnceLock::new();
-            let body = V2.get_or_init(|| encode(&openapi::v2(registry)));
-            Ok(tagged(call, body.clone()))
-        }
-        ["v3"] => {
-            let mut paths = serde_json::Map::new();
-            for (group, version) in registry.group_versions() {
-                let path = group_path(group, version);
-                let Some(document) = document_v3(registry, group, version) else { continue };
-                let relative = format!("/openapi/v3{path}?hash={}", tag(&document));
-                paths.insert(path.trim_start_matches('/').to_owned(), json!({ "serverRelativeURL": relative }));
-            }
-            Ok(tagged(call, encode(&json!({ "paths": paths }))))
-        }
-        ["v3", "api", version] => v3(call, registry, "", version),
-        ["v3", "apis", group, version] => v3(call, registry, group, version),
-        _ => Err(Status::no_such_path()),
-    }
+    let body = match *rest {
+        ["v2"] => runtime::blocking(|| Some(encode(&openapi::v2(registry, Some(&Descriptions::load()))))).await,
+        ["v3"] => Some(runtime::blocking(|| encode(&index_v3(registry))).await),
+        ["v3", "api", version] => v3(registry, "", version).await,
+        ["v3", "apis", group, version] => v3(registry, group, version).await,
+        _ => None,
+    };
+    Ok(tagged(call, body.ok_or_else(Status::no_such_path)?))
 }
 
-fn v3(call: &Call, registry: &Registry, group: &str, version: &str) -> Result<Response<Body>, Status> {
-    let body = document_v3(registry, group, version).ok_or_else(Status::no_such_path)?;
-    Ok(tagged(call, body))
+async fn v3(registry: &'static Registry, group: &str, version: &str) -> Option<Bytes> {
+    let (group, version) = (group.to_owned(), version.to_owned());
+    runtime::blocking(move || {
+        openapi::v3(registry, &group, &version, Some(&Descriptions::load())).map(|document| encode(&document))
+    })
+    .await
 }
 
-/// The documents are large and seldom asked for, so they are made on request and only their tags could be kept.
-fn document_v3(registry: &Registry, group: &str, version: &str) -> Option<Bytes> {
-    openapi::v3(registry, group, version).map(|document| encode(&document))
+/// The index: one entry per group version, whose hash changes with what is served.
+fn index_v3(registry: &Registry) -> Value {
+    static HASHES: OnceLock<Vec<(String, String)>> = OnceLock::new();
+    let hashes = HASHES.get_or_init(|| {
+        let served = registry.group_versions().into_iter();
+        served
+            .filter_map(|(group, version)| {
+                // Without descriptions it is a tenth of the work, and they change only together with the version.
+                let document = encode(&openapi::v3(registry, group, version, None)?);
+                Some((openapi::root(group, version), tag(&document)))
+            })
+            .collect()
+    });
+    let entry = |(root, hash): &(String, String)| {
+        (root.clone(), json!({ "serverRelativeURL": format!("/openapi/v3/{root}?hash={hash}") }))
+    };
+    json!({ "paths": hashes.iter().map(entry).collect::<serde_json::Map<_, _>>() })
 }
 
 fn encode(value: &Value) -> Bytes {

@@ -26,7 +26,7 @@ async fn path(call: Call) -> Result<Response<Body>, Status> {
         ["version"] => Ok(health::version()),
         ["metrics"] => Ok(health::metrics(&call)),
         ["api" | "apis", ..] => discovery::discovery(&call, &parts),
-        ["openapi", rest @ ..] => discovery::openapi(&call, rest),
+        ["openapi", rest @ ..] => discovery::openapi(&call, rest).await,
         [".well-known", "openid-configuration"] => Ok(discovery::openid_configuration(&call)),
         ["openid", "v1", "jwks"] => Ok(discovery::key_set(&call)),
         [""] => Ok(discovery::paths(&call)),

@@ -1,0 +1,14 @@
+//! The API server over a real store, in this process and over TLS, against clients that nobody here wrote.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "this is a test")]
+
+mod bounds;
+mod crud;
+mod harness;
+mod kubectl;
+mod lists;
+mod node;
+mod pki;
+mod subresources;
+mod watches;
+mod who;
