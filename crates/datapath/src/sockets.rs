@@ -71,6 +71,9 @@ fn files(what: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::Files { what: what.into(), source }
 }
 
+/// What the service maps hold.
+pub type Contents = (Vec<(Frontend, Service)>, Vec<(Slot, Backend)>, Vec<Member>);
+
 type Table<const K: usize, const V: usize> = HashMap<MapData, [u8; K], [u8; V]>;
 
 /// The attached programs' maps.
@@ -109,7 +112,7 @@ impl Sockets {
     }
 
     /// Everything that the maps hold now.
-    pub fn contents(&self) -> Result<(Vec<(Frontend, Service)>, Vec<(Slot, Backend)>, Vec<Member>), Error> {
+    pub fn contents(&self) -> Result<Contents, Error> {
         let services =
             self.services.iter().map(|entry| entry.map(|(k, v)| (Frontend::from_bytes(&k), Service::from_bytes(&v))));
         let backends =

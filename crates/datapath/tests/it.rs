@@ -1,6 +1,8 @@
 //! The datapath on the real kernel: in a network and mount namespace of its own, with a cgroup of its own, so that the
 //! host sees nothing of it. Needs root.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+
 #[path = "it/api.rs"]
 mod api;
 #[path = "it/world.rs"]

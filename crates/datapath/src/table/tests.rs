@@ -127,7 +127,10 @@ fn affinity_members_follow_the_backends() {
     assert_eq!(show(&ops), ["member 1.2 gone", "slot 1.0 = 3", "frontend 9 = service 1 with 1", "slot 1.1 gone"]);
 }
 
-fn change() -> impl Strategy<Value = (u8, Option<(BTreeSet<u8>, BTreeSet<u8>, bool)>)> {
+/// Frontends, backends and whether clients stick.
+type Sets = (BTreeSet<u8>, BTreeSet<u8>, bool);
+
+fn change() -> impl Strategy<Value = (u8, Option<Sets>)> {
     let sets = (prop::collection::btree_set(0u8..6, 0..4), prop::collection::btree_set(0u8..12, 0..9), any::<bool>());
     (0u8..4, prop::option::weighted(0.85, sets))
 }
@@ -173,7 +176,7 @@ proptest! {
         let check = |maps: &Maps| {
             let unnamed: BTreeSet<u32> = wanted
                 .values()
-                .filter(|g| g.frontends.iter().all(|f| shared(f)))
+                .filter(|g| g.frontends.iter().all(shared))
                 .map(|_| 0)
                 .collect();
             // A group that lost all its frontends to others keeps its backends ready for the day it gets one back.
