@@ -1,0 +1,12 @@
+//! The controllers against a real API server over a real store, all in this process.
+//!
+//! There is no node: a stand-in marks pods as running and ready, as a node agent would.
+
+#[path = "it/cluster.rs"]
+mod cluster;
+#[path = "it/garbage.rs"]
+mod garbage;
+#[path = "it/nodes.rs"]
+mod nodes;
+#[path = "it/workloads.rs"]
+mod workloads;
