@@ -1,0 +1,21 @@
+//! The engine as the API server uses it: whole requests in, whole objects out.
+
+#[path = "it/support.rs"]
+mod support;
+
+#[path = "it/decode.rs"]
+mod decode;
+#[path = "it/delete.rs"]
+mod delete;
+#[path = "it/openapi.rs"]
+mod openapi;
+#[path = "it/patch.rs"]
+mod patch;
+#[path = "it/pods.rs"]
+mod pods;
+#[path = "it/selector.rs"]
+mod selector;
+#[path = "it/services.rs"]
+mod services;
+#[path = "it/writes.rs"]
+mod writes;
