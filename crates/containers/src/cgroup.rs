@@ -113,9 +113,15 @@ impl Cgroup {
         self.folders().try_for_each(|dir| fs::write(dir.join("cgroup.procs"), pid.to_string()))
     }
 
-    /// Moves a process into the cgroup2 folder only, where v1 was handled by someone else.
-    pub(crate) fn join_v2(&self, pid: i32) -> io::Result<()> {
-        self.v2().map_or(Ok(()), |dir| fs::write(dir.join("cgroup.procs"), pid.to_string()))
+    /// Moves the caller into the folders that only group and limit nothing: those that libcontainer leaves out on
+    /// hybrid machines. What the caller forks is in them from its first moment.
+    pub(crate) fn join_unlimited(&self) -> io::Result<()> {
+        if self.hierarchies.is_pure_v2() {
+            return Ok(());
+        }
+        let systemd = self.hierarchies.v1.iter().find(|(name, _)| *name == "systemd").map(|(_, mount)| mount);
+        let mounts = systemd.into_iter().chain(&self.hierarchies.v2);
+        mounts.map(|mount| mount.join(&self.path)).try_for_each(|dir| fs::write(dir.join("cgroup.procs"), "0"))
     }
 
     /// The cgroup2 folder.

@@ -23,19 +23,44 @@ pub(crate) enum Op {
     /// Send the state now and events from now on.
     Subscribe,
     /// Read `containers/<id>/container.json` and keep it.
-    Create { container: ContainerId },
-    Start { container: ContainerId },
+    Create {
+        container: ContainerId,
+    },
+    Start {
+        container: ContainerId,
+    },
     /// To the main process, or to every process of the container.
-    Signal { container: ContainerId, signal: i32, all: bool },
+    Signal {
+        container: ContainerId,
+        signal: i32,
+        all: bool,
+    },
     /// Forget a container that does not run.
-    Remove { container: ContainerId },
+    Remove {
+        container: ContainerId,
+    },
     /// With the wanted ends of stdin, stdout, stderr attached in this order; with a terminal none, and the answer
     /// carries its master side.
-    Exec { container: ContainerId, argv: Vec<String>, tty: bool, stdin: bool, stdout: bool, stderr: bool },
-    ExecKill { exec: u64 },
+    Exec {
+        container: ContainerId,
+        argv: Vec<String>,
+        tty: bool,
+        stdin: bool,
+        stdout: bool,
+        stderr: bool,
+    },
+    ExecKill {
+        exec: u64,
+    },
     /// With write ends for stdout and stderr attached; the answer carries the write end of stdin if there is one.
-    Attach { container: ContainerId },
-    Resize { container: ContainerId, columns: u16, rows: u16 },
+    Attach {
+        container: ContainerId,
+    },
+    Resize {
+        container: ContainerId,
+        columns: u16,
+        rows: u16,
+    },
     /// Kill everything that runs; new containers are refused afterwards.
     Stop,
     /// Stop, remove cgroups and mounts, end.
@@ -44,11 +69,19 @@ pub(crate) enum Op {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Message {
-    Reply { id: u64, result: Result<Answer, Refusal> },
+    Reply {
+        id: u64,
+        result: Result<Answer, Refusal>,
+    },
     /// A container changed.
     Status(Box<ContainerStatus>),
-    Oom { container: ContainerId },
-    ExecExited { exec: u64, code: i32 },
+    Oom {
+        container: ContainerId,
+    },
+    ExecExited {
+        exec: u64,
+        code: i32,
+    },
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -220,10 +220,7 @@ impl Runtime {
     /// reason `StartError`.
     pub async fn start_container(&self, id: &ContainerId) -> Result<(), Error> {
         let sandbox = self.owner(id)?;
-        sandbox.request(Op::Start { container: id.clone() }, &[]).await?;
-        // The answer goes ahead of the status; who asks next should see what was answered.
-        sandbox.wait_for(id, |status| status.state != ContainerState::Created, KILL_TIME).await;
-        Ok(())
+        sandbox.request(Op::Start { container: id.clone() }, &[]).await.map(drop)
     }
 
     /// Sends the stop signal, waits up to `grace`, then kills everything in the container. Returns when it has ended;
@@ -318,8 +315,7 @@ impl Runtime {
     pub async fn sandbox_stats(&self, id: &SandboxId) -> Result<SandboxStats, Error> {
         let sandbox = self.sandbox(id)?;
         let running = sandbox.status().containers.into_iter().filter(|c| c.state == ContainerState::Running);
-        let groups: Vec<_> =
-            running.map(|c| (self.container_cgroup(&sandbox, &c.id), c.id)).collect();
+        let groups: Vec<_> = running.map(|c| (self.container_cgroup(&sandbox, &c.id), c.id)).collect();
         let pod = self.inner.hierarchies.group(&sandbox.record.cgroup);
         Ok(blocking(move || SandboxStats {
             pod: pod.usage(),

@@ -199,9 +199,7 @@ fn device_rules(config: &ContainerConfig, machine: &Machine<'_>) -> Vec<Value> {
 
 fn mounts(sandbox: &SandboxConfig, config: &ContainerConfig, machine: &Machine<'_>) -> Result<Vec<Value>, Error> {
     let sys_mode = if config.privileged { "rw" } else { "ro" };
-    let mount = |destination: &str, kind: &str, options: &[&str]| {
-        json!({ "destination": destination, "type": kind, "source": kind, "options": options })
-    };
+    let mount = |destination: &str, kind: &str, options: &[&str]| json!({ "destination": destination, "type": kind, "source": kind, "options": options });
     let mut list = vec![
         mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
         mount("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
@@ -292,7 +290,7 @@ mod tests {
         };
         let list = mounts(&sandbox, &config, &machine).unwrap();
         let paths: Vec<_> = list.iter().map(|m| m["destination"].as_str().unwrap()).collect();
-        assert_eq!(&paths[paths.len() - 3..], ["/a", "/dev/shm", "/a/b"].as_slice());
+        assert_eq!(&paths[paths.len() - 3..], ["/a", "/a/b", "/dev/shm"].as_slice());
         assert_eq!(paths.iter().filter(|p| **p == "/dev/shm").count(), 1);
     }
 }

@@ -158,10 +158,8 @@ pub(crate) fn event_fd() -> io::Result<OwnedFd> {
 /// Sets an extended attribute without following a link at the end of the path.
 pub(crate) fn set_attribute(path: &std::ffi::CStr, key: &std::ffi::CStr, value: &[u8]) -> io::Result<()> {
     // SAFETY: both strings are terminated, and the kernel reads `len` bytes of the value.
-    check(
-        unsafe { libc::lsetxattr(path.as_ptr(), key.as_ptr(), value.as_ptr().cast(), value.len(), 0) }.into(),
-    )
-    .map(drop)
+    check(unsafe { libc::lsetxattr(path.as_ptr(), key.as_ptr(), value.as_ptr().cast(), value.len(), 0) }.into())
+        .map(drop)
 }
 
 /// Gives memory that the allocator keeps back to the kernel.

@@ -225,8 +225,7 @@ fn import_descriptor(
     depth: usize,
 ) -> Result<Option<ImageInfo>, ImageError> {
     let fits = descriptor.platform.as_ref().is_none_or(|p| {
-        (p.os.is_empty() || p.os == "linux")
-            && (p.architecture.is_empty() || p.architecture == install::architecture())
+        (p.os.is_empty() || p.os == "linux") && (p.architecture.is_empty() || p.architecture == install::architecture())
     });
     if !fits || depth > MAX_DEPTH {
         return Ok(None);
@@ -246,9 +245,10 @@ fn import_descriptor(
     if let Some(foreign) = manifest.layers.iter().find(|l| !l.media_type.is_empty() && !l.media_type.contains("tar")) {
         return Err(ImageError::Invalid(format!("layers of type {} are not supported", foreign.media_type)));
     }
-    let layers = manifest.layers.iter().map(|layer| {
-        Ok(Blob { path: blob(folder, &layer.digest)?, digest: Some(layer.digest.clone()) })
-    });
+    let layers = manifest
+        .layers
+        .iter()
+        .map(|layer| Ok(Blob { path: blob(folder, &layer.digest)?, digest: Some(layer.digest.clone()) }));
     let layers = layers.collect::<Result<Vec<_>, ImageError>>()?;
     let config = verified_bytes(folder, &config.digest)?;
     install::install(store, &Incoming { config, layers, names: names.to_vec() }).map(Some)

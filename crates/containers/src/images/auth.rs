@@ -85,9 +85,7 @@ impl RegistryAuths {
     /// User and password for an image: the longest matching place, the earliest of equal ones.
     pub(super) fn find(&self, reference: &Reference) -> Option<(String, String)> {
         let name = reference.name();
-        let fits = |place: &str| {
-            name == place || name.strip_prefix(place).is_some_and(|rest| rest.starts_with('/'))
-        };
+        let fits = |place: &str| name == place || name.strip_prefix(place).is_some_and(|rest| rest.starts_with('/'));
         let matching = self.entries.iter().filter(|e| fits(&e.place)).rev();
         matching.max_by_key(|e| e.place.len()).map(|e| (e.user.clone(), e.password.clone()))
     }

@@ -64,8 +64,9 @@ pub(super) async fn pull(
     let fetched = AtomicU64::new(0);
     let fetch = Fetch { client: &client, name: &name, reference, folder: draft.0.clone(), fetched: &fetched, progress };
     let config = fetch.document(&manifest.config).await?;
-    let layers: Vec<Blob> =
-        stream::iter(manifest.layers.iter().map(|layer| fetch.layer(layer))).buffered(AT_ONCE).try_collect().await?;
+    // Collected first: a stream over the borrowing closure itself would not be Send for every caller.
+    let downloads: Vec<_> = manifest.layers.iter().map(|layer| fetch.layer(layer)).collect();
+    let layers: Vec<Blob> = stream::iter(downloads).buffered(AT_ONCE).try_collect().await?;
     // The name's digest is the one that was asked for: the list's where there is a list.
     let digest = list.unwrap_or(digest);
     let names = reference.tagged().into_iter().chain([format!("{}@{digest}", reference.name())]).collect();

@@ -139,9 +139,9 @@ fn is_component(text: &str) -> bool {
     let alnum = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let bytes = text.as_bytes();
     let ends = bytes.first().is_some_and(|b| alnum(*b)) && bytes.last().is_some_and(|b| alnum(*b));
-    ends && bytes.split(|b| alnum(*b)).all(|separator| {
-        matches!(separator, b"" | b"." | b"_" | b"__") || separator.iter().all(|b| *b == b'-')
-    })
+    ends && bytes
+        .split(|b| alnum(*b))
+        .all(|separator| matches!(separator, b"" | b"." | b"_" | b"__") || separator.iter().all(|b| *b == b'-'))
 }
 
 #[cfg(test)]
@@ -168,7 +168,8 @@ mod tests {
 
     #[test]
     fn what_is_not_a_name_is_refused() {
-        for name in ["", "Nginx", "a b", "a/../b", "nginx:", "nginx@sha256:12", "-x/y", "/a", "a//b", "a:b:c/d", "x\n"] {
+        for name in ["", "Nginx", "a b", "a/../b", "nginx:", "nginx@sha256:12", "-x/y", "/a", "a//b", "a:b:c/d", "x\n"]
+        {
             assert!(Reference::parse(name).is_err(), "{name:?}");
         }
     }

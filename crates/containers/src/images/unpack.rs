@@ -19,7 +19,7 @@ use nix::{
     fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, open, openat, openat2},
     sys::stat::{FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmodat, makedev, mkdirat, mknodat, utimensat},
     sys::time::TimeSpec,
-    unistd::{Gid, LinkatFlags, Uid, UnlinkatFlags, fchownat, linkat, symlinkat, unlinkat},
+    unistd::{Gid, Uid, UnlinkatFlags, fchownat, linkat, symlinkat, unlinkat},
 };
 use sha2::{Digest, Sha256};
 use tar::EntryType;
@@ -179,9 +179,10 @@ fn place<R: Read>(
     if matches!(kind, EntryType::XGlobalHeader) {
         return Ok(());
     }
-    let mode = entry.header().mode()? & 0o7777;
+    let mode = entry.header().mode().unwrap_or(0o644) & 0o7777;
     let time = entry.header().mtime().ok().and_then(|t| i64::try_from(t).ok()).unwrap_or(0);
-    let owner = (id(entry.header().uid()?)?, id(entry.header().gid()?)?);
+    // An owner that is left out is root.
+    let owner = (id(entry.header().uid().unwrap_or(0))?, id(entry.header().gid().unwrap_or(0))?);
     let attributes = attributes(entry)?;
     if path.as_os_str().is_empty() {
         // The root itself.
@@ -201,7 +202,8 @@ fn place<R: Read>(
         clear(&parent, hidden)?;
         return Ok(mknodat(&parent, hidden, SFlag::S_IFCHR, Mode::empty(), makedev(0, 0))?);
     }
-    let is_folder = openat(&parent, &name, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty()).is_ok();
+    let is_folder =
+        openat(&parent, &name, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty()).is_ok();
     if !(kind.is_dir() && is_folder) {
         clear(&parent, &name)?;
     }
@@ -230,7 +232,7 @@ fn place<R: Read>(
             let target = clean(&target).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))?;
             let (folder, file) = parent_of(root, &target)?;
             // The other name has its owner and mode already.
-            return Ok(linkat(&folder, &file, &parent, &name, LinkatFlags::AT_SYMLINK_NOFOLLOW)?);
+            return Ok(linkat(&folder, &file, &parent, &name, AtFlags::empty())?);
         }
         EntryType::Char | EntryType::Block => {
             let (major, minor) = (entry.header().device_major()?, entry.header().device_minor()?);

@@ -189,12 +189,7 @@ async fn terminal_session(sandbox: Arc<Sandbox>, op: Op) -> Result<ExecSession, 
     let second = answers.next().await.map_err(|e| sandbox.refused(e))?;
     let terminal = Terminal::new(master).context("open", "terminal")?;
     let control = control(&sandbox, second.answer, second.ending, Some(terminal.clone()))?;
-    Ok(ExecSession {
-        stdin: Some(Box::pin(terminal.clone())),
-        stdout: Some(Box::pin(terminal)),
-        stderr: None,
-        control,
-    })
+    Ok(ExecSession { stdin: Some(Box::pin(terminal.clone())), stdout: Some(Box::pin(terminal)), stderr: None, control })
 }
 
 fn control(

@@ -68,8 +68,7 @@ impl Sandbox {
     }
 
     fn new(runtime: Weak<Inner>, record: SandboxRecord, dir: PathBuf) -> Arc<Sandbox> {
-        let view =
-            View { state: SandboxState::NotReady, shim_pid: None, containers: Vec::new(), removing: false };
+        let view = View { state: SandboxState::NotReady, shim_pid: None, containers: Vec::new(), removing: false };
         Arc::new(Sandbox {
             runtime,
             config: Arc::new(record.config.clone()),

@@ -1,5 +1,5 @@
-//! The helper that makes a container: mounts its root, writes its specification, lets libcontainer create it, puts it
-//! where libcontainer does not (cgroup2 on hybrid machines, memory-kill score), and starts it.
+//! The helper that makes a container: mounts its root, writes its specification, enters the cgroups that libcontainer
+//! leaves out, lets libcontainer create the container, sets its memory-kill score, and starts it.
 //!
 //! Runs in a fork of the shim, so that what libcontainer changes in its caller, allocates or hangs on goes away.
 
@@ -41,9 +41,15 @@ pub(super) struct Creation<'a> {
 
 /// The container's ends.
 pub(super) enum Streams {
-    Pipes { stdin: OwnedFd, stdout: OwnedFd, stderr: OwnedFd },
+    Pipes {
+        stdin: OwnedFd,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+    },
     /// The path of a socket that receives the terminal's master.
-    Terminal { socket: PathBuf },
+    Terminal {
+        socket: PathBuf,
+    },
 }
 
 /// Makes and starts the container, and reports its process.
@@ -51,25 +57,23 @@ pub(super) fn create(creation: Creation<'_>, reporter: &mut Reporter) -> Result<
     let rootfs = creation.dir.join("rootfs");
     rootfs::mount_private(creation.container, &rootfs).map_err(|e| e.to_string())?;
     write_bundle(&creation, &rootfs).map_err(|e| chain(&e))?;
-    creation.cgroup.create().and_then(|()| creation.cgroup.limit(&creation.container.config.resources)).map_err(
-        |e| format!("set the container's limits: {e}"),
-    )?;
+    // Before anything is forked, so that the container's cgroup namespace begins in these cgroups too.
+    let prepared = creation.cgroup.create().and_then(|()| creation.cgroup.join_unlimited());
+    prepared.map_err(|e| format!("make the container's cgroup: {e}"))?;
+    let limited = creation.cgroup.limit(&creation.container.config.resources);
+    limited.map_err(|e| format!("set the container's limits: {e}"))?;
     let state = creation.dir.join("oci");
     fs::create_dir_all(&state).map_err(|e| e.to_string())?;
     let id = &creation.container.id.as_str()[..32.min(creation.container.id.as_str().len())];
     let mut builder = ContainerBuilder::new(id.to_owned(), SyscallType::default());
     builder = builder.with_root_path(&state).map_err(|e| chain(&e))?;
     builder = match creation.streams {
-        Streams::Pipes { stdin, stdout, stderr } => {
-            builder.with_stdin(stdin).with_stdout(stdout).with_stderr(stderr)
-        }
+        Streams::Pipes { stdin, stdout, stderr } => builder.with_stdin(stdin).with_stdout(stdout).with_stderr(stderr),
         Streams::Terminal { socket } => builder.with_console_socket(Some(socket)),
     };
     let built = builder.as_init(creation.dir).with_systemd(false).with_detach(true).build();
     let mut container = built.map_err(|e| chain(&e))?;
     let pid = container.pid().ok_or("libcontainer names no process")?;
-    let placed = creation.cgroup.join_v2(pid.as_raw());
-    placed.map_err(|e| format!("move the container into its cgroup: {e}"))?;
     if let Some(score) = creation.container.config.oom_score_adj {
         set_oom_score(pid.as_raw(), score);
     }
@@ -82,8 +86,7 @@ fn write_bundle(creation: &Creation<'_>, rootfs: &Path) -> Result<(), crate::Err
     let inside = |path: &str| {
         rootfs::read_inside(rootfs, path).map_err(|e| crate::Error::Invalid(format!("read /{path} of the image: {e}")))
     };
-    let user =
-        user::resolve(&record.image.user, &config.run_as, &inside("etc/passwd")?, &inside("etc/group")?)?;
+    let user = user::resolve(&record.image.user, &config.run_as, &inside("etc/passwd")?, &inside("etc/group")?)?;
     let bounding = capabilities::bounding();
     let devices = devices(config.privileged, &config.devices)
         .map_err(|e| crate::Error::Invalid(format!("look at the host's devices: {e}")))?;

@@ -78,10 +78,11 @@ fn become_program(spec: &Spec, argv: &[String]) -> Result<(), String> {
     }
     take_identity(process)?;
     sys::close_on_exec_from(3).map_err(|e| e.to_string())?;
+    // Changing the user has cleared what is in effect, which installing the filter needs.
+    capabilities::reset_effective(syscall.as_ref()).map_err(|e| e.to_string())?;
     if !no_new_privileges {
         install()?;
     }
-    capabilities::reset_effective(syscall.as_ref()).map_err(|e| e.to_string())?;
     if let Some(held) = process.capabilities() {
         capabilities::drop_privileges(held, syscall.as_ref()).map_err(|e| e.to_string())?;
     }

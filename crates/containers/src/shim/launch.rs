@@ -139,7 +139,8 @@ fn first_process() -> io::Result<Pid> {
         let _ = wanted.wait();
         let any = Pid::from_raw(-1);
         while nix::sys::wait::waitpid(any, Some(nix::sys::wait::WaitPidFlag::WNOHANG)).is_ok_and(|s| s.pid().is_some())
-        {}
+        {
+        }
     }
 }
 

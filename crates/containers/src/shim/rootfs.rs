@@ -48,7 +48,9 @@ pub(super) fn mount_private(record: &ContainerRecord, target: &Path) -> io::Resu
 /// Reads a file below `root` that may be absent; links are followed inside the root only.
 pub(super) fn read_inside(root: &Path, path: &str) -> io::Result<String> {
     let root = open_root(root)?;
-    let how = OpenHow::new().flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).resolve(ResolveFlag::RESOLVE_IN_ROOT);
+    let how = OpenHow::new()
+        .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT);
     match openat2(&root, path, how) {
         Ok(fd) => {
             let file = File::from(fd);

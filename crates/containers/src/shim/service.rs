@@ -198,12 +198,7 @@ impl Shim {
     }
 
     #[expect(clippy::type_complexity, reason = "an answer with the descriptors that go with it, or a later one")]
-    fn perform(
-        &mut self,
-        op: Op,
-        fds: Vec<OwnedFd>,
-        asker: Asker,
-    ) -> Result<Option<(Answer, Vec<OwnedFd>)>, Refusal> {
+    fn perform(&mut self, op: Op, fds: Vec<OwnedFd>, asker: Asker) -> Result<Option<(Answer, Vec<OwnedFd>)>, Refusal> {
         let done = || Ok(Some((Answer::Done, Vec::new())));
         match op {
             Op::Subscribe => Ok(Some((self.subscribe(asker.client), Vec::new()))),
@@ -282,39 +277,50 @@ impl Shim {
         if container.is_running() { Ok(container) } else { Err(Refusal::WrongState(state_name(container))) }
     }
 
+    /// Begins to make the container's process. The answer comes when its helper has reported.
     fn start(&mut self, id: &ContainerId, asker: Asker) -> Result<(), Refusal> {
         if self.stopped {
             return Err(Refusal::WrongState("the sandbox is stopped".into()));
         }
-        let (cgroup_path, deadline) = (self.container_cgroup(id), self.clock.monotonic() + JOB_TIME);
-        let Shim { containers, dir, record, namespaces, hierarchies, clock, .. } = self;
-        let container = containers.iter_mut().find(|c| c.status.id == *id).ok_or(Refusal::NotFound)?;
+        let container = self.find(id)?;
         if container.starting || container.status.state != ContainerState::Created {
             return Err(Refusal::WrongState(state_name(container)));
         }
-        container.log =
-            Some(Log::open(&container.record.log_path, MAX_FILE, clock.clone()).map_err(|e| {
-                Refusal::Start(format!("open log {:?}: {e}", container.record.log_path))
-            })?);
-        let (streams, console) = connect(container).map_err(failed)?;
-        let job = {
-            let container = &*container;
-            let creation = Creation {
-                sandbox: record,
-                container: &container.record,
-                pod_dir: dir,
-                dir: &container.dir,
-                namespaces,
-                cgroup: &container.cgroup,
-                cgroup_path: &cgroup_path,
-                device_control: !hierarchies.is_pure_v2(),
-                streams,
-            };
-            let purpose = Purpose::Start { container: id.clone(), console };
-            children::start(purpose, asker, deadline, move |reporter| create::create(creation, reporter))
+        let clock = self.clock.clone();
+        if let Err(error) = self.fork_creation(id, asker) {
+            let reason = error.to_string();
+            self.find(id)?.not_started(&reason, &clock);
+            self.tell_status(id);
+            return Err(Refusal::Start(reason));
+        }
+        Ok(())
+    }
+
+    fn fork_creation(&mut self, id: &ContainerId, asker: Asker) -> io::Result<()> {
+        let (cgroup_path, deadline) = (self.container_cgroup(id), self.clock.monotonic() + JOB_TIME);
+        let Shim { containers, dir, record, namespaces, hierarchies, clock, jobs, .. } = self;
+        let Some(container) = containers.iter_mut().find(|c| c.status.id == *id) else {
+            return Err(io::ErrorKind::NotFound.into());
         };
+        let path = container.record.log_path.clone();
+        let log = Log::open(&path, MAX_FILE, clock.clone());
+        container.log = Some(log.map_err(|e| io::Error::new(e.kind(), format!("open log {path:?}: {e}")))?);
+        let (streams, console) = connect(container, dir)?;
         container.starting = true;
-        self.jobs.push(job.map_err(failed)?);
+        let container = &*container;
+        let creation = Creation {
+            sandbox: record,
+            container: &container.record,
+            pod_dir: dir,
+            dir: &container.dir,
+            namespaces,
+            cgroup: &container.cgroup,
+            cgroup_path: &cgroup_path,
+            device_control: !hierarchies.is_pure_v2(),
+            streams,
+        };
+        let purpose = Purpose::Start { container: id.clone(), console };
+        jobs.push(children::start(purpose, asker, deadline, move |reporter| create::create(creation, reporter))?);
         Ok(())
     }
 
@@ -367,14 +373,8 @@ impl Shim {
         } else {
             (wanted.map(|wanted| if wanted { given.next() } else { None }), None)
         };
-        let command = exec::Command {
-            init,
-            bundle: &container.dir,
-            cgroup: &container.cgroup,
-            argv,
-            terminal: tty,
-            streams,
-        };
+        let command =
+            exec::Command { init, bundle: &container.dir, cgroup: &container.cgroup, argv, terminal: tty, streams };
         let purpose = Purpose::Exec { exec: number };
         let job = children::start(purpose, asker, deadline, move |reporter| exec::exec(command, reporter));
         self.jobs.push(job.map_err(failed)?);
@@ -413,8 +413,9 @@ impl Shim {
                 }
                 container.watch_memory();
                 container.started(pid, &clock);
-                self.clients.reply(job.asker, Ok(Answer::Done), &[]);
+                // The status goes ahead of the answer, so that who asks next sees what was answered.
                 self.tell_status(&id);
+                self.clients.reply(job.asker, Ok(Answer::Done), &[]);
                 // It may have ended before its helper said its number.
                 if let Some((code, signal)) = self.unclaimed.claim(pid) {
                     self.container_ended(&id, code, signal);
@@ -425,8 +426,8 @@ impl Shim {
             Err(reason) => {
                 container.cgroup.kill();
                 container.not_started(&reason, &clock);
-                self.clients.reply(job.asker, Err(Refusal::Start(reason)), &[]);
                 self.tell_status(&id);
+                self.clients.reply(job.asker, Err(Refusal::Start(reason)), &[]);
             }
         }
     }
@@ -535,9 +536,11 @@ impl Shim {
 }
 
 /// Makes the container's streams: its ends, and ours on the container.
-fn connect(container: &mut Container) -> io::Result<(Streams, Option<OwnedFd>)> {
+fn connect(container: &mut Container, pod: &std::path::Path) -> io::Result<(Streams, Option<OwnedFd>)> {
     if container.record.config.tty {
-        let socket = container.dir.join("console");
+        // In the pod's folder, for a socket's path must be short. Its container is started once.
+        let socket = pod.join(format!("c{}", container.status.id.as_str().get(..8).unwrap_or("")));
+        let _ = std::fs::remove_file(&socket);
         let listener = console_listener(&socket)?;
         return Ok((Streams::Terminal { socket }, Some(listener)));
     }

@@ -80,9 +80,9 @@ fn memberships<'a>(user: &'a str, text: &'a str) -> impl Iterator<Item = u32> + 
 
 fn group_number(name: &str, text: &str) -> Result<u32, Error> {
     let named = groups(text).find(|(n, _, _)| *n == name).map(|(_, gid, _)| gid);
-    named.or_else(|| name.parse().ok()).ok_or_else(|| {
-        Error::Invalid(format!("unable to find group {name}: no matching entries in group file"))
-    })
+    named
+        .or_else(|| name.parse().ok())
+        .ok_or_else(|| Error::Invalid(format!("unable to find group {name}: no matching entries in group file")))
 }
 
 #[cfg(test)]

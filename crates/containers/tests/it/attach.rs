@@ -40,7 +40,10 @@ fn commands_have_streams_and_ends() {
         let slow = world.runtime.exec_sync(&id, &words("sleep 100"), Duration::from_millis(50)).await;
         assert!(matches!(slow, Err(Error::ExecTimeout { .. })), "{slow:?}");
         let absent = world.runtime.exec_sync(&id, &words("nope"), PATIENCE).await;
-        assert!(matches!(&absent, Err(Error::Exec(r)) if r.contains("executable file not found in $PATH")), "{absent:?}");
+        assert!(
+            matches!(&absent, Err(Error::Exec(r)) if r.contains("executable file not found in $PATH")),
+            "{absent:?}"
+        );
         let absent = world.runtime.exec_sync(&id, &words("/nope"), PATIENCE).await;
         assert!(matches!(&absent, Err(Error::Exec(r)) if r.contains("no such file or directory")), "{absent:?}");
         // Many at once, each with its own end.
@@ -82,7 +85,8 @@ fn the_main_process_can_be_joined() {
     with_world(async |mut world| {
         world = world.with_busybox().await;
         let sandbox = world.runtime.run_sandbox(world.sandbox("attach")).await.unwrap();
-        let mut config = world.shell("while read line; do echo got $line; echo err >&2; [ $line = end ] && exit 2; done");
+        let mut config =
+            world.shell("while read line; do echo got $line; echo err >&2; [ $line = end ] && exit 2; done");
         config.stdin = true;
         config.stdin_once = true;
         let id = world.start(&sandbox, config).await;

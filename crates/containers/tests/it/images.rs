@@ -13,7 +13,9 @@ use containers::{
     images::{ImageError, PullPolicy, RegistryAuths},
 };
 
-use crate::world::{BUSYBOX, PATIENCE, World, add, busybox_archive, busybox_layer, has, save_archive, until, with_world};
+use crate::world::{
+    BUSYBOX, PATIENCE, World, add, busybox_archive, busybox_layer, has, save_archive, until, with_world,
+};
 
 #[test]
 fn layers_stack_and_whiteouts_hide() {
@@ -208,7 +210,8 @@ fn images_are_pulled_from_a_registry() {
         assert!(status.image_ref.contains("@sha256:"), "{}", status.image_ref);
         let absent = pull(format!("localhost:{port}/team/absent:1"), PullPolicy::Always).await;
         assert!(matches!(&absent, Err(ImageError::Pull { reason, .. }) if reason.contains("not found")), "{absent:?}");
-        let nobody = images.pull("127.0.0.1:1/x:1", &anonymous, PullPolicy::Always, Duration::from_secs(10), |_| {}).await;
+        let nobody =
+            images.pull("127.0.0.1:1/x:1", &anonymous, PullPolicy::Always, Duration::from_secs(10), |_| {}).await;
         assert!(matches!(&nobody, Err(ImageError::Pull { retryable: true, .. })), "{nobody:?}");
         drop(storage);
         world

@@ -62,7 +62,9 @@ fn stopping_asks_first_and_kills_then() {
     with_world(async |world| {
         let world = world.with_busybox().await;
         let sandbox = world.runtime.run_sandbox(world.sandbox("stop")).await.unwrap();
-        let polite = world.start(&sandbox, world.shell("trap 'echo bye; exit 7' TERM; echo up; while :; do sleep 0.05; done")).await;
+        let polite = world
+            .start(&sandbox, world.shell("trap 'echo bye; exit 7' TERM; echo up; while :; do sleep 0.05; done"))
+            .await;
         world.says(&polite, "up").await;
         world.runtime.stop_container(&polite, PATIENCE).await.unwrap();
         let status = world.runtime.container_status(&polite).unwrap();

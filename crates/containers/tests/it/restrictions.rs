@@ -10,14 +10,15 @@ use crate::world::{PATIENCE, with_world};
 fn users_groups_and_environment() {
     with_world(async |mut world| {
         world = world.with_busybox().await;
-        let mut config = world.shell("id -u; id -G; echo $HOME $FROM_IMAGE $X; echo $PWD; touch /denied || echo denied");
+        let mut config =
+            world.shell("id -u; id -G; echo $HOME $FROM_IMAGE $X; echo $PWD; touch /denied || echo denied");
         config.run_as = RunAs { user: Some(33), group: None, supplemental_groups: vec![7] };
         config.env = vec![("X".into(), "1".into())];
         config.working_dir = "/made/for/it".into();
         let (status, said) = world.run("user", config).await;
         assert_eq!(status.exit_code, 0, "{said}");
         let lines: Vec<_> = said.lines().filter(|l| !l.contains("touch:")).collect();
-        assert_eq!(lines, ["33", "34 50 7", "/srv yes 1", "/made/for/it", "denied"]);
+        assert_eq!(lines, ["33", "34 7 50", "/srv yes 1", "/made/for/it", "denied"]);
         world
     });
 }
@@ -29,7 +30,8 @@ fn a_read_only_root_keeps_its_mounts_writable() {
         let volume = world.dir.path().join("volume");
         fs::create_dir(&volume).unwrap();
         fs::write(world.dir.path().join("file"), "content\n").unwrap();
-        let mut config = world.shell("touch /x || echo ro; touch /v/y && cat /etc/app/file; touch /etc/app/file || echo fixed");
+        let mut config =
+            world.shell("touch /x || echo ro; touch /v/y && cat /etc/app/file; touch /etc/app/file || echo fixed");
         config.read_only_rootfs = true;
         config.mounts = vec![
             Mount { host_path: volume.clone(), container_path: "/v".into(), ..Mount::default() },
@@ -68,7 +70,10 @@ fn seccomp_capabilities_and_privileges() {
         }
         let (_, said) = world.run("plain", world.shell(&format!("{look}; cat /proc/kcore | head -c 1 || :"))).await;
         assert!(said.contains("Seccomp:\t0"), "{said}");
-        let privileged = ContainerConfig { privileged: true, ..world.shell("busybox mount -t tmpfs x /tmp && echo mounted; ls /dev/vda /dev/loop0 2>/dev/null; :") };
+        let privileged = ContainerConfig {
+            privileged: true,
+            ..world.shell("busybox mount -t tmpfs x /tmp && echo mounted; ls /dev/vda /dev/loop0 2>/dev/null; :")
+        };
         let (status, said) = world.run("privileged", privileged).await;
         assert!(status.exit_code == 0 && said.contains("mounted"), "{said}");
         world
@@ -87,7 +92,8 @@ fn a_command_is_restricted_like_its_container() {
             config.no_new_privileges = no_new_privileges;
             config.log_path = format!("{n}.log").into();
             let id = world.start(&sandbox, config).await;
-            let script = "id -u; id -G; grep -E '^(Seccomp|NoNewPrivs|CapEff):' /proc/self/status; cat /proc/self/cgroup";
+            let script =
+                "id -u; id -G; grep -E '^(Seccomp|NoNewPrivs|CapEff):' /proc/self/status; cat /proc/self/cgroup";
             let argv = ["sh".to_owned(), "-c".to_owned(), script.to_owned()];
             let out = world.runtime.exec_sync(&id, &argv, PATIENCE).await.unwrap();
             let said = String::from_utf8(out.output).unwrap();
@@ -95,8 +101,7 @@ fn a_command_is_restricted_like_its_container() {
             assert!(said.contains("Seccomp:\t2") && said.contains("CapEff:\t0000000000000000"), "{said}");
             assert!(said.contains(&format!("NoNewPrivs:\t{}", u8::from(no_new_privileges))), "{said}");
             // Its own cgroup namespace shows the container's cgroup as the root.
-            let foreign: Vec<_> = said.lines().filter(|l| l.contains(':') && l.contains("..")).collect();
-            assert!(foreign.is_empty(), "{said}");
+            assert!(!said.contains(".."), "{said}");
             let pid = world.runtime.container_status(&id).unwrap().pid.unwrap();
             let own = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
             assert!(own.lines().all(|l| l.ends_with(&format!("poduid-exec/{id}")) || l.contains("hugetlb")), "{own}");
@@ -176,7 +181,8 @@ fn containers_of_a_pod_share_what_they_should() {
         sandbox.share_process_namespace = true;
         let sandbox = world.runtime.run_sandbox(sandbox).await.unwrap();
         let first = world.start(&sandbox, world.shell("echo x > /dev/shm/said; while :; do sleep 0.05; done")).await;
-        let mut config = world.shell("while ! cat /dev/shm/said; do sleep 0.02; done; busybox ps; while :; do sleep 0.05; done");
+        let mut config =
+            world.shell("while ! cat /dev/shm/said; do sleep 0.02; done; busybox ps; while :; do sleep 0.05; done");
         config.log_path = "second.log".into();
         let second = world.start(&sandbox, config).await;
         world.says(&second, "/dev/shm/said").await;
