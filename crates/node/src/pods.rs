@@ -214,7 +214,7 @@ impl Pods {
 async fn end_orphan(context: &Context, sandbox: &PodSandboxStatus) {
     tracing::info!(pod = sandbox.config.name, namespace = sandbox.config.namespace, "ending an orphaned pod");
     let running = sandbox.containers.iter().filter(|container| container.state == ContainerState::Running);
-    let stops = running.filter_map(|container| container.id.as_ref()).map(|id| async {
+    let stops = running.map(|container| &container.id).map(|id| async move {
         if let Err(error) = context.runtime.stop_container(id, ORPHAN_GRACE).await {
             tracing::warn!(container = %id, error = error_chain(&error), "orphaned container could not be stopped");
         }

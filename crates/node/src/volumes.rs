@@ -208,8 +208,8 @@ async fn token(
     let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref());
     let account = account.filter(|name| !name.is_empty()).unwrap_or("default");
     let request = TokenRequest {
-        spec: TokenRequestSpec {
-            audiences: if audience.is_empty() { Vec::new() } else { vec![audience] },
+        spec: Some(TokenRequestSpec {
+            audiences: (!audience.is_empty()).then(|| vec![audience]),
             expiration_seconds: Some(seconds),
             bound_object_ref: Some(BoundObjectReference {
                 api_version: Some("v1".into()),
@@ -217,7 +217,7 @@ async fn token(
                 name: meta.name.clone(),
                 uid: meta.uid.clone(),
             }),
-        },
+        }),
         ..TokenRequest::default()
     };
     let api = Api::<ServiceAccount>::namespaced(context.client.clone(), namespace);
@@ -225,9 +225,12 @@ async fn token(
     let answer = answer.map_err(|error| format!("failed to fetch token: {error}"))?;
     let status = answer.status.ok_or("failed to fetch token: the answer holds none")?;
     // Renewed after four fifths of its life, and at least daily.
-    let life = status.expiration_timestamp.0.duration_since(now).max(SignedDuration::ZERO);
+    let text = status.token.ok_or("failed to fetch token: the answer holds none")?;
+    let asked = now.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX);
+    let expires = status.expiration_timestamp.map_or(asked, |time| time.0);
+    let life = expires.duration_since(now).max(SignedDuration::ZERO);
     let fifths = life.checked_mul(4).map_or(life, |four| four / 5).min(SignedDuration::from_hours(24));
-    let renew_at = now.checked_add(fifths).unwrap_or(status.expiration_timestamp.0);
-    tokens.0.lock().insert(key, Token { text: status.token.clone(), renew_at });
-    Ok(status.token)
+    let renew_at = now.checked_add(fifths).unwrap_or(expires);
+    tokens.0.lock().insert(key, Token { text: text.clone(), renew_at });
+    Ok(text)
 }

@@ -3,6 +3,7 @@
 
 pub(crate) mod grpc;
 pub(crate) mod http;
+mod tls;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 

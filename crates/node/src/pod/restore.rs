@@ -87,7 +87,7 @@ fn from_runtime(
     }
     if let Some(before) = found.pop() {
         record.last = Some(start::ended(context, pod, container, before));
-        record.previous = before.id.clone().map(|id| (id, Some(before.log_path.clone())));
+        record.previous = Some((before.id.clone(), Some(before.log_path.clone())));
     }
 }
 

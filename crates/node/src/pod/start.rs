@@ -327,7 +327,7 @@ pub fn instance(
     sandbox_attempt: u32,
 ) -> Instance {
     Instance {
-        id: status.id.clone(),
+        id: Some(status.id.clone()),
         attempt: status.attempt,
         sandbox: sandbox_attempt,
         image: container.image.clone().unwrap_or_default(),
@@ -362,7 +362,7 @@ pub fn ended(context: &Context, pod: &Pod, container: &Container, status: &Conta
         message,
         started_at: status.started_at,
         finished_at: status.finished_at.or_else(|| Some(context.clock.now())),
-        id: status.id.clone(),
+        id: Some(status.id.clone()),
     }
 }
 

@@ -8,9 +8,12 @@ use http::{Request, header};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::{Container, HTTPGetAction};
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 
-use super::{host_of, port_of};
+use super::{host_of, port_of, tls};
 
 /// Where a request goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,18 +78,25 @@ pub async fn get(target: &Target, timeout: Duration) -> Result<u16, String> {
 }
 
 async fn exchange(target: &Target) -> Result<(u16, String), String> {
-    if target.tls {
-        return Err("HTTPS probes are not served by this node".to_owned());
-    }
     let address = join(&target.host, target.port);
     let stream = TcpStream::connect(address.as_str()).await.map_err(|error| dial_error(&address, &error))?;
+    match target.tls {
+        true => ask(target, &address, tls::connect(&target.host, stream).await?).await,
+        false => ask(target, &address, stream).await,
+    }
+}
+
+async fn ask<S>(target: &Target, address: &str, stream: S) -> Result<(u16, String), String>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin,
+{
     let (mut sender, connection) = hyper::client::conn::http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
         .await
         .map_err(|error| error.to_string())?;
     let mut request = Request::get(&target.path);
     let own = |name: header::HeaderName| target.headers.iter().any(|(known, _)| name.as_str().eq_ignore_ascii_case(known));
     if !own(header::HOST) {
-        request = request.header(header::HOST, &address);
+        request = request.header(header::HOST, address);
     }
     if !own(header::USER_AGENT) {
         request = request.header(header::USER_AGENT, "kube-probe/1.36");

@@ -3,11 +3,8 @@
 
 use std::{
     fs::File,
-    io::{self, Read, Seek, SeekFrom},
-    os::{
-        fd::{AsFd, AsRawFd, RawFd},
-        unix::fs::MetadataExt,
-    },
+    io::{self, Read as _, Seek as _, SeekFrom},
+    os::unix::fs::MetadataExt,
     path::PathBuf,
     sync::Arc,
 };
@@ -16,7 +13,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use tokio::{
-    io::{Interest, unix::AsyncFd},
+    io::AsyncReadExt,
+    net::unix::pipe,
     sync::{mpsc, watch},
 };
 
@@ -27,6 +25,8 @@ use crate::directory::PodEntry;
 const READ: usize = 32 << 10;
 /// A line without an end longer than this is passed on in parts.
 const MAX_LINE: usize = 256 << 10;
+/// Bytes of change notices taken at a time: more than one with the longest name.
+const EVENTS: usize = 4096;
 
 pub(super) struct Reader {
     pub path: PathBuf,
@@ -56,7 +56,8 @@ impl Reader {
 
     async fn read(&mut self) -> io::Result<()> {
         // The watch stands before the first read, so that no change falls between.
-        let changes = if self.options.follow { Some(self.watch()?) } else { None };
+        let mut changes = if self.options.follow { Some(self.watch()?) } else { None };
+        let mut events = [0; EVENTS];
         let mut file = match File::open(&self.path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound && !self.options.follow => return Ok(()),
@@ -82,16 +83,14 @@ impl Reader {
                 progress.file = next;
                 continue;
             }
-            let Some(changes) = &changes else { return Ok(()) };
+            let Some(changes) = &mut changes else { return Ok(()) };
             if ended {
                 return Ok(());
             }
             tokio::select! {
-                readable = changes.readable() => {
-                    let mut guard = readable?;
-                    // All that waits is taken: what it was does not matter, the file is read anyway.
-                    while changes.get_ref().0.read_events().is_ok_and(|events| !events.is_empty()) {}
-                    guard.clear_ready();
+                // What it was does not matter, the file is read anyway.
+                read = changes.read(&mut events) => {
+                    read?;
                 }
                 // A closed channel means that the pod is forgotten; `ended` sees it.
                 _ = self.entries.changed() => {}
@@ -100,12 +99,13 @@ impl Reader {
         }
     }
 
-    fn watch(&self) -> io::Result<AsyncFd<Watch>> {
+    fn watch(&self) -> io::Result<pipe::Receiver> {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
         let folder = self.path.parent().unwrap_or(&self.path);
         let flags = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
         inotify.add_watch(folder, flags)?;
-        AsyncFd::with_interest(Watch(inotify), Interest::READABLE)
+        // The descriptor is read like a pipe: it wakes its reader and gives bytes.
+        pipe::Receiver::from_owned_fd_unchecked(inotify.into())
     }
 
     /// Passes on everything up to the file's end. Returns false when enough was sent or nobody listens.
@@ -180,14 +180,5 @@ impl Reader {
             Some(state) => !state.running || state.log_path.as_ref() != Some(&self.path),
             None => true,
         }
-    }
-}
-
-/// The watch as something that tokio can wait on.
-struct Watch(Inotify);
-
-impl AsRawFd for Watch {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
     }
 }
