@@ -1,4 +1,4 @@
-//! What etcd answers in plain HTTP on the port of its clients: `/health` and `/version`.
+//! What etcd answers in plain HTTP on the port of its clients: `/health`, `/version` and `/metrics`.
 
 use std::sync::Arc;
 
@@ -11,13 +11,19 @@ use axum::{
 
 use crate::{maintenance, shared::Shared};
 
-/// Adds the paths to the router of the gRPC services.
-pub(crate) fn add(router: &mut Router, shared: Arc<Shared>) {
+/// Adds the paths to the router of the gRPC services; the metrics only where there are any.
+pub(crate) fn add(router: Router, shared: Arc<Shared>, metrics: Option<telemetry::Metrics>) -> Router {
     let (health_shared, version_shared) = (shared.clone(), shared);
-    let plain = std::mem::take(router)
+    let router = router
         .route("/health", get(move || health(health_shared.clone())))
         .route("/version", get(move || version(version_shared.clone())));
-    *router = plain;
+    match metrics {
+        None => router,
+        Some(metrics) => router.route(
+            "/metrics",
+            get(async move || ([(CONTENT_TYPE, telemetry::Metrics::CONTENT_TYPE)], metrics.encode()).into_response()),
+        ),
+    }
 }
 
 async fn health(shared: Arc<Shared>) -> Response {

@@ -15,6 +15,7 @@ mod http;
 mod kv;
 mod lease;
 mod maintenance;
+mod metrics;
 mod serve;
 mod shared;
 mod watch;
@@ -46,6 +47,8 @@ pub struct Options {
     pub client_urls: Vec<String>,
     /// A larger request is refused with "etcdserver: request is too large".
     pub max_request_bytes: usize,
+    /// Where the calls are counted, if anywhere.
+    pub metrics: Option<telemetry::Metrics>,
     /// The group that the streams' tasks belong to.
     pub tasks: Tasks,
 }
@@ -53,36 +56,40 @@ pub struct Options {
 impl Options {
     /// The defaults of etcd, for a member named `default`.
     pub fn new(store: Arc<dyn Store>, tasks: Tasks) -> Self {
-        Options { store, name: "default".into(), client_urls: Vec::new(), max_request_bytes: MAX_REQUEST_BYTES, tasks }
+        let (name, client_urls) = ("default".to_owned(), Vec::new());
+        Options { store, name, client_urls, max_request_bytes: MAX_REQUEST_BYTES, metrics: None, tasks }
     }
 }
 
 /// The service, ready to be served on any number of listeners.
 #[derive(Clone)]
 pub struct Service {
-    routes: Routes,
+    router: axum::Router,
     tasks: Tasks,
 }
 
 impl Service {
     /// Asks the store who it is and puts the services together.
     pub async fn start(options: Options) -> Result<Self, StoreError> {
-        let tasks = options.tasks.clone();
+        let (tasks, metrics) = (options.tasks.clone(), options.metrics.clone());
         let limit = options.max_request_bytes.saturating_add(MESSAGE_OVERHEAD_BYTES);
         let shared = Arc::new(Shared::start(options).await?);
         let watch = watch::Service::new(shared.clone(), tasks.child("watch"));
-        let mut routes = Routes::new(KvServer::new(kv::Service(shared.clone())).max_decoding_message_size(limit))
+        let routes = Routes::new(KvServer::new(kv::Service(shared.clone())).max_decoding_message_size(limit))
             .add_service(WatchServer::new(watch).max_decoding_message_size(limit))
             .add_service(LeaseServer::new(lease::Service(shared.clone())).max_decoding_message_size(limit))
             .add_service(MaintenanceServer::new(maintenance::Service(shared.clone())))
             .add_service(ClusterServer::new(cluster::Service(shared.clone())));
-        http::add(routes.axum_router_mut(), shared);
-        Ok(Service { routes, tasks })
+        let mut router = http::add(routes.prepare().into_axum_router(), shared, metrics.clone());
+        if let Some(metrics) = metrics {
+            router = metrics::count(router, &metrics);
+        }
+        Ok(Service { router, tasks })
     }
 
     /// The router, for a caller that accepts connections by itself.
     pub fn router(&self) -> axum::Router {
-        self.routes.clone().prepare().into_axum_router()
+        self.router.clone()
     }
 
     /// Accepts connections until the group stops. With `tls`, each connection begins with a handshake.

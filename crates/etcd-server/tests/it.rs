@@ -62,6 +62,10 @@ async fn errors_have_etcds_codes_and_words() {
     assert_eq!(txn(vec![put("a"), put("a")]).await, invalid("etcdserver: duplicate key given in txn request"));
     assert_eq!(txn(vec![put("")]).await, invalid("etcdserver: key is not provided"));
     assert_eq!(txn(vec![pb::RequestOp { request: None }]).await, invalid("etcdserver: key not found"));
+    let counted = "grpc_server_handled_total{grpc_type=\"unary\",grpc_service=\"etcdserverpb.KV\",grpc_method=\"Txn\",\
+                   grpc_code=\"InvalidArgument\"} 3";
+    let text = served.metrics.encode();
+    assert!(text.lines().any(|line| line == counted), "{text}");
     let many = (0..129).map(|n| put(&n.to_string())).collect();
     assert_eq!(txn(many).await, invalid("etcdserver: too many operations in txn request"));
 }
@@ -87,5 +91,6 @@ async fn health_and_version_answer_in_plain_http() {
         assert!(text.starts_with(expected), "{path}: {text}");
     };
     check("/health", r#"{"health":"true","reason":""}"#).await;
+    check("/metrics", "# HELP ").await;
     check("/version", r#"{"etcdserver":"3.5"#).await;
 }

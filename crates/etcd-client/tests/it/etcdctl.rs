@@ -44,6 +44,14 @@ pub async fn session(url: &str) {
     told("lease grant 300", "granted with TTL(300s)").await;
     told("lease list", "found 1 leases").await;
     told("lease timetolive 1234", "lease 0000000000001234 already expired").await;
+    let granted = run("lease grant 300").await;
+    let lease = granted.split(' ').nth(1).unwrap_or_else(|| panic!("{granted}")).to_owned();
+    check(&format!("put --lease={lease} ctl/l 1"), "OK").await;
+    told(&format!("lease timetolive {lease} --keys"), "attached keys([ctl/l])").await;
+    told(&format!("lease keep-alive --once {lease}"), "keepalived with TTL(300)").await;
+    told(&format!("lease revoke {lease}"), "revoked").await;
+    check("get ctl/l", "").await;
+    told("lock ctl/lock echo held", "held").await;
     told("endpoint status -w table", " 3.5").await;
     told("endpoint health", "is healthy").await;
     told("endpoint hashkv", url.trim_start_matches("http://")).await;

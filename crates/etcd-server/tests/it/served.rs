@@ -12,6 +12,7 @@ use tonic::transport::{Channel, Endpoint};
 pub struct Served {
     pub url: String,
     pub tasks: Tasks,
+    pub metrics: telemetry::Metrics,
     _folder: tempfile::TempDir,
 }
 
@@ -30,8 +31,10 @@ impl Served {
         let url = format!("{scheme}://{}", listener.local_addr().unwrap());
         let mut options = Options::new(store, tasks.child("etcd"));
         options.client_urls = vec![url.clone()];
+        let metrics = telemetry::Metrics::default();
+        options.metrics = Some(metrics.clone());
         Service::start(options).await.unwrap().serve(Listener::Tcp(listener), tls);
-        Served { url, tasks, _folder: folder }
+        Served { url, tasks, metrics, _folder: folder }
     }
 
     pub async fn client(&self) -> Client {
