@@ -1,7 +1,7 @@
 //! The whole state as bytes, written in portions while the state moves on, and read back.
 //!
 //! The bytes are a stream of records: one head (revision, compact revision, leases), then each key with its versions,
-//! in order. The stream depends only on the commands applied, not on how it was cut into portions nor on how far
+//! in order; a key with many versions takes several records. The stream depends only on the commands applied, not on how it was cut into portions nor on how far
 //! trimming got.
 
 use std::ops::Bound;
@@ -17,6 +17,8 @@ use crate::{
 
 const HEAD: u8 = 0;
 const KEY: u8 = 1;
+/// Versions of one record at most: a key that is written all the time must not be one endless portion.
+const RECORD_VERSIONS: usize = 256;
 
 /// A moment of the state. Taking it costs as much as there are leases.
 pub struct SnapshotCut {
@@ -39,11 +41,13 @@ pub struct SnapshotReader {
     cut: SnapshotCut,
     started: bool,
     after: Option<Bytes>,
+    /// A key that is written in part, and how many of its versions are.
+    within: Option<(Bytes, usize)>,
 }
 
 impl SnapshotReader {
     pub fn new(cut: SnapshotCut) -> Self {
-        SnapshotReader { cut, started: false, after: None }
+        SnapshotReader { cut, started: false, after: None, within: None }
     }
 
     /// Appends whole records to `out` until about `bytes` are in it or `keys` were visited; `false` when all is
@@ -53,19 +57,23 @@ impl SnapshotReader {
             self.started = true;
             self.head(out);
         }
-        let from = self.after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        if let Some((key, written)) = self.within.take() {
+            let history = state.index().get(&key).expect("the pin keeps every key of the cut");
+            if !self.key(history, written, out, bytes) || out.len() >= bytes {
+                return true;
+            }
+        }
+        let after = self.after.take();
+        let from = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         let mut last = None;
         for (key, history) in state.index().range::<[u8], _>((from, Bound::Unbounded)).take(keys) {
-            self.key(history, out);
             last = Some(key);
-            if out.len() >= bytes {
+            if !self.key(history, 0, out, bytes) || out.len() >= bytes {
                 break;
             }
         }
         let more = last.is_some();
-        if let Some(key) = last {
-            self.after = Some(key.clone());
-        }
+        self.after = last.cloned().or(after);
         more
     }
 
@@ -80,26 +88,20 @@ impl SnapshotReader {
         }
     }
 
-    fn key(&self, history: &History, out: &mut Vec<u8>) {
+    /// Writes a key's versions after the first `written`; `false` if some are left for the next portion.
+    fn key(&mut self, history: &History, mut written: usize, out: &mut Vec<u8>, bytes: usize) -> bool {
         let surviving = history.surviving(self.cut.compacted);
         let versions = &surviving[..surviving.partition_point(|v| v.revision <= self.cut.revision)];
-        if versions.is_empty() {
-            return;
-        }
-        out.push(KEY);
-        put_bytes(out, history.key());
-        put_u64(out, versions.len() as u64);
-        for v in versions {
-            out.push(u8::from(v.tombstone));
-            put_i64(out, v.revision);
-            put_u64(out, u64::from(v.sub));
-            if !v.tombstone {
-                put_i64(out, v.create);
-                put_i64(out, v.version);
-                put_i64(out, v.lease);
-                put_bytes(out, &v.value);
+        while written < versions.len() {
+            let part = &versions[written..versions.len().min(written + RECORD_VERSIONS)];
+            put_versions(out, history.key(), part);
+            written += part.len();
+            if out.len() >= bytes && written < versions.len() {
+                self.within = Some((history.key().clone(), written));
+                return false;
             }
         }
+        true
     }
 
     /// Lets go of what the cut kept.
@@ -108,11 +110,30 @@ impl SnapshotReader {
     }
 }
 
+fn put_versions(out: &mut Vec<u8>, key: &[u8], versions: &[Version]) {
+    out.push(KEY);
+    put_bytes(out, key);
+    put_u64(out, versions.len() as u64);
+    for v in versions {
+        out.push(u8::from(v.tombstone));
+        put_i64(out, v.revision);
+        put_u64(out, u64::from(v.sub));
+        if !v.tombstone {
+            put_i64(out, v.create);
+            put_i64(out, v.version);
+            put_i64(out, v.lease);
+            put_bytes(out, &v.value);
+        }
+    }
+}
+
 /// Builds a state from the portions of a snapshot.
 #[derive(Default)]
 pub struct Loader {
     state: State,
     head: bool,
+    /// The last key read; more of its versions may follow.
+    open: Option<History>,
 }
 
 impl Loader {
@@ -136,6 +157,9 @@ impl Loader {
         if !self.head {
             return Err(DecodeError("no head"));
         }
+        if let Some(last) = self.open.take() {
+            self.state.restore_key(last);
+        }
         self.state.restored();
         Ok(self.state)
     }
@@ -156,10 +180,14 @@ impl Loader {
 
     fn take_key(&mut self, r: &mut Reader) -> Result<(), DecodeError> {
         let key = Bytes::copy_from_slice(&r.bytes()?);
-        if self.state.index().last_key_value().is_some_and(|(last, _)| *last >= key) {
-            return Err(DecodeError("keys out of order"));
-        }
-        let mut history = History::new(key);
+        let mut history = match self.open.take() {
+            Some(open) if *open.key() > key => return Err(DecodeError("keys out of order")),
+            Some(open) if *open.key() == key => open,
+            before => {
+                before.into_iter().for_each(|complete| self.state.restore_key(complete));
+                History::new(key)
+            }
+        };
         for _ in 0..r.count()? {
             let version = take_version(r)?;
             let at = |v: &Version| (v.revision, v.sub);
@@ -172,7 +200,7 @@ impl Loader {
         if history.newest().is_none() {
             return Err(DecodeError("key without versions"));
         }
-        self.state.restore_key(history);
+        self.open = Some(history);
         Ok(())
     }
 }

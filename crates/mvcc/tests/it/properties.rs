@@ -120,6 +120,36 @@ fn snapshot(state: &State, portion: usize) -> Vec<u8> {
     out
 }
 
+#[test]
+fn a_key_with_many_versions_is_written_in_portions() {
+    let mut state = State::default();
+    for i in 0..1000 {
+        for key in ["a", "b"] {
+            let put = PutRequest { key: key.into(), value: format!("{i}").into(), ..Default::default() };
+            state.apply(Command::Put(put)).response.unwrap();
+        }
+    }
+    let mut reader = SnapshotReader::new(state.cut());
+    let mut loader = Loader::default();
+    let (mut whole, mut portions) = (Vec::new(), 0);
+    loop {
+        let mut portion = Vec::new();
+        let more = reader.next(&state, &mut portion, 1000, 100);
+        assert!(portion.len() < 8000, "a record is at most 256 versions");
+        portions += 1;
+        whole.extend_from_slice(&portion);
+        loader.feed(portion.into()).unwrap();
+        if !more {
+            break;
+        }
+    }
+    assert!(portions >= 8);
+    assert_eq!(whole, snapshot(&state, 100));
+    let restored = loader.finish().unwrap();
+    assert_eq!(snapshot(&restored, 1), whole);
+    assert_eq!((hash(&restored, 700), restored.bytes()), (hash(&state, 700), state.bytes()));
+}
+
 fn hash(state: &State, revision: Revision) -> u32 {
     let mut query = HashQuery::new(state, revision).unwrap();
     while !query.step(state, 2) {}

@@ -6,5 +6,6 @@ mod api;
 mod crash;
 mod damage;
 mod full;
+mod spans;
 mod support;
 mod watch;
