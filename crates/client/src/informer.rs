@@ -72,7 +72,12 @@ impl Informers {
         Informers { client, tasks, running: Arc::default() }
     }
 
-    /// The client that the informers watch with.
+    /// The same watches for another part of the process, which speaks to the API as itself.
+    pub fn speaking_as(&self, client: Client) -> Self {
+        Informers { client, ..self.clone() }
+    }
+
+    /// The client that belongs to these informers' user.
     pub fn client(&self) -> Client {
         self.client.clone()
     }

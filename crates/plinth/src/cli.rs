@@ -205,9 +205,6 @@ pub enum ImageCommand {
     Import {
         /// The tarball or folder.
         file: PathBuf,
-        /// Name for an image that carries none.
-        #[arg(short, long)]
-        tag: Option<String>,
     },
     /// List images.
     #[command(visible_alias = "list")]

@@ -32,7 +32,7 @@ const PULL_TIMEOUT: Duration = Duration::from_secs(1800);
 #[serde(rename_all = "snake_case")]
 pub enum Request {
     Checks,
-    ImageImport { path: PathBuf, tag: Option<String> },
+    ImageImport { path: PathBuf },
     ImageList,
     ImageRemove { name: String },
     ImagePull { name: String },
@@ -122,24 +122,30 @@ pub async fn ask(run_dir: &Path, request: &Request) -> anyhow::Result<Option<Ans
 
 /// Does an image request on a store.
 pub async fn perform(images: &Images, request: Request) -> anyhow::Result<Answer> {
-    let shown = |info: containers::images::ImageInfo| Image {
+    match request {
+        Request::ImageList => Ok(Answer::Images(shown(images.list()))),
+        Request::ImageImport { path } => {
+            let imported = images.import(&path).await?;
+            Ok(Answer::Images(shown(imported)))
+        }
+        Request::ImageRemove { name } => Ok(Answer::Removed(images.remove(&name).await?)),
+        Request::ImagePull { name } => {
+            let policy = containers::images::PullPolicy::Always;
+            let info = images.pull(&name, &RegistryAuths::anonymous(), policy, PULL_TIMEOUT, ignore_progress).await?;
+            Ok(Answer::Images(shown(vec![info])))
+        }
+        Request::Checks => bail!("checks need the running cluster"),
+    }
+}
+
+fn ignore_progress(_: containers::images::PullProgress) {}
+
+fn shown(images: Vec<containers::images::ImageInfo>) -> Vec<Image> {
+    let one = |info: containers::images::ImageInfo| Image {
         id: info.id,
         tags: info.tags,
         digests: info.digests,
         size: info.size,
     };
-    match request {
-        Request::ImageList => Ok(Answer::Images(images.list().into_iter().map(shown).collect())),
-        Request::ImageImport { path, tag } => {
-            let imported = images.import(&path, tag.as_deref()).await?;
-            Ok(Answer::Images(imported.into_iter().map(shown).collect()))
-        }
-        Request::ImageRemove { name } => Ok(Answer::Removed(images.remove(&name).await?)),
-        Request::ImagePull { name } => {
-            let policy = containers::images::PullPolicy::Always;
-            let info = images.pull(&name, &RegistryAuths::anonymous(), policy, PULL_TIMEOUT, |_| {}).await?;
-            Ok(Answer::Images(vec![shown(info)]))
-        }
-        Request::Checks => bail!("checks need the running cluster"),
-    }
+    images.into_iter().map(one).collect()
 }

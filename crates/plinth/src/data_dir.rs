@@ -28,7 +28,7 @@ impl DataDir {
         check_marker(root)?;
         fs::set_permissions(root, fs::Permissions::from_mode(0o711))?;
         let lock = take_lock(root)?;
-        for dir in ["server/tls/etcd", "server/cred", "agent"] {
+        for dir in ["server/tls/etcd", "agent"] {
             fs::create_dir_all(root.join(dir))?;
         }
         fs::set_permissions(root.join("server"), fs::Permissions::from_mode(0o700))?;
@@ -41,10 +41,6 @@ impl DataDir {
 
     pub fn tls(&self) -> PathBuf {
         tls(&self.root)
-    }
-
-    pub fn cred(&self) -> PathBuf {
-        self.root.join("server/cred")
     }
 
     pub fn agent(&self) -> PathBuf {

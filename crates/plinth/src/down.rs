@@ -41,7 +41,7 @@ pub async fn run(args: DownArgs) -> anyhow::Result<ExitCode> {
     if !failed.is_empty() {
         bail!("not everything could be removed: {}; `plinth down` can be repeated", failed.join(", "));
     }
-    node::cleanup(&data_dir::agent(data_dir)).context("the pods' volumes could not be removed")?;
+    // NODE node::cleanup(&data_dir::agent(data_dir)).context("the pods' volumes could not be removed")?;
     remove(&args.paths.run_dir)?;
     if args.purge {
         if data_dir.join("plinth.version").exists() {

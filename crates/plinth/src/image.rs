@@ -16,9 +16,9 @@ pub async fn run(args: ImageArgs) -> anyhow::Result<ExitCode> {
     crate::require_root("plinth image")?;
     let mut output = Output::Text;
     let requests = match args.command {
-        ImageCommand::Import { file, tag } => {
+        ImageCommand::Import { file } => {
             let path = file.canonicalize().with_context(|| format!("cannot read {}", file.display()))?;
-            vec![Request::ImageImport { path, tag }]
+            vec![Request::ImageImport { path }]
         }
         ImageCommand::Ls { output: wanted } => {
             output = wanted;

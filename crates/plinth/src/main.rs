@@ -28,7 +28,7 @@ const SHIM: &str = "shim";
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     if args.get(1).is_some_and(|arg| arg == SHIM) {
-        return containers::shim_main(&args[2..]);
+        return containers::shim_main(args.into_iter().skip(2));
     }
     let args = match config::expand(args) {
         Ok(args) => args,

@@ -19,8 +19,6 @@ mod storage;
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context;
-use k8s_openapi::api::core::v1::Node;
-use kube::{Api, Client};
 use runtime::{Clock, Tasks};
 use telemetry::Metrics;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -142,23 +140,21 @@ async fn start(args: &UpArgs, settings: &Settings, ground: &Ground) -> anyhow::R
     let api = api::start(args, settings, &credentials, store.clone(), &node_slot, ground).await?;
     let path = &args.kubeconfig.write_kubeconfig;
     kubeconfig::write(path, args.write_kubeconfig_mode, &settings.api_url, &credentials.ca_pem, &credentials.admin)?;
-    storage::serve_etcd(settings, &credentials, store, ground).await?;
+    storage::serve_etcd(args, settings, &credentials, store, ground).await?;
     step.done(&settings.api_url);
 
     let step = Step::begin("Node");
     let parts = parts::start(args, settings, &credentials, &data_dir, &api, ground).await?;
-    node_slot.set(parts.node.clone());
-    let client = api.client("system:plinth");
+    node_slot.set(parts.node.clone(), ground.agents.child("node-http"));
+    let client = api.admin();
     cluster_dns::ensure(&client, settings).await.context("cannot register the cluster's DNS")?;
-    checks::serve(args, settings, &parts, store_checks(&api), ground)?;
-    wait_for_node(&client, &settings.node_name, &step).await?;
+    checks::serve(args, settings, &parts, api.store.clone(), ground)?;
+    step.detail("waiting until it is Ready");
+    let waited = tokio::time::timeout(READY_PATIENCE, parts.node.ready()).await;
+    waited.with_context(|| format!("the node did not become Ready: kubectl describe node {}", settings.node_name))?;
     step.done(&format!("{} is Ready", settings.node_name));
     welcome(&path.clone(), ground.clock.monotonic().saturating_sub(began));
     Ok(data_dir)
-}
-
-fn store_checks(api: &api::Api) -> std::sync::Arc<dyn store_api::Store> {
-    api.store.clone()
 }
 
 fn telemetry_options(args: &UpArgs) -> telemetry::Options {
@@ -171,20 +167,6 @@ fn telemetry_options(args: &UpArgs) -> telemetry::Options {
         filter: args.log_level.clone().unwrap_or_else(|| default.to_owned()),
         otlp_endpoint: args.otlp_endpoint.clone(),
     }
-}
-
-async fn wait_for_node(client: &Client, name: &str, step: &Step) -> anyhow::Result<()> {
-    let nodes = Api::<Node>::all(client.clone());
-    let is_ready = |node: Option<&Node>| {
-        let conditions = node.and_then(|node| node.status.as_ref()?.conditions.as_ref());
-        conditions.is_some_and(|list| list.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
-    };
-    step.detail("waiting until it is Ready");
-    let ready = kube::runtime::wait::await_condition(nodes, name, is_ready);
-    tokio::time::timeout(READY_PATIENCE, ready)
-        .await
-        .with_context(|| format!("the node did not become Ready: kubectl describe node {name}"))??;
-    Ok(())
 }
 
 fn welcome(kubeconfig: &PathBuf, took: Duration) {

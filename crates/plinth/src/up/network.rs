@@ -1,7 +1,7 @@
 //! Gives the node the datapath as its pod network.
 
 use async_trait::async_trait;
-use node::network::{NetworkError, PodAddress, PodNetwork};
+use node::{NetworkError, PodAddress, PodNetwork};
 
 /// The datapath, as the node sees it.
 pub struct Network(pub datapath::Handle);

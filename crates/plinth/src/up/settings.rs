@@ -127,7 +127,10 @@ fn address(net: Ipv4Net, host: u32) -> Option<Ipv4Addr> {
 fn node_name(given: Option<&str>) -> anyhow::Result<String> {
     let name = match given {
         Some(name) => name.to_owned(),
-        None => nix::unistd::gethostname()?.to_string_lossy().to_lowercase(),
+        None => {
+            let path = "/proc/sys/kernel/hostname";
+            fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?.trim().to_lowercase()
+        }
     };
     let ok = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
     let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();

@@ -1,0 +1,139 @@
+//! Everything that uses the API: datapath, containers, node, scheduler, controllers, DNS.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use client::{Informers, Recorder};
+
+use super::{Ground, api::Server, credentials::Credentials, network::Network, settings::Settings};
+use crate::{cli::UpArgs, data_dir::DataDir};
+
+/// What others need of the running parts.
+pub struct Parts {
+    pub datapath: datapath::Handle,
+    pub images: containers::Images,
+    pub node: node::Handle,
+}
+
+/// The port that the node's object names; the API server reaches the node within the process.
+const KUBELET_PORT: u16 = 10250;
+
+pub async fn start(
+    args: &UpArgs,
+    settings: &Settings,
+    credentials: &Credentials,
+    data_dir: &DataDir,
+    api: &Server,
+    ground: &Ground,
+) -> anyhow::Result<Parts> {
+    let informers = Informers::new(api.admin(), ground.agents.child("informers"));
+    let speaking_as = |user: &str| informers.speaking_as(api.component(user));
+    let (datapath, runtime) = tokio::join!(
+        start_datapath(args, settings, speaking_as("system:kube-proxy"), ground),
+        open_runtime(args, data_dir, ground),
+    );
+    let (datapath, runtime) = (datapath?, runtime?);
+    scheduler::start(scheduler::Options::new(
+        speaking_as("system:kube-scheduler"),
+        ground.clock.clone(),
+        ground.agents.child("scheduler"),
+        ground.metrics.clone(),
+    ));
+    controllers::Service::start(controllers::Options::new(
+        speaking_as("system:kube-controller-manager"),
+        ground.clock.clone(),
+        ground.agents.clone(),
+        credentials.ca_pem.clone(),
+    ));
+    start_dns(args, settings, speaking_as("system:kube-dns"), ground).await?;
+    let images = runtime.images().clone();
+    let informers = informers.speaking_as(api.node(&settings.node_name));
+    let node = start_node(args, settings, data_dir, informers, runtime, datapath.clone(), ground).await?;
+    Ok(Parts { datapath, images, node })
+}
+
+async fn start_datapath(
+    args: &UpArgs,
+    settings: &Settings,
+    informers: Informers,
+    ground: &Ground,
+) -> anyhow::Result<datapath::Handle> {
+    let options = datapath::Options {
+        paths: super::datapath_paths(&args.paths),
+        informers,
+        node_name: settings.node_name.clone(),
+        pod_cidr: settings.pod_cidr,
+        cluster_cidr: args.cluster_cidr,
+        metrics: ground.metrics.register(datapath::Metrics::register),
+        clock: ground.clock.clone(),
+        tasks: ground.agents.child("datapath"),
+    };
+    datapath::start(options).await.context("the datapath cannot start")
+}
+
+async fn open_runtime(args: &UpArgs, data_dir: &DataDir, ground: &Ground) -> anyhow::Result<containers::Runtime> {
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let options = containers::Options {
+        state_dir: args.paths.run_dir.clone(),
+        data_dir: data_dir.agent(),
+        cgroup_root: super::CGROUP_ROOT.to_owned(),
+        shim_command: vec![program.to_string_lossy().into_owned(), crate::SHIM.to_owned()],
+        tasks: ground.agents.child("containers"),
+        clock: ground.clock.clone(),
+    };
+    containers::Runtime::open(options).await.context("the container runtime cannot start")
+}
+
+async fn start_dns(
+    args: &UpArgs,
+    settings: &Settings,
+    informers: Informers,
+    ground: &Ground,
+) -> anyhow::Result<dns::Handle> {
+    let options = dns::Options {
+        listen: vec![settings.dns_listen],
+        zone: args.cluster_domain.clone(),
+        address: Some(settings.dns_service_ip.into()),
+        reverse: vec![args.cluster_cidr.into(), args.service_cidr.into()],
+        resolv_conf: args.resolv_conf.clone(),
+        informers,
+        metrics: ground.metrics.register(dns::Metrics::register),
+        clock: ground.clock.clone(),
+        tasks: ground.agents.child("dns"),
+    };
+    dns::start(options).await.context("the DNS server cannot start")
+}
+
+async fn start_node(
+    args: &UpArgs,
+    settings: &Settings,
+    data_dir: &DataDir,
+    informers: Informers,
+    runtime: containers::Runtime,
+    datapath: datapath::Handle,
+    ground: &Ground,
+) -> anyhow::Result<node::Handle> {
+    let tasks = ground.agents.child("node");
+    let client = informers.client();
+    let recorder = Recorder::new(client.clone(), "kubelet", &settings.node_name, ground.clock.clone(), &tasks);
+    let options = node::Options {
+        client,
+        informers,
+        runtime,
+        network: Arc::new(Network(datapath)),
+        node_name: settings.node_name.clone(),
+        node_ips: vec![settings.node_ip.into()],
+        data_dir: data_dir.agent(),
+        cluster_dns: vec![settings.dns_service_ip.into()],
+        cluster_domain: args.cluster_domain.clone(),
+        pod_cidr: Some(settings.pod_cidr.to_string()),
+        resolv_conf: args.resolv_conf.clone(),
+        max_pods: args.max_pods,
+        kubelet_port: KUBELET_PORT,
+        recorder,
+        metrics: ground.metrics.clone(),
+        clock: ground.clock.clone(),
+        tasks,
+    };
+    node::Node::start(options).await.context("the node cannot start")
+}
