@@ -28,10 +28,13 @@ use crate::{
 /// A write of a slice that the cache may not show for so long; then the cache is believed.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The resource version that was written, or none for a deletion; and when.
+type Write = (Option<String>, Duration);
+
 pub struct ServiceEndpoints {
     context: Context,
-    /// For each Service the slices written and not yet seen: the resource version, or none for a deletion.
-    written: Mutex<HashMap<Key, HashMap<Key, (Option<String>, Duration)>>>,
+    /// For each Service the slices written and not yet seen.
+    written: Mutex<HashMap<Key, HashMap<Key, Write>>>,
 }
 
 impl ServiceEndpoints {

@@ -8,7 +8,7 @@ use client::{
     kube::{Api, Resource, api::PostParams},
 };
 use controllers::{Handle, Options, Service};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use runtime::{Clock, Tasks};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -50,7 +50,11 @@ impl Cluster {
         change(&mut options);
         let handle = Service::start(options);
         within("the controllers are synced", handle.synced()).await;
-        Cluster { client, informers, clock, tasks, handle, _folder: folder }
+        let cluster = Cluster { client, informers, clock, tasks, handle, _folder: folder };
+        // Without it the API admits no pod.
+        let named = |all: &[Arc<ServiceAccount>]| all.iter().any(|one| one.metadata.name.as_deref() == Some("default"));
+        cluster.until("the default account", named).await;
+        cluster
     }
 
     pub fn api<K>(&self) -> Api<K>
@@ -75,7 +79,7 @@ impl Cluster {
     /// Waits until the objects of a kind in the namespace `default` satisfy `holds`.
     pub async fn until<K>(&self, what: &str, holds: impl Fn(&[Arc<K>]) -> bool) -> Vec<Arc<K>>
     where
-        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize + Send + Sync + 'static,
     {
         let informer = self.informers.all::<K>();
         let mut subscription = informer.subscribe();
@@ -91,7 +95,11 @@ impl Cluster {
         };
         match tokio::time::timeout(DEADLINE, waits).await {
             Ok(objects) => objects,
-            Err(_) => panic!("never seen: {what}\n{:#?}", informer.filtered(here)),
+            Err(_) => {
+                let objects = informer.filtered(here);
+                let texts: Vec<String> = objects.iter().filter_map(|o| serde_json::to_string(&**o).ok()).collect();
+                panic!("never seen: {what}\n{}", texts.join("\n"))
+            }
         }
     }
 

@@ -36,7 +36,7 @@ async fn a_silent_node_loses_its_pods() {
     }
     cluster.until::<Node>("the first taint goes", |all| all.iter().any(|n| taints(n).is_empty())).await;
     let pod = json!({"metadata": {"name": "p"}, "spec": {"nodeName": "n", "containers": [{"name": "c", "image": "i"}],
-        "tolerations": [{"key": "node.kubernetes.io/unreachable", "operator": "Exists", "tolerationSeconds": 0}]}});
+        "tolerations": [{"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 0}]}});
     cluster.create::<Pod>(pod).await;
     cluster
         .until::<Node>("it is unknown", |all| {

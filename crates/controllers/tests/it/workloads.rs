@@ -59,7 +59,7 @@ async fn a_deployment_gets_its_pods_at_once_and_follows_its_template() {
     cluster.until::<Pod>("only new pods", |pods| pods.len() == 3 && images(pods) == ["two".to_owned()].into()).await;
 
     // What `kubectl rollout undo` does: the old template comes back, and with it the old set.
-    let patch = merge(json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "one"}]}}}}));
+    let patch = merge(json!({"spec": {"template": deployment("web", 3, "one")["spec"]["template"]}}));
     deployments.patch("web", &PatchParams::default(), &patch).await.unwrap();
     cluster
         .until::<Deployment>("web is back", |all| {
