@@ -120,8 +120,7 @@ impl Stream {
                     Ok(())
                 }
                 Some(RequestUnion::ProgressRequest(_)) => {
-                    self.progress.request();
-                    Ok(())
+                    self.shared.revision().await.map(|revision| self.progress.request(revision))
                 }
                 // As etcd: a request that holds nothing is passed over.
                 None => Ok(()),

@@ -1,4 +1,5 @@
-//! Answers a progress request: one response for the whole stream, once every watch on it has said how far it is.
+//! Answers a progress request: one response for the whole stream, once every watch on it has come as far as the store
+//! was when the client asked. A client that has just written thus learns at once that it has seen its write.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -18,14 +19,17 @@ struct State {
     watches: HashMap<i64, Arc<Notify>>,
     /// Watches that have not answered in this round; empty: no round is open.
     waiting: HashSet<i64>,
+    /// What an answer must reach in this round.
+    needed: Revision,
     /// The smallest revision that was answered in this round.
     revision: Revision,
-    /// A request came while a round was open; its answer must not be older than the request.
-    again: bool,
+    /// A request came while a round was open, and what its own answer must reach.
+    again: Option<Revision>,
 }
 
 impl State {
-    fn open_round(&mut self) {
+    fn open_round(&mut self, needed: Revision) {
+        self.needed = needed;
         self.revision = Revision::MAX;
         self.waiting = self.watches.keys().copied().collect();
         for ask in self.watches.values() {
@@ -39,8 +43,8 @@ impl State {
             return None;
         }
         let revision = std::mem::replace(&mut self.revision, Revision::MAX);
-        if std::mem::take(&mut self.again) {
-            self.open_round();
+        if let Some(needed) = self.again.take() {
+            self.open_round(needed);
         }
         Some(revision)
     }
@@ -61,22 +65,26 @@ impl Progress {
         if state.waiting.remove(&id) { state.close_round() } else { None }
     }
 
-    /// The client asks.
-    pub fn request(&self) {
+    /// The client asks while the store is at revision `needed`.
+    pub fn request(&self, needed: Revision) {
         let mut state = self.0.lock();
         if state.waiting.is_empty() {
-            state.open_round();
+            state.open_round(needed);
         } else {
-            state.again = true;
+            state.again = state.again.max(Some(needed));
         }
     }
 
     /// Watch `id` has delivered everything up to `revision`.
     pub fn answered(&self, id: i64, revision: Revision) -> Answer {
         let mut state = self.0.lock();
-        if !state.waiting.remove(&id) {
+        if !state.waiting.contains(&id) {
             return Answer::NotAsked;
         }
+        if revision < state.needed {
+            return Answer::TooEarly;
+        }
+        state.waiting.remove(&id);
         state.revision = state.revision.min(revision);
         state.close_round().map_or(Answer::NotLast, Answer::Last)
     }
@@ -87,6 +95,8 @@ impl Progress {
 pub(super) enum Answer {
     /// Nobody asked: it is the watch's own progress notification.
     NotAsked,
+    /// The watch has not come far enough yet: ask again.
+    TooEarly,
     /// Others are still waited for.
     NotLast,
     /// Everybody has answered: tell this revision.
@@ -103,7 +113,7 @@ mod tests {
         progress.join(0);
         progress.join(1);
         assert_eq!(progress.answered(0, 5), Answer::NotAsked);
-        progress.request();
+        progress.request(3);
         assert_eq!(progress.answered(0, 7), Answer::NotLast);
         assert_eq!(progress.answered(0, 9), Answer::NotAsked);
         assert_eq!(progress.answered(1, 6), Answer::Last(6));
@@ -114,17 +124,26 @@ mod tests {
         let progress = Progress::default();
         progress.join(0);
         progress.join(1);
-        progress.request();
+        progress.request(3);
         assert_eq!(progress.answered(0, 7), Answer::NotLast);
         assert_eq!(progress.leave(1), Some(7));
+    }
+
+    #[test]
+    fn an_answer_older_than_the_request_does_not_count() {
+        let progress = Progress::default();
+        progress.join(0);
+        progress.request(8);
+        assert_eq!(progress.answered(0, 7), Answer::TooEarly);
+        assert_eq!(progress.answered(0, 8), Answer::Last(8));
     }
 
     #[test]
     fn a_request_during_a_round_opens_another_one() {
         let progress = Progress::default();
         progress.join(0);
-        progress.request();
-        progress.request();
+        progress.request(3);
+        progress.request(3);
         assert_eq!(progress.answered(0, 3), Answer::Last(3));
         assert_eq!(progress.answered(0, 4), Answer::Last(4));
         assert_eq!(progress.answered(0, 5), Answer::NotAsked);

@@ -71,6 +71,10 @@ impl Pump {
             match self.progress.answered(self.id, revision) {
                 Answer::Last(all) => self.send_progress(NO_WATCH, all).await,
                 Answer::NotAsked if self.request.progress_notify => self.send_progress(self.id, revision).await,
+                Answer::TooEarly => {
+                    tokio::task::yield_now().await;
+                    self.ask.notify_one();
+                }
                 Answer::NotAsked | Answer::NotLast => {}
             }
             return;
