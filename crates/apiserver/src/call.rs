@@ -1,6 +1,7 @@
 //! What handlers ask of a request beyond its target: its body, decoded, and the parameters that all writes share.
 
 use http::header;
+use kube_schema::Schema;
 use registry::{Decoded, FieldValidation, Resource, Status, Target};
 use runtime::CancellationToken;
 use serde_json::Value;
@@ -9,8 +10,14 @@ use crate::{
     body,
     negotiate::{self, Format},
     pipeline::{Call, Peer},
-    request,
+    protobuf, request,
 };
+
+const SCALE: &str = "io.k8s.api.autoscaling.v1.Scale";
+
+fn malformed(error: protobuf::ProtobufError) -> Status {
+    Status::bad_request(error.to_string())
+}
 
 impl Call {
     /// The request's target. Handlers are reached for resources only.
@@ -87,10 +94,39 @@ impl Call {
                     .map_err(|error| Status::bad_request(format!("the body is not YAML: {error}")))?;
                 resource.decode_value(target, value, validation)?
             }
+            Format::Protobuf => {
+                let type_id = match target {
+                    Target::Scale => resource.schema().find(SCALE).ok_or_else(Status::no_such_path)?,
+                    _ => resource.type_id(),
+                };
+                let value = protobuf::decode(resource.schema(), type_id, &body).map_err(malformed)?;
+                resource.decode_value(target, value, validation)?
+            }
         };
         let Decoded { value, mut warnings } = decoded;
         self.warnings.append(&mut warnings);
         Ok(value)
+    }
+
+    /// Reads a body that is not an object of a served kind, such as `DeleteOptions`. No body reads as null.
+    pub async fn decode_plain(&mut self, type_name: &str) -> Result<Value, Status> {
+        let format = negotiate::format(&self.headers)?;
+        let body = self.read_body().await?;
+        if body.is_empty() {
+            return Ok(Value::Null);
+        }
+        let kind = type_name.rsplit('.').next().unwrap_or(type_name);
+        let bad = |why: String| Status::bad_request(format!("the body is not a {kind}: {why}"));
+        let value: Value = match format {
+            Format::Json => serde_json::from_slice(&body).map_err(|error| bad(error.to_string()))?,
+            Format::Yaml => serde_saphyr::from_slice(&body).map_err(|error| bad(error.to_string()))?,
+            Format::Protobuf => {
+                let schema = Schema::builtin();
+                let type_id = schema.find(type_name).ok_or_else(Status::no_such_path)?;
+                protobuf::decode(schema, type_id, &body).map_err(malformed)?
+            }
+        };
+        if value.is_object() { Ok(value) } else { Err(bad("expected an object".into())) }
     }
 
     /// Whether the client asked for indentation.

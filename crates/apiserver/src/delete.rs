@@ -86,15 +86,9 @@ pub(crate) async fn delete_collection(mut call: Call, served: &Served) -> Result
 
 /// The options in the body, over which those in the query are laid.
 async fn options(call: &mut Call) -> Result<DeleteOptions, Status> {
-    let body = call.read_body().await?;
-    let mut value: Value = if body.is_empty() {
-        json!({})
-    } else {
-        serde_json::from_slice(&body)
-            .map_err(|error| Status::bad_request(format!("the body is not a DeleteOptions: {error}")))?
-    };
-    if !value.is_object() {
-        return Err(Status::bad_request("the body is not a DeleteOptions: expected an object"));
+    let mut value = call.decode_plain("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions").await?;
+    if value.is_null() {
+        value = json!({});
     }
     let query = &call.info.query;
     if let Some(text) = query.given("gracePeriodSeconds") {

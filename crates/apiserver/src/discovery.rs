@@ -5,10 +5,7 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use kube_schema::kinds::Kind;
-use registry::{
-    Registry, Status,
-    openapi::{self, Descriptions},
-};
+use registry::{Registry, Status, openapi};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -235,7 +232,7 @@ fn tag(body: &[u8]) -> String {
 pub(crate) async fn openapi(call: &Call, rest: &[&str]) -> Result<Response<Body>, Status> {
     let registry = call.core.registry;
     let body = match *rest {
-        ["v2"] => runtime::blocking(|| Some(encode(&openapi::v2(registry, Some(&Descriptions::load()))))).await,
+        ["v2"] => runtime::blocking(|| Some(encode(&openapi::v2(registry)))).await,
         ["v3"] => Some(runtime::blocking(|| encode(&index_v3(registry))).await),
         ["v3", "api", version] => v3(registry, "", version).await,
         ["v3", "apis", group, version] => v3(registry, group, version).await,
@@ -246,10 +243,7 @@ pub(crate) async fn openapi(call: &Call, rest: &[&str]) -> Result<Response<Body>
 
 async fn v3(registry: &'static Registry, group: &str, version: &str) -> Option<Bytes> {
     let (group, version) = (group.to_owned(), version.to_owned());
-    runtime::blocking(move || {
-        openapi::v3(registry, &group, &version, Some(&Descriptions::load())).map(|document| encode(&document))
-    })
-    .await
+    runtime::blocking(move || openapi::v3(registry, &group, &version).map(|document| encode(&document))).await
 }
 
 /// The index: one entry per group version, whose hash changes with what is served.
@@ -260,7 +254,7 @@ fn index_v3(registry: &Registry) -> Value {
         served
             .filter_map(|(group, version)| {
                 // Without descriptions it is a tenth of the work, and they change only together with the version.
-                let document = encode(&openapi::v3(registry, group, version, None)?);
+                let document = encode(&openapi::v3_with(registry, group, version, None)?);
                 Some((openapi::root(group, version), tag(&document)))
             })
             .collect()

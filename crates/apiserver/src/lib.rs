@@ -33,6 +33,7 @@ mod negotiate;
 mod node_proxy;
 mod options;
 mod pipeline;
+mod protobuf;
 mod request;
 mod respond;
 mod reviews;

@@ -19,9 +19,12 @@ pub(crate) enum View {
 pub(crate) enum Format {
     Json,
     Yaml,
+    /// Kubernetes' protobuf form, which Go clients send for built-in kinds.
+    Protobuf,
 }
 
-const READABLE: &[&str] = &["application/json", "application/yaml"];
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+const READABLE: &[&str] = &["application/json", "application/yaml", PROTOBUF];
 
 /// One media range of an `Accept` header.
 struct Range<'a> {
@@ -94,6 +97,7 @@ pub(crate) fn format(headers: &HeaderMap) -> Result<Format, Status> {
     match content_type(headers) {
         "" | "application/json" | "*/*" => Ok(Format::Json),
         "application/yaml" => Ok(Format::Yaml),
+        PROTOBUF => Ok(Format::Protobuf),
         _ => Err(Status::unsupported_media_type(READABLE)),
     }
 }
@@ -147,7 +151,7 @@ mod tests {
         let of = |value: &str| HeaderMap::from_iter([(header::CONTENT_TYPE, value.parse().unwrap())]);
         assert_eq!(format(&of("application/json; charset=utf-8")), Ok(Format::Json));
         assert_eq!(format(&of("application/yaml")), Ok(Format::Yaml));
-        assert_eq!(format(&of("application/vnd.kubernetes.protobuf")).map_err(|s| s.code), Err(415));
+        assert_eq!(format(&of("application/cbor")).map_err(|s| s.code), Err(415));
         assert_eq!(patch_kind(&of("application/merge-patch+json")), Ok(PatchKind::Merge));
         assert_eq!(patch_kind(&of("application/apply-patch+yaml")).map_err(|s| s.code), Err(415));
     }

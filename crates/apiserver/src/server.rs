@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use registry::Registry;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
@@ -32,7 +32,7 @@ pub enum Error {
     Tls(#[from] TlsError),
     #[error("addresses to listen on were given, but no certificate")]
     NoCertificate,
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}")]
     Listen { address: SocketAddr, source: std::io::Error },
 }
 
@@ -58,8 +58,7 @@ impl ApiServer {
         };
         let mut listeners = Vec::with_capacity(options.listen.len());
         for address in &options.listen {
-            let listener =
-                TcpListener::bind(address).await.map_err(|source| Error::Listen { address: *address, source })?;
+            let listener = bind(*address).map_err(|source| Error::Listen { address: *address, source })?;
             listeners.push(listener);
         }
         let addresses: Arc<[SocketAddr]> = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
@@ -91,6 +90,21 @@ impl ApiServer {
         }
         Ok(Handle { core, addresses })
     }
+}
+
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
+
+/// Listens on an address that this machine may not have yet: the pod network's gateway appears after the API.
+fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::IpFreebind, &true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 async fn lay_ground(core: Arc<Core>, advertise: Option<SocketAddr>) {

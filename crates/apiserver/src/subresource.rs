@@ -51,9 +51,10 @@ pub(crate) async fn bind(mut call: Call, served: &Served) -> Result<Response<Bod
 /// Answers `POST serviceaccounts/{name}/token`.
 pub(crate) async fn token(mut call: Call, served: &Served) -> Result<Response<Body>, Status> {
     let core = call.core.clone();
-    let body = call.read_body().await?;
-    let mut request: Value = serde_json::from_slice(&body)
-        .map_err(|error| Status::bad_request(format!("the body is not a TokenRequest: {error}")))?;
+    let mut request = call.decode_plain("io.k8s.api.authentication.v1.TokenRequest").await?;
+    if request.is_null() {
+        return Err(Status::bad_request("the body is not a TokenRequest: it is empty"));
+    }
     let (namespace, name) = (call.namespace().to_owned(), call.name().to_owned());
     let Some(account) = live(&core, &served.resource.key(&namespace, &name)).await? else {
         return Err(Status::not_found(served.resource.kind(), &name));

@@ -21,10 +21,11 @@ async fn an_object_lives_and_goes() {
     let version = created["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
     assert!(created["metadata"]["uid"].as_str().is_some_and(|uid| uid.len() == 36));
     assert_eq!(server.get(&format!("{MAPS}/x")).await.expect(200), created);
-    server
-        .call(&format!("POST {MAPS}"), config_map("x", "2"))
-        .await
-        .expect_error(409, "AlreadyExists", "configmaps \"x\" already exists");
+    server.call(&format!("POST {MAPS}"), config_map("x", "2")).await.expect_error(
+        409,
+        "AlreadyExists",
+        "configmaps \"x\" already exists",
+    );
 
     let mut new = created.clone();
     new["data"]["a"] = "2".into();
@@ -45,10 +46,11 @@ async fn an_object_lives_and_goes() {
     let gone = server.call(&format!("DELETE {MAPS}/x"), json!({})).await.expect(200);
     assert_eq!((gone["kind"].as_str(), gone["status"].as_str()), (Some("Status"), Some("Success")));
     server.get(&format!("{MAPS}/x")).await.expect_error(404, "NotFound", "configmaps \"x\" not found");
-    server
-        .call(&format!("DELETE {MAPS}/x"), json!({}))
-        .await
-        .expect_error(404, "NotFound", "configmaps \"x\" not found");
+    server.call(&format!("DELETE {MAPS}/x"), json!({})).await.expect_error(
+        404,
+        "NotFound",
+        "configmaps \"x\" not found",
+    );
 }
 
 #[tokio::test]
@@ -96,8 +98,7 @@ async fn a_dry_run_changes_nothing() {
     assert_eq!(seen["metadata"]["name"], "dry");
     server.get(&format!("{MAPS}/dry")).await.expect(404);
     let created = create(&server, "x").await;
-    let patched =
-        server.call(&format!("PATCH {MAPS}/x?dryRun=All"), json!({"data": {"a": "2"}})).await.expect(200);
+    let patched = server.call(&format!("PATCH {MAPS}/x?dryRun=All"), json!({"data": {"a": "2"}})).await.expect(200);
     assert_eq!(patched["data"]["a"], "2");
     server.call(&format!("DELETE {MAPS}/x?dryRun=All"), json!({})).await.expect(200);
     assert_eq!(server.get(&format!("{MAPS}/x")).await.expect(200), created);
@@ -141,7 +142,8 @@ async fn bodies_may_be_yaml_and_must_be_known() {
         server.call_with(&format!("POST {MAPS}"), &[("content-type", "application/yaml")], yaml).await.expect(201);
     assert_eq!(created["data"]["a"], "1");
     for (media, body, code) in [
-        ("application/vnd.kubernetes.protobuf", "x", 415),
+        ("application/vnd.kubernetes.protobuf", "x", 400),
+        ("application/cbor", "x", 415),
         ("application/json", "{", 400),
         ("application/json", "[]", 400),
         ("application/json", r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"z"}}"#, 400),
@@ -194,7 +196,11 @@ async fn a_collection_goes_at_once() {
 #[tokio::test]
 async fn unknown_places_and_methods() {
     let server = server().await;
-    server.get("/api/v1/nothings").await.expect_error(404, "NotFound", "the server could not find the requested resource");
+    server.get("/api/v1/nothings").await.expect_error(
+        404,
+        "NotFound",
+        "the server could not find the requested resource",
+    );
     server.get("/apis/none/v1/pods").await.expect(404);
     server.get("/nothing").await.expect(404);
     server.call("PUT /api/v1/namespaces/default/configmaps", json!({})).await.expect(405);

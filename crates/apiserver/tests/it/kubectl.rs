@@ -33,6 +33,8 @@ impl Kubectl {
         let dir = self.server.dir.path();
         let mut child = tokio::process::Command::new(&self.program)
             .env_clear()
+            // `kubectl diff` runs the system's diff.
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", dir)
             .env("KUBECONFIG", "/dev/null")
             .arg(format!("--server=https://{}", self.server.address()))
@@ -116,11 +118,19 @@ async fn objects_are_applied_shown_changed_and_deleted() {
     kubectl.check("create cm other --from-literal=a=b", "", "created").await;
     kubectl.check("expose deploy web --name=web2 --port=81", "", "exposed").await;
     kubectl.check("get cm --chunk-size=1 -o name", "", "configmap/other").await;
-    kubectl.check("diff -f -", &MANIFEST.replace("hello", "bye").replace("replicas: 3", "replicas: 5").replace("demo:1", "demo:2"), "").await;
+    kubectl
+        .check(
+            "diff -f -",
+            &MANIFEST.replace("hello", "bye").replace("replicas: 3", "replicas: 5").replace("demo:1", "demo:2"),
+            "",
+        )
+        .await;
     kubectl.check("wait --for=jsonpath={.spec.replicas}=5 deploy/web --timeout=5s", "", "condition met").await;
     kubectl.check("delete deploy,svc,cm web", "", "configmap \"web\" deleted").await;
     kubectl.fails("get cm web", "", "Error from server (NotFound): configmaps \"web\" not found").await;
-    kubectl.fails("apply -f -", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: z}\nfoo: 1\n", "unknown field \"foo\"").await;
+    kubectl
+        .fails("apply -f -", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: z}\nfoo: 1\n", "unknown field \"foo\"")
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -136,6 +146,7 @@ async fn the_api_explains_itself() {
     kubectl.check("auth can-i --list", "", "*.*").await;
     kubectl.check("auth whoami", "", "system:admin").await;
     kubectl.check("get --raw /readyz?verbose", "", "readyz check passed").await;
+    kubectl.check("create sa default", "", "created").await;
     kubectl.check("create token default -n default --duration=1h", "", ".").await;
     let (_, no, _) = kubectl.run("auth can-i create pods --as=jane", "").await;
     assert_eq!(no.trim(), "no");

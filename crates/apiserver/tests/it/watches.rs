@@ -116,7 +116,10 @@ async fn a_watch_ends_at_its_time_with_a_bookmark() {
     let from = version(&server).await;
     let mut lines = watch(&server, &format!("resourceVersion={from}&timeoutSeconds=1&allowWatchBookmarks=true")).await;
     let event = lines.next().await.unwrap();
-    assert_eq!((event["type"].as_str(), &event["object"]["metadata"]["resourceVersion"]), (Some("BOOKMARK"), &json!(from)));
+    assert_eq!(
+        (event["type"].as_str(), &event["object"]["metadata"]["resourceVersion"]),
+        (Some("BOOKMARK"), &json!(from))
+    );
     assert!(lines.next().await.is_none());
 }
 
