@@ -1,6 +1,10 @@
 //! Drives node lifecycle: follows leases and reports, taints silent nodes, and moves their pods away.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use client::{EventType, Key, Recorder, kube};
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -27,6 +31,9 @@ pub struct Nodes {
     recorder: Recorder,
     grace: Grace,
     heartbeats: Mutex<HashMap<Key, Heartbeat>>,
+    /// Nodes whose pods were marked. A node agent that says "not ready" itself goes on reporting its pods: they are
+    /// marked once, and not against its word again and again.
+    marked: Mutex<HashSet<Key>>,
 }
 
 impl Nodes {
@@ -65,7 +72,13 @@ impl Nodes {
                 own.add(Key::new("", node));
             }
         });
-        Arc::new(Nodes { context: context.clone(), recorder, grace, heartbeats: Mutex::default() })
+        Arc::new(Nodes {
+            context: context.clone(),
+            recorder,
+            grace,
+            heartbeats: Mutex::default(),
+            marked: Mutex::default(),
+        })
     }
 
     fn heartbeat(&self, key: &Key, node: &Node) -> Heartbeat {
@@ -92,6 +105,10 @@ impl Nodes {
                 *node = api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await?;
             }
             Action::MarkPodsNotReady => {
+                let first = self.marked.lock().insert(Key::new("", &name));
+                if !first && !is_unknown(node) {
+                    return Ok(None);
+                }
                 for pod in self.context.caches.pods.group(&on_node(&name)) {
                     self.mark_not_ready(&pod).await?;
                 }
@@ -147,14 +164,24 @@ impl Controller for Nodes {
     async fn reconcile(&self, key: &Key) -> Result<Option<Duration>, Error> {
         let Some(node) = self.context.caches.nodes.get(key) else {
             self.heartbeats.lock().remove(key);
+            self.marked.lock().remove(key);
             return Ok(None);
         };
         let beat = self.heartbeat(key, &node);
         let mut again = None;
         let mut current = (*node).clone();
-        for action in node::reconcile(&node, &beat, self.grace, self.context.clock.now()) {
+        let actions = node::reconcile(&node, &beat, self.grace, self.context.clock.now());
+        if !actions.contains(&Action::MarkPodsNotReady) {
+            self.marked.lock().remove(key);
+        }
+        for action in actions {
             again = reconcile::sooner(again, self.execute(&mut current, action).await?);
         }
         Ok(reconcile::sooner(again, self.evict(&current).await?))
     }
+}
+
+fn is_unknown(node: &Node) -> bool {
+    let mut conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.any(|condition| condition.type_ == "Ready" && condition.status == "Unknown")
 }
