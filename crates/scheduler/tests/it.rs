@@ -43,6 +43,17 @@ impl Scheduler {
         spec["spec"]["nodeName"].as_str().unwrap().to_owned()
     }
 
+    /// Waits for a line of the metrics: they follow the binding, which the pod shows first.
+    async fn figure(&self, line: &str) {
+        for _ in 0..1000 {
+            if self.metrics.encode().lines().any(|found| found == line) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("{line} is not in\n{}", self.metrics.encode());
+    }
+
     async fn condition(&self, name: &str) -> Value {
         let pod = self.api.wait("pods", name, |pod| pod["status"]["conditions"].is_array()).await;
         pod["status"]["conditions"][0].clone()
@@ -64,12 +75,11 @@ async fn a_pod_is_bound_and_the_event_says_so() {
     let event = scheduler.api.event("Scheduled").await;
     assert_eq!(event["message"], "Successfully assigned default/p to a");
     assert_eq!((&event["type"], &event["source"]["component"]), (&json!("Normal"), &json!("default-scheduler")));
-    let text = scheduler.metrics.encode();
     for line in [
         "scheduler_schedule_attempts_total{result=\"scheduled\",profile=\"default-scheduler\"} 1",
         "scheduler_pod_scheduling_sli_duration_seconds_count{attempts=\"1\"} 1",
     ] {
-        assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
+        scheduler.figure(line).await;
     }
 }
 
