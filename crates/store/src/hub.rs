@@ -13,7 +13,7 @@ use std::{
 };
 
 use mvcc::{KeyRange, WatchIndex};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use store_api::{Event, EventKind, Revision, WatchRequest};
 use tokio::sync::Notify;
 
@@ -132,6 +132,17 @@ impl Hub {
         self.dispatched.load(Ordering::Acquire)
     }
 
+    /// As [`Hub::dispatched`], after what is being applied: at least the revision that any reader has seen.
+    pub fn settled(&self) -> Revision {
+        let _inner = self.inner.lock();
+        self.dispatched()
+    }
+
+    /// Begins to apply. Until [`Dispatch::finish`], nobody can subscribe or settle.
+    pub fn begin(&self) -> Dispatch<'_> {
+        Dispatch { hub: self, inner: self.inner.lock() }
+    }
+
     /// Adds a watcher from the revision that `from` gives; it is asked while nothing is dispatched. `None` from it
     /// means not yet. Returns the watcher's number.
     pub fn subscribe(
@@ -159,38 +170,6 @@ impl Hub {
         metrics.watchers.set(inner.watchers.len() as i64);
     }
 
-    /// Puts events, in order and in whole revisions, into the buffers; `revision` is the last of them.
-    pub fn dispatch(&self, events: &[Event], revision: Revision, metrics: &Metrics) {
-        let mut touched = Vec::new();
-        {
-            let mut inner = self.inner.lock();
-            let mut slow = Vec::new();
-            for event in events {
-                inner.index.matching(&event.kv.key, |id| {
-                    let Some(watcher) = inner.watchers.get(&id) else { return };
-                    if event.kv.mod_revision < watcher.from.load(Ordering::Acquire) || !watcher.wants(event.kind) {
-                        return;
-                    }
-                    metrics.events.inc();
-                    if !watcher.push(event, self.buffer) {
-                        slow.push(id);
-                    }
-                    touched.push(id);
-                });
-                for id in slow.drain(..) {
-                    metrics.slow_watchers.inc();
-                    if let Some(watcher) = inner.remove(id) {
-                        watcher.woken.notify_one();
-                    }
-                }
-            }
-            self.dispatched.store(revision, Ordering::Release);
-            touched.sort_unstable();
-            touched.dedup();
-            touched.iter().filter_map(|id| inner.watchers.get(id)).for_each(|w| w.woken.notify_one());
-        }
-    }
-
     /// Ends all watches.
     pub fn close(&self) {
         let mut inner = self.inner.lock();
@@ -199,6 +178,43 @@ impl Hub {
             watcher.buffer.lock().end = Some(End::Closed);
             watcher.woken.notify_one();
         }
+    }
+}
+
+/// Holds the hub while a batch is applied, so that a revision is never seen before its events are on their way.
+pub struct Dispatch<'a> {
+    hub: &'a Hub,
+    inner: MutexGuard<'a, Inner>,
+}
+
+impl Dispatch<'_> {
+    /// Puts events, in order and in whole revisions, into the buffers; `revision` is the last of them.
+    pub fn finish(mut self, events: &[Event], revision: Revision, metrics: &Metrics) {
+        let (mut touched, mut slow) = (Vec::new(), Vec::new());
+        for event in events {
+            let inner = &*self.inner;
+            inner.index.matching(&event.kv.key, |id| {
+                let Some(watcher) = inner.watchers.get(&id) else { return };
+                if event.kv.mod_revision < watcher.from.load(Ordering::Acquire) || !watcher.wants(event.kind) {
+                    return;
+                }
+                metrics.events.inc();
+                touched.push(id);
+                if !watcher.push(event, self.hub.buffer) {
+                    slow.push(id);
+                }
+            });
+            for id in slow.drain(..) {
+                metrics.slow_watchers.inc();
+                if let Some(watcher) = self.inner.remove(id) {
+                    watcher.woken.notify_one();
+                }
+            }
+        }
+        self.hub.dispatched.store(revision, Ordering::Release);
+        touched.sort_unstable();
+        touched.dedup();
+        touched.iter().filter_map(|id| self.inner.watchers.get(id)).for_each(|w| w.woken.notify_one());
     }
 }
 

@@ -18,6 +18,8 @@ pub struct Committed {
     pub last: u64,
     /// Bytes that the batch took in the log.
     pub bytes: u64,
+    /// Bytes that the disk has given to the log for it.
+    pub allocated: u64,
 }
 
 /// Orders proposals and makes them durable.
@@ -32,7 +34,8 @@ pub struct SingleMember(pub Wal);
 
 impl Log for SingleMember {
     fn commit(&mut self, entries: &[Bytes], frees_space: bool) -> Result<Committed, CommitError> {
+        let before = self.0.begun_bytes();
         let bytes = self.0.append(entries, frees_space)?;
-        Ok(Committed { last: self.0.last(), bytes })
+        Ok(Committed { last: self.0.last(), bytes, allocated: self.0.begun_bytes() - before })
     }
 }

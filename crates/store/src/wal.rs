@@ -58,6 +58,7 @@ pub struct Wal {
     /// The index of the next entry.
     next: u64,
     buffer: Vec<u8>,
+    begun: u64,
 }
 
 impl Wal {
@@ -67,7 +68,19 @@ impl Wal {
         let (file, path) = made.map_err(|e| full_or("cannot create a log segment in", &dir, &e))?;
         let offset = segment::HEADER as u64;
         let buffer = Vec::new();
-        Ok(Wal { disk, dir, store, segment_bytes, file, path, offset, len: segment_bytes, next: first, buffer })
+        Ok(Wal {
+            disk,
+            dir,
+            store,
+            segment_bytes,
+            file,
+            path,
+            offset,
+            len: segment_bytes,
+            next: first,
+            buffer,
+            begun: 0,
+        })
     }
 
     /// The index of the last entry.
@@ -83,6 +96,11 @@ impl Wal {
     /// Where the next frame goes in it.
     pub fn offset(&self) -> u64 {
         self.offset
+    }
+
+    /// Bytes of the segments begun since the start.
+    pub fn begun_bytes(&self) -> u64 {
+        self.begun
     }
 
     /// Appends the entries as one frame; afterwards they are on disk. Returns the frame's size.
@@ -118,6 +136,7 @@ impl Wal {
                     tracing::warn!(segment = %self.path.display(), %error, "cannot trim a full log segment");
                 }
                 (self.file, self.path, self.offset, self.len) = (file, path, segment::HEADER as u64, len);
+                self.begun += len;
                 Ok(())
             }
             Err(error) => {

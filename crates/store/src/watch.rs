@@ -74,15 +74,21 @@ impl StoreWatcher {
 
     /// What the hub has now.
     fn poll(&mut self) -> Result<Option<WatchResponse>, StoreError> {
-        let dispatched = self.shared.hub.dispatched();
+        // Who asks has maybe seen a revision that is just being applied, and wants to hear of that one.
+        let asked = self.me.progress.swap(false, Ordering::AcqRel);
+        let dispatched = if asked { self.shared.hub.settled() } else { self.shared.hub.dispatched() };
         let (events, all) = self.me.take(dispatched, RESPONSE_EVENTS).map_err(|end| match end {
             End::Slow => StoreError::SlowWatcher,
             End::Closed => StoreError::Stopped,
         })?;
         let last = events.last().map_or(0, |e: &Event| e.kv.mod_revision);
         self.seen = self.seen.max(if all { dispatched } else { last });
-        let asked = all && self.me.progress.swap(false, Ordering::AcqRel);
-        Ok((asked || !events.is_empty()).then_some(WatchResponse { revision: self.seen, events }))
+        let settled = asked && all && events.is_empty();
+        if asked && !settled {
+            // The answer to the question has no events, and comes after those that wait.
+            self.me.progress.store(true, Ordering::Release);
+        }
+        Ok((settled || !events.is_empty()).then_some(WatchResponse { revision: self.seen, events }))
     }
 }
 

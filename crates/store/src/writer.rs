@@ -124,6 +124,7 @@ impl Writer {
         self.last_fsync = self.shared.clock.monotonic() - start;
         self.shared.metrics.fsync.observe(self.last_fsync.as_secs_f64());
         self.shared.metrics.wal_bytes.inc_by(committed.bytes as i64);
+        self.shared.disk_bytes.fetch_add(committed.allocated, Ordering::Relaxed);
         self.since_snapshot += committed.bytes;
         if !frees_space && self.shared.full.swap(false, Ordering::AcqRel) {
             tracing::info!("there is room again");
@@ -131,10 +132,11 @@ impl Writer {
         Ok(committed)
     }
 
-    /// Applies what is on disk, answers, and tells the watchers.
+    /// Applies what is on disk, passes it on to the watchers, and answers.
     fn apply(&self, batch: &mut Vec<Proposal>, committed: &Committed) {
         let mut events: Vec<Event> = Vec::new();
         let mut answers = Vec::with_capacity(batch.len());
+        let dispatch = self.shared.hub.begin();
         let revision = {
             let mut applied = self.shared.applied.write();
             for proposal in batch.drain(..) {
@@ -150,12 +152,12 @@ impl Writer {
             self.measure(&applied);
             applied.state.revision()
         };
+        dispatch.finish(&events, revision, &self.shared.metrics);
         for (sender, answer, revoked) in answers {
             self.follow_leases(&answer, revoked);
             // A caller that has gone away does not hear that its write was done.
             drop(sender.send(answer));
         }
-        self.shared.hub.dispatch(&events, revision, &self.shared.metrics);
     }
 
     fn follow_leases(&self, answer: &Answer, revoked: Option<LeaseId>) {

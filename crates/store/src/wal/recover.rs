@@ -124,7 +124,7 @@ fn reopen(
     })();
     prepared.map_err(|e| full_or("cannot prepare", &path, &e))?;
     let (disk, dir) = (disk.clone(), dir.to_owned());
-    Ok(Wal { disk, dir, store, segment_bytes, file, path, offset, len, next, buffer: Vec::new() })
+    Ok(Wal { disk, dir, store, segment_bytes, file, path, offset, len, next, buffer: Vec::new(), begun: 0 })
 }
 
 fn corrupt(path: &Path, offset: usize, why: &str) -> StoreError {
