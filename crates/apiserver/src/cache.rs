@@ -157,11 +157,6 @@ impl Cache {
         (found, inner.state.revision())
     }
 
-    /// One object, as of the last change that the cache has seen.
-    pub fn get(&self, key: &[u8]) -> Option<Arc<Entry>> {
-        self.inner.read().state.get(key).cloned()
-    }
-
     /// Starts a watch that delivers the changes after `from`.
     pub fn watch(
         self: &Arc<Self>,

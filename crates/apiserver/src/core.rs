@@ -141,8 +141,8 @@ impl Core {
         Ok(response.kvs.pop())
     }
 
-    /// The value of an object that the server itself asks for, such as a namespace; from the cache where it is there,
-    /// otherwise from the store, because a cache may be a moment behind.
+    /// An object that the server itself asks for, such as a namespace. Read from the store and not from a cache, because
+    /// what depends on it must not be decided by a moment ago: a namespace that goes takes no new objects.
     pub async fn neighbour(
         &self,
         group: &str,
@@ -151,14 +151,7 @@ impl Core {
         name: &str,
     ) -> Result<Option<serde_json::Value>, Status> {
         let Some(served) = self.find(group, "v1", plural) else { return Ok(None) };
-        let key = served.resource.key(namespace, name);
-        if let Some(cache) = &served.cache
-            && cache.wait_for(0).await.is_ok()
-            && let Some(entry) = cache.get(key.as_bytes())
-        {
-            return Ok(Some(entry.decode()));
-        }
-        let found = self.read(key).await?;
+        let found = self.read(served.resource.key(namespace, name)).await?;
         Ok(found.map(|kv| serde_json::from_slice(&kv.value).unwrap_or_default()))
     }
 }

@@ -23,7 +23,6 @@ pub const ADMIN_TOKEN: &str = "admin-token";
 pub struct Server {
     pub handle: Handle,
     pub pki: Pki,
-    pub metrics: telemetry::Metrics,
     pub store: Arc<dyn store_api::Store>,
     tasks: Tasks,
     pub dir: TempDir,
@@ -51,7 +50,7 @@ pub async fn server_with(change: impl FnOnce(&mut Options)) -> Server {
         issuer: "https://kubernetes.default.svc".into(),
         audiences: vec!["https://kubernetes.default.svc".into()],
     };
-    let mut options = Options::new(store.clone(), accounts, clock, tasks.child("apiserver"), metrics.clone());
+    let mut options = Options::new(store.clone(), accounts, clock, tasks.child("apiserver"), metrics);
     options.listen = vec!["127.0.0.1:0".parse().unwrap()];
     options.tls = Some(TlsFiles {
         certificates: pki.server.certificate.clone(),
@@ -62,7 +61,7 @@ pub async fn server_with(change: impl FnOnce(&mut Options)) -> Server {
     change(&mut options);
     let handle = ApiServer::start(options).await.unwrap();
     within("ready", handle.ready()).await;
-    Server { handle, pki, metrics, store, tasks, dir }
+    Server { handle, pki, store, tasks, dir }
 }
 
 /// Waits for something that must happen.
