@@ -83,11 +83,9 @@ pub(crate) struct Cgroup {
 impl Cgroup {
     /// Makes the folders, and on v2 hands the controllers down to them.
     pub(crate) fn create(&self) -> io::Result<()> {
-        for (name, mount) in &self.hierarchies.v1 {
+        // libcontainer makes the cpuset folders: filling them in is slow, and once is enough.
+        for (_, mount) in self.hierarchies.v1.iter().filter(|(name, _)| *name != "cpuset") {
             fs::create_dir_all(mount.join(&self.path))?;
-            if *name == "cpuset" {
-                inherit_cpuset(mount, &self.path)?;
-            }
         }
         let Some(mount) = &self.hierarchies.v2 else { return Ok(()) };
         let mut dir = mount.clone();
@@ -113,12 +111,10 @@ impl Cgroup {
         self.folders().try_for_each(|dir| fs::write(dir.join("cgroup.procs"), pid.to_string()))
     }
 
-    /// Moves the caller into the folders that only group and limit nothing: those that libcontainer leaves out on
-    /// hybrid machines. What the caller forks is in them from its first moment.
-    pub(crate) fn join_unlimited(&self) -> io::Result<()> {
-        if self.hierarchies.is_pure_v2() {
-            return Ok(());
-        }
+    /// Moves the caller where processes are grouped without limits: cgroup2 and, beside v1 controllers, systemd's own
+    /// hierarchy. That is what decides who is ended with a service, and what libcontainer leaves out on hybrid
+    /// machines. Each move waits for all CPUs, so none is made in vain.
+    pub(crate) fn join_grouping(&self) -> io::Result<()> {
         let systemd = self.hierarchies.v1.iter().find(|(name, _)| *name == "systemd").map(|(_, mount)| mount);
         let mounts = systemd.into_iter().chain(&self.hierarchies.v2);
         mounts.map(|mount| mount.join(&self.path)).try_for_each(|dir| fs::write(dir.join("cgroup.procs"), "0"))
@@ -246,21 +242,6 @@ pub(crate) enum OomSource {
     Events(PathBuf),
     Control(PathBuf),
     Nothing,
-}
-
-/// A v1 cpuset starts empty and takes no process until it has CPUs and memory nodes.
-fn inherit_cpuset(mount: &Path, path: &str) -> io::Result<()> {
-    let mut dir = mount.to_path_buf();
-    for part in Path::new(path).components() {
-        let parent = dir.clone();
-        dir.push(part);
-        for file in ["cpuset.cpus", "cpuset.mems"] {
-            if fs::read_to_string(dir.join(file))?.trim().is_empty() {
-                fs::write(dir.join(file), fs::read_to_string(parent.join(file))?.trim())?;
-            }
-        }
-    }
-    Ok(())
 }
 
 /// The v2 weight for v1 shares, by the linear map that the kernel's documentation of the conversion uses.

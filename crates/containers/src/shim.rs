@@ -18,6 +18,7 @@ mod create;
 mod exec;
 mod launch;
 mod logs;
+mod memory;
 mod rootfs;
 mod service;
 

@@ -163,12 +163,21 @@ pub(crate) fn set_attribute(path: &std::ffi::CStr, key: &std::ffi::CStr, value: 
 }
 
 /// Gives memory that the allocator keeps back to the kernel.
-pub(crate) fn trim_memory() {
+pub(crate) fn trim_allocator() {
     #[cfg(target_env = "gnu")]
     // SAFETY: takes a number only.
     unsafe {
         libc::malloc_trim(0);
     }
+}
+
+/// Lets the kernel forget that this process has touched the pages of a mapping.
+///
+/// Only for mappings of files that are not writable and hold no private copy of any page: what is touched again comes
+/// back from the file as it was.
+pub(crate) fn forget_clean_pages(start: usize, length: usize) {
+    // SAFETY: the caller has checked that every page is the file's own, so dropping them changes no content.
+    unsafe { libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED) };
 }
 
 /// A listening message socket at `path`.

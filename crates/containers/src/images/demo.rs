@@ -40,7 +40,9 @@ fn layer() -> io::Result<Vec<u8>> {
         header.set_entry_type(if path.ends_with('/') { tar::EntryType::Directory } else { tar::EntryType::Regular });
         header.set_mode(mode);
         header.set_size(bytes.len() as u64);
-        (header.set_uid(0), header.set_gid(0), header.set_mtime(0));
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         archive.append_data(&mut header, path, bytes)
     };
     add("bin/", 0o755, b"")?;

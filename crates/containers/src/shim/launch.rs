@@ -60,8 +60,6 @@ fn run(dir: &Path, report: OwnedFd) -> ! {
     if silence().is_err() {
         sys::exit_child(1);
     }
-    // The JSON and the path buffers of the start are of no more use.
-    sys::trim_memory();
     shim.serve();
     sys::exit_child(0)
 }
@@ -74,7 +72,7 @@ fn prepare(dir: &Path) -> io::Result<Shim> {
         record::read(&dir.join(SANDBOX_FILE)).map_err(|e| describe("read the sandbox's record", &e))?;
     let hierarchies = Hierarchies::detect();
     let shims = hierarchies.group(&record.shim_cgroup);
-    shims.create().and_then(|()| shims.join(0)).map_err(|e| describe("leave the caller's cgroup", &e))?;
+    shims.create().and_then(|()| shims.join_grouping()).map_err(|e| describe("leave the caller's cgroup", &e))?;
     let pod = hierarchies.group(&record.cgroup);
     pod.create()
         .and_then(|()| pod.limit(&record.config.resources))

@@ -28,7 +28,7 @@ use super::{
     create::{self, Creation, Streams},
     exec,
     logs::{Log, MAX_FILE, Stream},
-    rootfs,
+    memory, rootfs,
 };
 use crate::{
     cgroup::{Cgroup, Hierarchies},
@@ -40,6 +40,8 @@ use crate::{
 
 /// Containers of one pod, dead ones included; the runtime removes dead ones long before.
 const MAX_CONTAINERS: usize = 512;
+/// How long after the last work the shim gives back the memory that it took. Not at once: work comes in bursts.
+const TIDY_AFTER: Duration = Duration::from_secs(2);
 /// Commands that run at the same time in one pod.
 const MAX_EXECS: usize = 256;
 
@@ -65,6 +67,8 @@ pub(super) struct Shim {
     clock: Clock,
     next_exec: u64,
     stopped: bool,
+    /// When to give memory back; `None` when nothing has happened since the last time.
+    tidy_at: Option<Duration>,
     /// Who waits for the shutdown's answer.
     finished: Option<Asker>,
 }
@@ -103,6 +107,7 @@ impl Shim {
             jobs: Vec::new(),
             execs: Vec::new(),
             unclaimed: Unclaimed::default(),
+            tidy_at: Some(Clock::system().monotonic() + TIDY_AFTER),
             clock: Clock::system(),
             next_exec: 0,
             stopped: false,
@@ -118,6 +123,7 @@ impl Shim {
                 self.handle(ready, &mut buffer);
             }
             self.end_overdue_jobs();
+            self.tidy();
             // The receive buffer is large; an idle shim should not keep it.
             buffer = Vec::new();
         }
@@ -144,13 +150,11 @@ impl Shim {
         // Clients come last: what they ask for may remove a container and move the indices of others.
         self.clients.list.iter().for_each(|client| add(Ready::Client(client.key), client.socket.as_fd()));
         let mut polled: Vec<PollFd<'_>> = fds.into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
-        let timeout = match self.jobs.iter().map(|job| job.deadline).min() {
-            Some(deadline) => {
-                let left = deadline.saturating_sub(self.clock.monotonic());
-                PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
-            }
-            None => PollTimeout::NONE,
-        };
+        let next = self.jobs.iter().map(|job| job.deadline).chain(self.tidy_at).min();
+        let timeout = next.map_or(PollTimeout::NONE, |at| {
+            let left = at.saturating_sub(self.clock.monotonic());
+            PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
+        });
         if poll(&mut polled, timeout).is_err() {
             return Vec::new();
         }
@@ -158,7 +162,18 @@ impl Shim {
         ready.map(|(_, what)| what).collect()
     }
 
+    /// Gives memory back once, some time after the last work.
+    fn tidy(&mut self) {
+        if self.jobs.is_empty() && self.tidy_at.is_some_and(|at| at <= self.clock.monotonic()) {
+            self.tidy_at = None;
+            memory::release();
+        }
+    }
+
     fn handle(&mut self, ready: Ready, buffer: &mut Vec<u8>) {
+        if matches!(ready, Ready::Client(_) | Ready::Job(_)) {
+            self.tidy_at = Some(self.clock.monotonic() + TIDY_AFTER);
+        }
         match ready {
             Ready::Listener => self.clients.accept(&self.listener),
             Ready::Signals => {
@@ -197,7 +212,6 @@ impl Shim {
         }
     }
 
-    #[expect(clippy::type_complexity, reason = "an answer with the descriptors that go with it, or a later one")]
     fn perform(&mut self, op: Op, fds: Vec<OwnedFd>, asker: Asker) -> Result<Option<(Answer, Vec<OwnedFd>)>, Refusal> {
         let done = || Ok(Some((Answer::Done, Vec::new())));
         match op {
@@ -343,7 +357,6 @@ impl Shim {
         container.cgroup.remove().map_err(failed)?;
         container.remove_files().map_err(failed)?;
         self.containers.retain(|c| c.status.id != *id);
-        sys::trim_memory();
         Ok(())
     }
 
@@ -388,9 +401,8 @@ impl Shim {
     fn job_reported(&mut self, helper: Pid) {
         let Some(at) = self.jobs.iter().position(|job| job.helper == helper) else { return };
         let job = &mut self.jobs[at];
-        match read_report(&job.pipe, &mut job.text) {
-            Ok(false) => return,
-            Ok(true) | Err(_) => {}
+        if let Ok(false) = read_report(&job.pipe, &mut job.text) {
+            return;
         }
         let job = self.jobs.swap_remove(at);
         let outcome = job.outcome();

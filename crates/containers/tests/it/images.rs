@@ -200,7 +200,7 @@ fn images_are_pulled_from_a_registry() {
         let pulls = (0..4).map(|_| pull(name.clone(), PullPolicy::Always));
         let pulled: Vec<_> = futures::future::join_all(pulls).await.into_iter().map(Result::unwrap).collect();
         assert!(pulled.iter().all(|image| image.id == pulled[0].id));
-        assert_eq!(pulled[0].tags, [name.clone()]);
+        assert_eq!(pulled[0].tags, std::slice::from_ref(&name));
         let by_digest = pulled[0].digests[0].clone();
         assert!(by_digest.starts_with(&format!("localhost:{port}/team/busybox@sha256:")));
         assert_eq!(pull(by_digest, PullPolicy::Always).await.unwrap().id, pulled[0].id);
