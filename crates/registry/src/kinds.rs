@@ -69,6 +69,11 @@ pub(crate) trait Strategy: Send + Sync {
         false
     }
 
+    /// A PUT must carry the resource version it is based on.
+    fn requires_resource_version(&self) -> bool {
+        false
+    }
+
     /// DELETE answers with the object.
     fn returns_deleted_object(&self) -> bool {
         false

@@ -67,7 +67,12 @@ pub(crate) fn prepare_create(context: &Context, object: &mut Value) {
 }
 
 /// The preconditions that an update carries in its metadata.
-pub(crate) fn match_existing(kind: &Kind, existing: Existing<'_>, new: &Value) -> Result<(), Status> {
+pub(crate) fn match_existing(
+    kind: &Kind,
+    existing: Existing<'_>,
+    new: &Value,
+    needs_revision: bool,
+) -> Result<(), Status> {
     let (old, new) = (&existing.object["metadata"], &new["metadata"]);
     let (name, given) = (text(old, "name"), text(new, "name"));
     if !given.is_empty() && given != name {
@@ -86,17 +91,20 @@ pub(crate) fn match_existing(kind: &Kind, existing: Existing<'_>, new: &Value) -
         let why = format!("Precondition failed: UID in precondition: {given}, UID in object meta: {uid}");
         return Err(Status::conflict(kind, name, &why));
     }
-    match text(new, "resourceVersion") {
-        "" | "0" => Ok(()),
-        given => match given.parse::<u64>() {
-            Ok(revision) if revision == existing.revision => Ok(()),
-            Ok(_) => Err(Status::modified(kind, name)),
-            Err(_) => {
-                let mut errors = Errors::default();
-                errors.invalid(&"metadata.resourceVersion", &given.into(), "must be specified for an update");
-                Err(Status::invalid(&kind.group, &kind.kind, name, errors.into_vec()))
-            }
-        },
+    let given = text(new, "resourceVersion");
+    let revision = match given {
+        "" => Some(0),
+        given => given.parse::<u64>().ok(),
+    };
+    match revision {
+        Some(0) if !needs_revision => Ok(()),
+        Some(revision) if revision == existing.revision => Ok(()),
+        None | Some(0) => {
+            let mut errors = Errors::default();
+            errors.invalid(&"metadata.resourceVersion", &given.into(), "must be specified for an update");
+            Err(Status::invalid(&kind.group, &kind.kind, name, errors.into_vec()))
+        }
+        Some(_) => Err(Status::modified(kind, name)),
     }
 }
 

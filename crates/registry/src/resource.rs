@@ -266,7 +266,7 @@ impl Resource {
         new: Value,
     ) -> Result<Outcome, Status> {
         let old = existing.object;
-        meta::match_existing(self.kind, existing, &new)?;
+        meta::match_existing(self.kind, existing, &new, self.strategy.requires_resource_version())?;
         let mut new = match target {
             Target::Scale => self.apply_scale(old, &new)?,
             _ => new,

@@ -1,4 +1,5 @@
 //! The engine as the API server uses it: whole requests in, whole objects out.
+#![allow(clippy::unwrap_used, reason = "a failing helper fails its test")]
 
 #[path = "it/support.rs"]
 mod support;
@@ -17,5 +18,7 @@ mod pods;
 mod selector;
 #[path = "it/services.rs"]
 mod services;
+#[path = "it/tables.rs"]
+mod tables;
 #[path = "it/writes.rs"]
 mod writes;

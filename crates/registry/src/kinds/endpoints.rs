@@ -87,7 +87,7 @@ fn list(object: &Value) -> String {
 pub(super) fn shorten(all: &[String], none: &str) -> String {
     match all.len() {
         0 => none.to_owned(),
-        ..=SHOWN => all.join(","),
+        1..=SHOWN => all.join(","),
         count => format!("{} + {} more...", all[..SHOWN].join(","), count - SHOWN),
     }
 }

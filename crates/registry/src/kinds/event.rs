@@ -19,9 +19,8 @@ impl Strategy for Event {
         let own = text(&object["metadata"], "namespace");
         let path = Path::root("involvedObject");
         // Events about cluster-wide objects live in the default namespace.
-        if !involved.is_empty() && involved != own {
-            errors.invalid_text(&path.field("namespace"), involved, "does not match event.namespace");
-        } else if involved.is_empty() && !matches!(own, "default" | "kube-system") {
+        let fits = if involved.is_empty() { matches!(own, "default" | "kube-system") } else { involved == own };
+        if !fits {
             errors.invalid_text(&path.field("namespace"), involved, "does not match event.namespace");
         }
         if object["eventTime"].is_string() {

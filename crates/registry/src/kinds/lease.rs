@@ -30,6 +30,11 @@ impl Strategy for Lease {
         true
     }
 
+    // Two holders that overwrite each other blindly would both believe to lead.
+    fn requires_resource_version(&self) -> bool {
+        true
+    }
+
     fn columns(&self) -> &'static [Column] {
         const {
             &[

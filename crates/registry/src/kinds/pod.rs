@@ -16,7 +16,7 @@ use crate::{
     kinds::Strategy,
     meta,
     table::Column,
-    value::{copy, default, items, items_mut, list_mut, object_mut, set, text},
+    value::{copy, default, default_zero, items, items_mut, list_mut, object_mut, set, text},
 };
 
 pub(crate) struct Pod;
@@ -30,6 +30,9 @@ impl Strategy for Pod {
         pod_spec::default_spec(spec);
         for list in ["initContainers", "containers"] {
             items_mut(spec, list).for_each(default_requests);
+        }
+        if spec["hostNetwork"] == true {
+            default_host_ports(spec);
         }
         let status = object_mut(object, "status");
         default(status, "phase", "Pending");
@@ -127,6 +130,18 @@ impl Strategy for Pod {
     }
 }
 
+/// On the host's network a port is the host's port. Templates are left alone, as in Kubernetes.
+fn default_host_ports(spec: &mut Value) {
+    for list in ["initContainers", "containers"] {
+        for container in items_mut(spec, list) {
+            for port in items_mut(container, "ports") {
+                let number = port["containerPort"].as_i64().unwrap_or(0);
+                default_zero(port, "hostPort", number);
+            }
+        }
+    }
+}
+
 /// A limit without a request is a request too.
 fn default_requests(container: &mut Value) {
     let Some(limits) = container["resources"]["limits"].as_object() else { return };
@@ -198,10 +213,8 @@ fn validate_deadline(to: &Value, from: &Value, path: &Path<'_>, errors: &mut Err
             let why = format!("must be less than or equal to previous value {before}");
             errors.invalid(&path, &after.into(), &why);
         }
-        (Some(before), None) => {
-            let why = "must not update from a positive integer to nil value";
-            let _ = before;
-            errors.invalid(&path, &Value::Null, why);
+        (Some(_), None) => {
+            errors.invalid(&path, &Value::Null, "must not update from a positive integer to nil value");
         }
         _ => {}
     }

@@ -6,7 +6,6 @@ use serde_json::Value;
 
 use super::{common, configmap};
 use crate::{
-    Context,
     field::{Errors, Path},
     kinds::Strategy,
     table::Column,
@@ -14,6 +13,9 @@ use crate::{
 };
 
 pub(crate) struct Secret;
+
+/// Names the account that a token belongs to.
+const ACCOUNT_ANNOTATION: &str = "kubernetes.io/service-account.name";
 
 impl Strategy for Secret {
     fn default(&self, object: &mut Value) {
@@ -24,12 +26,6 @@ impl Strategy for Secret {
             for (key, value) in plain {
                 set(data, &key, STANDARD.encode(value.as_str().unwrap_or_default()));
             }
-        }
-    }
-
-    fn prepare_update(&self, _context: &Context, new: &mut Value, old: &Value) {
-        if text(new, "type").is_empty() {
-            set(new, "type", old["type"].clone());
         }
     }
 
@@ -80,7 +76,7 @@ impl Strategy for Secret {
 }
 
 fn validate_type(object: &Value, path: &Path<'_>, errors: &mut Errors) {
-    let data = &object["data"];
+    let (data, annotations) = (&object["data"], &object["metadata"]["annotations"]);
     let require = |keys: &[&str], errors: &mut Errors| {
         for key in keys.iter().filter(|key| data[**key].is_null()) {
             errors.required(&path.key(key), "");
@@ -95,12 +91,9 @@ fn validate_type(object: &Value, path: &Path<'_>, errors: &mut Errors) {
             .is_some()
     };
     match text(object, "type") {
-        "kubernetes.io/service-account-token" => {
-            if text(&object["metadata"]["annotations"], "kubernetes.io/service-account.name").is_empty() {
-                let metadata = Path::root("metadata");
-                let annotations = metadata.field("annotations");
-                errors.required(&annotations.key("kubernetes.io/service-account.name"), "");
-            }
+        "kubernetes.io/service-account-token" if text(annotations, ACCOUNT_ANNOTATION).is_empty() => {
+            let metadata = Path::root("metadata");
+            errors.required(&metadata.field("annotations").key(ACCOUNT_ANNOTATION), "");
         }
         "kubernetes.io/tls" => require(&["tls.crt", "tls.key"], errors),
         "kubernetes.io/ssh-auth" => require(&["ssh-privatekey"], errors),

@@ -58,7 +58,9 @@ fn writing_the_same_again_is_no_write() {
         ("leases", json!({"metadata": {"name": "a"}, "spec": {"renewTime": "2024-01-01T00:00:00.5Z"}})),
     ] {
         let created = create(plural, object).unwrap_or_else(|status| panic!("{plural}: {status}"));
-        assert_eq!(update(plural, Target::Object, &created, created.clone()).unwrap(), Outcome::Unchanged, "{plural}");
+        let mut again = created.clone();
+        again["metadata"]["resourceVersion"] = "7".into();
+        assert_eq!(update(plural, Target::Object, &created, again).unwrap(), Outcome::Unchanged, "{plural}");
     }
 }
 
@@ -151,6 +153,15 @@ fn preconditions_are_checked() {
     );
     new["metadata"]["uid"] = "other".into();
     assert_eq!(update("configmaps", Target::Object, &old, new).unwrap_err().code, 409);
+}
+
+#[test]
+fn a_lease_is_never_overwritten_blindly() {
+    let old = create("leases", json!({"metadata": {"name": "a"}})).unwrap();
+    assert_eq!(
+        update("leases", Target::Object, &old, old.clone()).unwrap_err().message,
+        "Lease.coordination.k8s.io \"a\" is invalid: metadata.resourceVersion: Invalid value: \"\": must be specified for an update"
+    );
 }
 
 #[test]

@@ -200,10 +200,11 @@ fn validate_env_source(source: &Value, path: &Path<'_>, errors: &mut Errors) {
             "status.podIP",
             "status.podIPs",
         ];
-        let subscript = ["metadata.labels['", "metadata.annotations['"].iter().any(|p| path_text.starts_with(p));
+        let subscript = ["metadata.labels['", "metadata.annotations['"].iter().any(|p| path_text.starts_with(p))
+            && path_text.ends_with("']");
         if path_text.is_empty() {
             errors.required(&path, "");
-        } else if !KNOWN.contains(&path_text) && !(subscript && path_text.ends_with("']")) {
+        } else if !KNOWN.contains(&path_text) && !subscript {
             errors.not_supported(&path, &path_text.into(), &KNOWN);
         }
     }

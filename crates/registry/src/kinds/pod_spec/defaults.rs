@@ -28,11 +28,8 @@ pub(crate) fn default_spec(spec: &mut Value) {
     default(spec, "schedulerName", "default-scheduler");
     default(spec, "securityContext", json!({}));
     default_service_account(spec);
-    let host_network = spec["hostNetwork"] == true;
     for list in ["initContainers", "containers", "ephemeralContainers"] {
-        for container in items_mut(spec, list) {
-            default_container(container, host_network);
-        }
+        items_mut(spec, list).for_each(default_container);
     }
     for volume in items_mut(spec, "volumes") {
         default_volume(volume);
@@ -55,7 +52,7 @@ fn default_service_account(spec: &mut Value) {
     }
 }
 
-fn default_container(container: &mut Value, host_network: bool) {
+fn default_container(container: &mut Value) {
     let policy = if pulls_always(text(container, "image")) { "Always" } else { "IfNotPresent" };
     default(container, "imagePullPolicy", policy);
     default(container, "terminationMessagePath", "/dev/termination-log");
@@ -63,10 +60,6 @@ fn default_container(container: &mut Value, host_network: bool) {
     default(container, "resources", json!({}));
     for port in items_mut(container, "ports") {
         default(port, "protocol", "TCP");
-        if host_network {
-            let number = port["containerPort"].as_i64().unwrap_or(0);
-            default_zero(port, "hostPort", number);
-        }
     }
     for variable in items_mut(container, "env") {
         if let Some(source) = variable.get_mut("valueFrom") {
