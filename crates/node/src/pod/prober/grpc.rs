@@ -50,11 +50,7 @@ async fn exchange(address: &str, service: &str) -> Result<u64, String> {
         grpc_status(response.headers())?;
         read(response.into_body()).await
     };
-    tokio::select! {
-        biased;
-        answer = answer => answer,
-        result = connection => Err(result.err().map_or_else(|| "EOF".to_owned(), |error| error.to_string())),
-    }
+    super::http::drive(answer, connection).await
 }
 
 async fn read<B>(mut body: B) -> Result<u64, String>

@@ -71,9 +71,9 @@ pub async fn get(target: &Target, timeout: Duration) -> Result<u16, String> {
             Err(format!("HTTP probe failed with statuscode: {status}"))
         }
         Ok(Err(error)) => Err(format!("Get {url:?}: {error}")),
-        Err(_) => Err(format!(
-            "Get {url:?}: context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
-        )),
+        Err(_) => {
+            Err(format!("Get {url:?}: context deadline exceeded (Client.Timeout exceeded while awaiting headers)"))
+        }
     }
 }
 
@@ -94,7 +94,8 @@ where
         .await
         .map_err(|error| error.to_string())?;
     let mut request = Request::get(&target.path);
-    let own = |name: header::HeaderName| target.headers.iter().any(|(known, _)| name.as_str().eq_ignore_ascii_case(known));
+    let own =
+        |name: header::HeaderName| target.headers.iter().any(|(known, _)| name.as_str().eq_ignore_ascii_case(known));
     if !own(header::HOST) {
         request = request.header(header::HOST, address);
     }
@@ -109,7 +110,7 @@ where
     }
     let request = request.header(header::CONNECTION, "close").body(Empty::new()).map_err(|e| e.to_string())?;
     let answer = async {
-        let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
+        let response = sender.send_request(request).await.map_err(|error| words(&error))?;
         let status = response.status().as_u16();
         let mut body = response.into_body();
         let mut text = Vec::new();
@@ -120,10 +121,24 @@ where
         }
         Ok((status, String::from_utf8_lossy(&text).into_owned()))
     };
-    // The connection has no task of its own: it is driven here and dropped with the answer.
+    drive(answer, connection).await
+}
+
+/// Drives a connection, which has no task of its own, until the answer is there. A server that closes with its answer
+/// ends the connection first: what it said is in the answer's hands all the same.
+pub(super) async fn drive<T, C, E>(answer: impl Future<Output = Result<T, String>>, connection: C) -> Result<T, String>
+where
+    C: Future<Output = Result<(), E>>,
+{
+    tokio::pin!(answer, connection);
     tokio::select! {
         biased;
-        answer = answer => answer,
-        result = connection => Err(result.err().map_or_else(|| "EOF".to_owned(), |error| error.to_string())),
+        answer = &mut answer => answer,
+        _ = &mut connection => answer.await,
     }
+}
+
+/// hyper's error in the words that kubelet's users know.
+fn words(error: &hyper::Error) -> String {
+    if error.is_incomplete_message() || error.is_canceled() { "EOF".to_owned() } else { error.to_string() }
 }
