@@ -126,9 +126,9 @@ impl Directory {
         let spec = entry.pod.spec.as_ref();
         let inits = spec.and_then(|spec| spec.init_containers.as_deref()).unwrap_or_default();
         let mut specs = spec.map(|spec| spec.containers.as_slice()).unwrap_or_default().iter().chain(inits);
-        let found = specs.find(|c| container.is_empty() || c.name == container).ok_or_else(|| {
-            LookupError::ContainerNotFound { container: container.to_owned(), pod: name.to_owned() }
-        })?;
+        let found = specs
+            .find(|c| container.is_empty() || c.name == container)
+            .ok_or_else(|| LookupError::ContainerNotFound { container: container.to_owned(), pod: name.to_owned() })?;
         let not_running = || LookupError::NotRunning(found.name.clone());
         let state = entry.containers.get(&found.name).filter(|state| state.running).ok_or_else(not_running)?;
         Ok(ContainerTarget {

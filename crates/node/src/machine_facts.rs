@@ -101,6 +101,9 @@ mod tests {
     fn this_machine_has_cores_and_memory() {
         let facts = MachineFacts::read(Path::new("/"));
         assert!(facts.cpus > 0 && facts.memory_bytes > 0 && facts.disk_bytes > 0 && !facts.kernel.is_empty());
-        assert_eq!(os_image("ID=x\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n"), "Debian GNU/Linux 12 (bookworm)");
+        assert_eq!(
+            os_image("ID=x\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n"),
+            "Debian GNU/Linux 12 (bookworm)"
+        );
     }
 }

@@ -80,9 +80,7 @@ impl Registration {
             Ok(_) => {}
             Err(error) if client::is_already_exists(&error) => {
                 let labels = json!({ "metadata": { "labels": node.metadata.labels } });
-                self.nodes()
-                    .patch(&self.context.node_name, &PatchParams::default(), &Patch::Merge(labels))
-                    .await?;
+                self.nodes().patch(&self.context.node_name, &PatchParams::default(), &Patch::Merge(labels)).await?;
             }
             Err(error) => return Err(error),
         }

@@ -70,10 +70,7 @@ impl Server {
             let server = self.clone();
             async move { Ok::<_, Infallible>(server.answer(request).await) }
         });
-        hyper::server::conn::http1::Builder::new()
-            .serve_connection(TokioIo::new(stream), service)
-            .with_upgrades()
-            .await
+        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades().await
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {

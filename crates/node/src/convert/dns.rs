@@ -62,8 +62,7 @@ pub fn resolver(pod: &Pod, host: &Resolver, servers: &[IpAddr], domain: &str) ->
     let mut resolver = match policy {
         "None" => Resolver::default(),
         _ if cluster && !servers.is_empty() => {
-            let mut searches =
-                vec![format!("{namespace}.svc.{domain}"), format!("svc.{domain}"), domain.to_owned()];
+            let mut searches = vec![format!("{namespace}.svc.{domain}"), format!("svc.{domain}"), domain.to_owned()];
             searches.extend(host.searches.iter().cloned());
             Resolver {
                 servers: servers.iter().map(ToString::to_string).collect(),

@@ -71,9 +71,8 @@ pub fn resource(
         Some(name) => specs(pod).map(|(container, _)| container).find(|container| container.name == name),
         None => own,
     };
-    let container = container.ok_or_else(|| {
-        format!("container {} not found", selector.container_name.as_deref().unwrap_or_default())
-    })?;
+    let container = container
+        .ok_or_else(|| format!("container {} not found", selector.container_name.as_deref().unwrap_or_default()))?;
     let path = selector.resource.as_str();
     let (list, name) = path.split_once('.').ok_or_else(|| format!("unsupported container resource : {path}"))?;
     let resources = container.resources.as_ref();

@@ -115,9 +115,7 @@ fn from_source(
         return match map.data.as_ref().and_then(|data| data.get(&selector.key)) {
             Some(value) => Ok(Some(value.clone())),
             None if optional => Ok(None),
-            None => {
-                Err(format!("couldn't find key {} in ConfigMap {namespace}/{}", selector.key, selector.name))
-            }
+            None => Err(format!("couldn't find key {} in ConfigMap {namespace}/{}", selector.key, selector.name)),
         };
     }
     if let Some(selector) = &source.secret_key_ref {
@@ -155,8 +153,7 @@ mod tests {
 
     fn check(container: Value, expected: Result<&[&str], &str>) {
         let container: Container = serde_json::from_value(container).unwrap();
-        let pod: Pod =
-            serde_json::from_value(json!({ "metadata": { "name": "web", "namespace": "shop" } })).unwrap();
+        let pod: Pod = serde_json::from_value(json!({ "metadata": { "name": "web", "namespace": "shop" } })).unwrap();
         let map = serde_json::from_value(json!({ "data": { "k": "v", "l": "w" } })).unwrap();
         let secret = serde_json::from_value(json!({ "data": { "p": "cw==" } })).unwrap();
         let objects = Objects {

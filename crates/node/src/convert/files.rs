@@ -51,8 +51,7 @@ pub fn host_hosts(pod: &Pod, host_file: &str) -> String {
 }
 
 fn aliases(pod: &Pod) -> String {
-    let aliases: &[HostAlias] =
-        pod.spec.as_ref().and_then(|spec| spec.host_aliases.as_deref()).unwrap_or_default();
+    let aliases: &[HostAlias] = pod.spec.as_ref().and_then(|spec| spec.host_aliases.as_deref()).unwrap_or_default();
     if aliases.is_empty() {
         return String::new();
     }

@@ -81,9 +81,7 @@ fn check_non_root(
     match user.parse::<u32>() {
         Ok(0) => Err(format!("container has runAsNonRoot and image will run as root ({name})")),
         Ok(_) => Ok(()),
-        Err(_) if user.is_empty() => {
-            Err(format!("container has runAsNonRoot and image will run as root ({name})"))
-        }
+        Err(_) if user.is_empty() => Err(format!("container has runAsNonRoot and image will run as root ({name})")),
         Err(_) => Err(format!(
             "container has runAsNonRoot and image has non-numeric user ({user}), cannot verify user is non-root ({name})"
         )),

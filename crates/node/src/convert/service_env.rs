@@ -80,7 +80,10 @@ mod tests {
             service("shop", "headless", "None"),
         ];
         let names = |links| -> Vec<String> {
-            variables(services.iter(), "shop", links).into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+            variables(services.iter(), "shop", links)
+                .into_iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect()
         };
         assert_eq!(names(false).len(), 8);
         assert_eq!(names(false)[0], "KUBERNETES_SERVICE_HOST=10.43.0.1");

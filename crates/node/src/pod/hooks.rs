@@ -27,7 +27,9 @@ pub async fn run(
             let output = context.runtime.exec_sync(id, &argv, limit).await.map_err(|error| error.to_string())?;
             return match output.exit_code {
                 0 => Ok(()),
-                code => Err(format!("command '{}' exited with {code}: {}", argv.join(" "), output_text(&output.output))),
+                code => {
+                    Err(format!("command '{}' exited with {code}: {}", argv.join(" "), output_text(&output.output)))
+                }
             };
         }
         if let Some(get) = &handler.http_get {

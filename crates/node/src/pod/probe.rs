@@ -95,11 +95,8 @@ mod tests {
     #[test]
     fn thresholds_count_results_in_a_row() {
         let check = |success, failure, results: &str, expected: &str| {
-            let probe = Probe {
-                success_threshold: Some(success),
-                failure_threshold: Some(failure),
-                ..Probe::default()
-            };
+            let probe =
+                Probe { success_threshold: Some(success), failure_threshold: Some(failure), ..Probe::default() };
             let (figures, mut counter) = (Figures::of(&probe), Counter::default());
             let verdict = |c| match counter.observe(c == '+', &figures) {
                 Some(Verdict::Success) => 'S',

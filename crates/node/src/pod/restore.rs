@@ -12,12 +12,7 @@ use super::{
 use crate::{context::Context, network::PodAddress};
 
 /// Builds the model of a pod that may have run here before.
-pub fn model(
-    context: &Context,
-    pod: &Pod,
-    sandbox: Option<&PodSandboxStatus>,
-    address: Option<&PodAddress>,
-) -> Model {
+pub fn model(context: &Context, pod: &Pod, sandbox: Option<&PodSandboxStatus>, address: Option<&PodAddress>) -> Model {
     let mut model = Model::new(pod);
     let old = pod.status.clone().unwrap_or_default();
     model.start_time = old.start_time.as_ref().map(|time| time.0);

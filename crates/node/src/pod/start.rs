@@ -213,7 +213,10 @@ impl Start {
         let mut plan = Vec::new();
         for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
             let Some(volume) = self.mounted.get(&mount.name) else {
-                return Err(format!("cannot find volume {:?} to mount into container {:?}", mount.name, container.name));
+                return Err(format!(
+                    "cannot find volume {:?} to mount into container {:?}",
+                    mount.name, container.name
+                ));
             };
             let target = PathBuf::from("volume-subpaths").join(&mount.name).join(&container.name);
             plan.push(Planned {
@@ -269,11 +272,7 @@ fn make_mounts(
     }
     if let Some(path) = termination_path.filter(|path| !path.is_empty()) {
         make_termination_file(termination).map_err(|error| format!("termination message file: {error}"))?;
-        mounts.push(Mount {
-            host_path: termination.to_path_buf(),
-            container_path: path.into(),
-            ..Mount::default()
-        });
+        mounts.push(Mount { host_path: termination.to_path_buf(), container_path: path.into(), ..Mount::default() });
     }
     Ok(mounts)
 }

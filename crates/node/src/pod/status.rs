@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{
         Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-        ContainerStatus, HostIP, Pod, PodIP, PodStatus,
+        ContainerStatus, HostIP, PodIP, PodStatus,
     },
     apimachinery::pkg::apis::meta::v1::Time,
 };
@@ -125,7 +125,11 @@ fn container_status(container: &Container, record: &Record, has_inits: bool) -> 
     let mut status = ContainerStatus {
         name: record.name.clone(),
         image,
-        last_state: record.last.as_ref().map(|ended| terminated_state(ended)).or_else(|| Some(ContainerState::default())),
+        last_state: record
+            .last
+            .as_ref()
+            .map(|ended| terminated_state(ended))
+            .or_else(|| Some(ContainerState::default())),
         started: Some(false),
         resources: container.resources.clone().filter(|_| record.current.is_some()),
         allocated_resources: container
@@ -207,17 +211,4 @@ pub fn ended_from(state: &ContainerStateTerminated) -> Ended {
 /// The runtime's id of a container in a status.
 pub fn id_from(status: &ContainerStatus) -> Option<containers::ContainerId> {
     status.container_id.as_deref()?.strip_prefix(SCHEME).map(Into::into)
-}
-
-/// The status of a pod that this node refuses to run.
-pub fn rejected(pod: &Pod, reason: &str, message: &str, now: Timestamp) -> PodStatus {
-    PodStatus {
-        phase: Some("Failed".into()),
-        reason: Some(reason.to_owned()),
-        message: Some(message.to_owned()),
-        start_time: Some(whole_seconds(now)),
-        qos_class: Some(qos_class(pod).to_owned()),
-        observed_generation: pod.metadata.generation,
-        ..pod.status.clone().unwrap_or_default()
-    }
 }

@@ -4,11 +4,7 @@
 mod execute;
 mod publish;
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use containers::{ContainerId, ContainerState, Event, SandboxId};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
@@ -41,7 +37,11 @@ pub enum Input {
     Removed,
     /// The runtime's word about this pod's sandbox or containers.
     Runtime(Event),
-    Probe { id: ContainerId, kind: ProbeKind, verdict: Verdict },
+    Probe {
+        id: ContainerId,
+        kind: ProbeKind,
+        verdict: Verdict,
+    },
 }
 
 /// What an operation of the worker's own came to.
@@ -90,7 +90,12 @@ struct Published {
 
 impl Worker {
     /// A worker for a pod whose model is known, and the inbox it is fed by.
-    pub fn new(context: Arc<Context>, pod: Arc<Pod>, model: Model, sandbox: Option<SandboxId>) -> (Self, mpsc::Sender<Input>) {
+    pub fn new(
+        context: Arc<Context>,
+        pod: Arc<Pod>,
+        model: Model,
+        sandbox: Option<SandboxId>,
+    ) -> (Self, mpsc::Sender<Input>) {
         let (sender, inbox) = mpsc::channel(INBOX);
         let seen_at = context.clock.monotonic();
         let worker = Worker {

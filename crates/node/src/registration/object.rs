@@ -64,11 +64,8 @@ pub fn status(
     now: Timestamp,
 ) -> NodeStatus {
     let capacity = capacity(context, max_pods);
-    let mut addresses: Vec<NodeAddress> = context
-        .host_ips
-        .iter()
-        .map(|ip| NodeAddress { type_: "InternalIP".into(), address: ip.to_string() })
-        .collect();
+    let mut addresses: Vec<NodeAddress> =
+        context.host_ips.iter().map(|ip| NodeAddress { type_: "InternalIP".into(), address: ip.to_string() }).collect();
     addresses.push(NodeAddress { type_: "Hostname".into(), address: context.node_name.clone() });
     NodeStatus {
         allocatable: Some(capacity.clone()),
@@ -193,10 +190,8 @@ mod tests {
     #[test]
     fn conditions_keep_their_transition_times() {
         let at = |second| Timestamp::from_second(second).unwrap();
-        let old = NodeStatus {
-            conditions: Some(conditions(None, Pressure::default(), at(10))),
-            ..NodeStatus::default()
-        };
+        let old =
+            NodeStatus { conditions: Some(conditions(None, Pressure::default(), at(10))), ..NodeStatus::default() };
         let new = NodeStatus {
             conditions: Some(conditions(Some(&old), Pressure { disk: true, memory: false }, at(20))),
             ..NodeStatus::default()

@@ -138,9 +138,8 @@ mod tests {
     use crate::volumes::payload::File;
 
     fn payload(files: &[(&str, &str)]) -> Payload {
-        let file = |(path, text): &(&str, &str)| {
-            ((*path).to_owned(), File { data: text.as_bytes().to_vec(), mode: 0o640 })
-        };
+        let file =
+            |(path, text): &(&str, &str)| ((*path).to_owned(), File { data: text.as_bytes().to_vec(), mode: 0o640 });
         files.iter().map(file).collect()
     }
 

@@ -38,8 +38,7 @@ impl Play {
     }
 
     fn set_up(&mut self) {
-        let info =
-            SandboxInfo { id: SandboxId::from("s"), ips: vec!["10.0.0.1".parse().unwrap()], netns: None };
+        let info = SandboxInfo { id: SandboxId::from("s"), ips: vec!["10.0.0.1".parse().unwrap()], netns: None };
         self.machine.set_up_done(Some(info), self.at());
     }
 

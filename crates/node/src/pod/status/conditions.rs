@@ -90,9 +90,8 @@ fn initialized(machine: &Machine, status: &PodStatus, phase: &str) -> Finding {
     if machine.initialized() || machine.model.records.iter().all(|record| record.kind == Kind::Main) {
         return Finding::yes();
     }
-    let incomplete = names(status.init_container_statuses.as_deref(), |status| {
-        !status.ready && !status.started.unwrap_or(false)
-    });
+    let incomplete =
+        names(status.init_container_statuses.as_deref(), |status| !status.ready && !status.started.unwrap_or(false));
     if incomplete.is_empty() {
         return Finding::yes();
     }
@@ -106,9 +105,8 @@ fn containers_ready(machine: &Machine, status: &PodStatus, phase: &str) -> Findi
         "Failed" => return Finding::no("PodFailed", None),
         _ => {}
     }
-    let sidecar = |name: &str| {
-        machine.model.records.iter().any(|record| record.kind == Kind::Sidecar && record.name == name)
-    };
+    let sidecar =
+        |name: &str| machine.model.records.iter().any(|record| record.kind == Kind::Sidecar && record.name == name);
     let sidecars = names(status.init_container_statuses.as_deref(), |s| sidecar(&s.name) && !s.ready);
     let mains = names(status.container_statuses.as_deref(), |status| !status.ready);
     let unready = [sidecars, mains].into_iter().filter(|list| !list.is_empty()).collect::<Vec<_>>().join(" ");
@@ -128,10 +126,9 @@ fn ready(machine: &Machine, containers: &Finding, old: &[PodCondition]) -> Findi
         let name = &gate.condition_type;
         match old.iter().find(|condition| condition.type_ == *name) {
             None => missing.push(format!("corresponding condition of pod readiness gate {name:?} does not exist.")),
-            Some(found) if found.status != "True" => missing.push(format!(
-                "the status of pod readiness gate {name:?} is not \"True\", but {}",
-                found.status
-            )),
+            Some(found) if found.status != "True" => {
+                missing.push(format!("the status of pod readiness gate {name:?} is not \"True\", but {}", found.status))
+            }
             Some(_) => {}
         }
     }
@@ -142,7 +139,6 @@ fn ready(machine: &Machine, containers: &Finding, old: &[PodCondition]) -> Findi
 }
 
 fn names(statuses: Option<&[ContainerStatus]>, wanted: impl Fn(&ContainerStatus) -> bool) -> String {
-    let list: Vec<&str> =
-        statuses.unwrap_or_default().iter().filter(|s| wanted(s)).map(|s| s.name.as_str()).collect();
+    let list: Vec<&str> = statuses.unwrap_or_default().iter().filter(|s| wanted(s)).map(|s| s.name.as_str()).collect();
     list.join(" ")
 }

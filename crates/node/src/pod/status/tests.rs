@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 use super::*;
@@ -14,11 +15,8 @@ fn machine(spec: Value) -> Machine {
         "metadata": { "name": "web", "namespace": "default", "uid": "u1", "generation": 1 }, "spec": spec }))
     .unwrap();
     let mut model = Model::new(&pod);
-    model.sandbox = Sandbox::Ready(SandboxInfo {
-        id: "s".into(),
-        ips: vec!["10.42.0.5".parse().unwrap()],
-        netns: None,
-    });
+    model.sandbox =
+        Sandbox::Ready(SandboxInfo { id: "s".into(), ips: vec!["10.42.0.5".parse().unwrap()], netns: None });
     Machine::new(Arc::new(pod), model)
 }
 
@@ -42,9 +40,8 @@ fn runs(machine: &mut Machine, index: usize, exit_code: Option<i32>) {
 /// The conditions as `Type=Status/Reason`, without those that hold for no reason.
 fn summary(status: &PodStatus) -> String {
     let conditions = status.conditions.iter().flatten().filter(|c| c.status != "True" || c.reason.is_some());
-    let list: Vec<String> = conditions
-        .map(|c| format!("{}={}/{}", c.type_, c.status, c.reason.as_deref().unwrap_or_default()))
-        .collect();
+    let list: Vec<String> =
+        conditions.map(|c| format!("{}={}/{}", c.type_, c.status, c.reason.as_deref().unwrap_or_default())).collect();
     format!("{} {}", status.phase.as_deref().unwrap_or_default(), list.join(" ")).trim_end().to_owned()
 }
 
@@ -68,7 +65,11 @@ fn phases_and_conditions() {
     let exited = |code| Some(Some(code));
     check("Always", &[running], "Running");
     check("Always", &[None], "Pending Ready=False/ContainersNotReady ContainersReady=False/ContainersNotReady");
-    check("Always", &[running, None], "Pending Ready=False/ContainersNotReady ContainersReady=False/ContainersNotReady");
+    check(
+        "Always",
+        &[running, None],
+        "Pending Ready=False/ContainersNotReady ContainersReady=False/ContainersNotReady",
+    );
     check(
         "Always",
         &[running, exited(1)],

@@ -59,7 +59,13 @@ impl Worker {
             Action::TellPullBackoff { index } => {
                 if let Some(container) = spec_at(&pod, index) {
                     let image = container.image.as_deref().unwrap_or_default();
-                    self.tell(&pod, container, EventType::Normal, "BackOff", format!("Back-off pulling image {image:?}"));
+                    self.tell(
+                        &pod,
+                        container,
+                        EventType::Normal,
+                        "BackOff",
+                        format!("Back-off pulling image {image:?}"),
+                    );
                     self.tell(&pod, container, EventType::Warning, "Failed", "Error: ImagePullBackOff".to_owned());
                 }
             }
@@ -215,8 +221,7 @@ async fn set_up(context: &Context, pod: &Arc<Pod>, attempt: u32, tokens: &Tokens
         context.recorder.about(pod.as_ref(), EventType::Warning, reason, message);
     };
     let facts = context.facts(&[]);
-    let (volumes, network) =
-        tokio::join!(volumes::set_up(context, pod, &facts, tokens), network(context, pod));
+    let (volumes, network) = tokio::join!(volumes::set_up(context, pod, &facts, tokens), network(context, pod));
     let mounted = match volumes {
         Ok(mounted) => mounted,
         Err(error) => {

@@ -1,10 +1,6 @@
 //! Where the last lines of a file begin, found by reading it backwards.
 
-use std::{
-    io,
-    os::unix::fs::FileExt,
-    fs::File,
-};
+use std::{fs::File, io, os::unix::fs::FileExt};
 
 const BLOCK: u64 = 16 << 10;
 

@@ -1,0 +1,390 @@
+//! A cluster of one node for each test, with a check afterwards that nothing of it is left on the machine.
+
+use std::{
+    fs,
+    future::Future,
+    panic::AssertUnwindSafe,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use apiserver::{ApiServer, Identity, ServiceAccountOptions};
+use client::{Api, Client, Informer, Informers, Key, Recorder};
+use containers::Runtime;
+use futures::FutureExt;
+use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
+use kube::api::{DeleteParams, PostParams};
+use node::{Handle, Node, Options};
+use runtime::{Clock, Tasks};
+use serde_json::{Value, json};
+use telemetry::Metrics;
+
+use crate::network::Namespaces;
+
+/// No test waits longer for anything.
+const PATIENCE: Duration = Duration::from_secs(20);
+pub const NODE: &str = "node-1";
+pub const BUSYBOX: &str = "docker.io/library/busybox:test";
+
+pub struct World {
+    pub dir: PathBuf,
+    pub client: Client,
+    pub pods: Informer<Pod>,
+    pub tasks: Tasks,
+    cgroup_root: String,
+    node: Option<RunningNode>,
+}
+
+struct RunningNode {
+    handle: Handle,
+    runtime: Runtime,
+    tasks: Tasks,
+}
+
+/// Runs `test` in a world of its own, then removes everything and checks that it is gone.
+pub fn with_world<F: Future<Output = World>>(test: impl FnOnce(World) -> F) {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("SKIPPED: containers need root");
+        return;
+    }
+    // The process-wide choice may have been made by another test of this binary.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let folder = tempfile::Builder::new().prefix("pn").tempdir().unwrap();
+    let dir = folder.path().to_path_buf();
+    let root = format!("/plinth-node-{:08x}", runtime::entropy::random_u64() as u32);
+    let outcome = tokio.block_on(async {
+        let body = async {
+            let mut world = test(World::open(dir.clone(), root.clone()).await).await;
+            world.stop_node().await;
+            world.tasks.stop();
+        };
+        let outcome = AssertUnwindSafe(tokio::time::timeout(3 * PATIENCE, body)).catch_unwind().await;
+        containers::cleanup(&dir.join("run"), &dir.join("data"), &root).await.expect("cleaning up");
+        outcome
+    });
+    tokio.shutdown_timeout(Duration::from_secs(1));
+    unmount_all(&dir);
+    match outcome {
+        Ok(finished) => finished.expect("the test took too long"),
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+    folder.close().expect("the folder can be removed");
+}
+
+fn mounts(dir: &Path) -> Vec<String> {
+    let table = fs::read_to_string("/proc/self/mounts").unwrap();
+    let points = table.lines().filter_map(|line| line.split(' ').nth(1)).map(str::to_owned);
+    points.filter(|point| Path::new(point).starts_with(dir)).collect()
+}
+
+fn unmount_all(dir: &Path) {
+    for point in mounts(dir).into_iter().rev() {
+        let _ = nix::mount::umount2(Path::new(&point), nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
+impl World {
+    async fn open(dir: PathBuf, cgroup_root: String) -> World {
+        let (clock, tasks) = (Clock::system(), Tasks::root());
+        let options = store::Options::new(dir.join("store"), clock.clone(), tasks.child("store"));
+        let store = Arc::new(store::Store::open(options).await.unwrap());
+        let accounts = ServiceAccountOptions {
+            signing_key: apiserver::generate_signing_key().unwrap(),
+            issuer: "https://kubernetes.default.svc".into(),
+            audiences: vec!["https://kubernetes.default.svc".into()],
+        };
+        let options =
+            apiserver::Options::new(store, accounts, clock.clone(), tasks.child("apiserver"), Metrics::default());
+        let server = ApiServer::start(options).await.unwrap();
+        server.ready().await;
+        let client = Client::new(server.local(Identity::admin()), "default");
+        let pods = Informers::new(client.clone(), tasks.child("informers")).all::<Pod>();
+        let mut world = World { dir, client, pods, tasks, cgroup_root, node: None };
+        world.start_node().await;
+        world.node().handle.ready().await;
+        world
+            .create_raw(
+                "/api/v1/namespaces/default/serviceaccounts",
+                json!({
+            "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "default" } }),
+            )
+            .await;
+        world
+    }
+
+    pub async fn start_node(&mut self) {
+        let (clock, tasks) = (Clock::system(), self.tasks.child("node"));
+        let options = containers::Options {
+            state_dir: self.dir.join("run"),
+            data_dir: self.dir.join("data"),
+            cgroup_root: self.cgroup_root.clone(),
+            shim_command: vec![env!("CARGO_BIN_EXE_node-shim").into()],
+            tasks: tasks.child("containers"),
+            clock: clock.clone(),
+        };
+        let runtime = Runtime::open(options).await.expect("open the runtime");
+        if runtime.images().get(BUSYBOX).is_none() {
+            let archive = self.dir.join("busybox.tar");
+            fs::write(&archive, busybox_archive()).unwrap();
+            runtime.images().import(&archive).await.expect("import busybox");
+        }
+        let options = Options {
+            client: self.client.clone(),
+            informers: Informers::new(self.client.clone(), tasks.child("informers")),
+            runtime: runtime.clone(),
+            network: Arc::new(Namespaces { dir: self.dir.join("netns"), tasks: tasks.child("network") }),
+            node_name: NODE.into(),
+            node_ips: vec![[127, 0, 0, 1].into()],
+            data_dir: self.dir.join("node"),
+            cluster_dns: vec![[10, 43, 0, 10].into()],
+            cluster_domain: "cluster.local".into(),
+            pod_cidr: Some("10.99.0.0/24".into()),
+            resolv_conf: "/etc/resolv.conf".into(),
+            max_pods: node::DEFAULT_MAX_PODS,
+            kubelet_port: 10250,
+            recorder: Recorder::new(self.client.clone(), "kubelet", NODE, clock.clone(), &tasks),
+            metrics: Metrics::default(),
+            clock,
+            tasks: tasks.clone(),
+        };
+        let handle = Node::start(options).await.expect("start the node");
+        self.node = Some(RunningNode { handle, runtime, tasks });
+    }
+
+    fn node(&self) -> &RunningNode {
+        self.node.as_ref().expect("the node runs")
+    }
+
+    pub fn runtime(&self) -> &Runtime {
+        &self.node().runtime
+    }
+
+    /// Stops the node as a kill would: containers go on.
+    pub async fn stop_node(&mut self) {
+        if let Some(node) = self.node.take() {
+            node.tasks.stop();
+            assert!(node.tasks.join(PATIENCE).await, "the node's tasks end");
+        }
+    }
+
+    pub async fn create_raw(&self, path: &str, object: Value) {
+        let request = http::Request::post(path)
+            .header("content-type", "application/json")
+            .body(serde_json::to_vec(&object).unwrap())
+            .unwrap();
+        self.client.request::<Value>(request).await.unwrap_or_else(|error| panic!("{path}: {error}"));
+    }
+
+    pub async fn patch_raw(&self, path: &str, patch: Value) {
+        let request = http::Request::patch(path)
+            .header("content-type", "application/merge-patch+json")
+            .body(serde_json::to_vec(&patch).unwrap())
+            .unwrap();
+        self.client.request::<Value>(request).await.unwrap_or_else(|error| panic!("{path}: {error}"));
+    }
+
+    fn api(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), "default")
+    }
+
+    /// Creates a pod that is bound to the node already.
+    pub async fn pod(&self, name: &str, mut spec: Value) {
+        spec["nodeName"] = json!(NODE);
+        if spec.get("automountServiceAccountToken").is_none() {
+            spec["automountServiceAccountToken"] = json!(false);
+        }
+        for container in spec["containers"].as_array_mut().unwrap() {
+            if container.get("image").is_none() {
+                container["image"] = json!(BUSYBOX);
+            }
+        }
+        let pod = json!({ "apiVersion": "v1", "kind": "Pod",
+            "metadata": { "name": name, "namespace": "default", "labels": { "app": name } }, "spec": spec });
+        let pod: Pod = serde_json::from_value(pod).unwrap();
+        self.api().create(&PostParams::default(), &pod).await.unwrap();
+    }
+
+    pub async fn delete(&self, name: &str) {
+        self.api().delete(name, &DeleteParams::default()).await.unwrap();
+        self.until_gone(name).await;
+    }
+
+    /// Asks for the deletion and waits for nothing.
+    pub async fn delete_now(&self, name: &str, parameters: &DeleteParams) {
+        self.api().delete(name, parameters).await.unwrap();
+    }
+
+    /// Waits until the pod satisfies `holds`.
+    pub async fn until(&self, name: &str, what: &str, holds: impl Fn(&Pod) -> bool) -> Arc<Pod> {
+        let mut changes = self.pods.subscribe();
+        let key = Key::new("default", name);
+        let wait = async {
+            loop {
+                if let Some(pod) = self.pods.get(&key).filter(|pod| holds(pod)) {
+                    return pod;
+                }
+                changes.next().await;
+            }
+        };
+        match tokio::time::timeout(PATIENCE, wait).await {
+            Ok(pod) => pod,
+            Err(_) => {
+                let status = self.pods.get(&key).and_then(|pod| pod.status.clone());
+                panic!("never seen: {name} {what}\n{}", serde_json::to_string_pretty(&status).unwrap())
+            }
+        }
+    }
+
+    pub async fn until_gone(&self, name: &str) {
+        let mut changes = self.pods.subscribe();
+        let key = Key::new("default", name);
+        let wait = async {
+            while self.pods.get(&key).is_some() {
+                changes.next().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("never gone: {name}"));
+    }
+
+    pub async fn until_ready(&self, name: &str) -> Arc<Pod> {
+        self.until(name, "is ready", |pod| condition(pod, "Ready") == "True").await
+    }
+
+    /// Waits for an event about the pod with this reason, and returns its message.
+    pub async fn event(&self, name: &str, reason: &str) -> String {
+        let api = Api::<Event>::namespaced(self.client.clone(), "default");
+        let wait = async {
+            loop {
+                let events = api.list(&Default::default()).await.unwrap();
+                let found = events.items.into_iter().find(|event| {
+                    event.involved_object.name.as_deref() == Some(name) && event.reason.as_deref() == Some(reason)
+                });
+                if let Some(event) = found {
+                    return event.message.unwrap_or_default();
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("no event {reason} about {name}"))
+    }
+
+    /// Sends a GET to the node's own HTTP service and reads the answer to its end.
+    pub async fn get(&self, path: &str) -> (u16, String) {
+        use http_body_util::BodyExt;
+        let response = self.open_get(path).await;
+        let status = response.status().as_u16();
+        let body = tokio::time::timeout(PATIENCE, response.into_body().collect()).await.expect("the answer ends");
+        (status, String::from_utf8_lossy(&body.unwrap().to_bytes()).into_owned())
+    }
+
+    pub async fn open_get(&self, path: &str) -> http::Response<hyper::body::Incoming> {
+        let (ours, theirs) = tokio::io::duplex(64 << 10);
+        let handle = self.node().handle.clone();
+        self.tasks.spawn("serve", async move {
+            // The connection ends with the test's side of it.
+            let _ = handle.serve_connection(theirs).await;
+        });
+        let io = hyper_util::rt::TokioIo::new(ours);
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
+        self.tasks.spawn("connection", async move {
+            let _ = connection.await;
+        });
+        let request = http::Request::get(path).header("host", "node").body(String::new()).unwrap();
+        sender.send_request(request).await.unwrap()
+    }
+
+    /// What the pod has left on the node: its folders, sandboxes and mounts.
+    pub fn left_of(&self, uid: &str) -> Vec<String> {
+        let mut left: Vec<String> = mounts(&self.dir).into_iter().filter(|point| point.contains(uid)).collect();
+        for parent in ["node/pods", "node/logs", "netns"] {
+            let entries = fs::read_dir(self.dir.join(parent)).into_iter().flatten().flatten();
+            left.extend(entries.map(|e| e.path().display().to_string()).filter(|path| path.contains(uid)));
+        }
+        let sandboxes = self.runtime().list();
+        left.extend(sandboxes.iter().filter(|s| s.config.uid == uid).map(|s| format!("sandbox {}", s.id)));
+        left
+    }
+
+    /// Waits until nothing is left of the pod on the node.
+    pub async fn until_nothing_left(&self, uid: &str) {
+        let wait = async {
+            while !self.left_of(uid).is_empty() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, wait).await.is_err() {
+            panic!("left on the node: {:?}", self.left_of(uid));
+        }
+    }
+}
+
+pub fn uid(pod: &Pod) -> String {
+    pod.metadata.uid.clone().unwrap()
+}
+
+pub fn condition(pod: &Pod, name: &str) -> String {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let mut found = conditions.filter(|condition| condition.type_ == name).map(|condition| condition.status.clone());
+    found.next().unwrap_or_default()
+}
+
+pub fn phase(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
+}
+
+pub fn container<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerStatus> {
+    let status = pod.status.as_ref()?;
+    let all = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
+    all.into_iter().find(|status| status.name == name)
+}
+
+/// Why a container waits, or empty.
+pub fn waiting(pod: &Pod, name: &str) -> String {
+    let state = container(pod, name).and_then(|status| status.state.as_ref());
+    state.and_then(|state| state.waiting.as_ref()).and_then(|w| w.reason.clone()).unwrap_or_default()
+}
+
+/// A container that runs `script` with busybox.
+pub fn shell(name: &str, script: &str) -> Value {
+    json!({ "name": name, "image": BUSYBOX, "command": ["sh", "-c", script] })
+}
+
+fn busybox_archive() -> Vec<u8> {
+    use sha2::{Digest, Sha256};
+    let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find_map(|path| fs::read(path).ok());
+    let busybox = busybox.expect("these tests need Debian's busybox-static");
+    let mut layer = tar::Builder::new(Vec::new());
+    add(&mut layer, "bin/busybox", &busybox);
+    for applet in
+        ["sh", "cat", "echo", "id", "sleep", "ls", "touch", "env", "hostname", "kill", "printf", "stat", "test"]
+    {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_size(0);
+        header.set_mode(0o777);
+        layer.append_link(&mut header, format!("bin/{applet}"), "busybox").unwrap();
+    }
+    add(&mut layer, "etc/passwd", b"root:x:0:0::/root:/bin/sh\n");
+    let layer = layer.into_inner().unwrap();
+    let config = json!({
+        "architecture": if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" },
+        "os": "linux",
+        "config": { "Cmd": ["sh"] },
+        "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", hex::encode(Sha256::digest(&layer)))] },
+    });
+    let manifest = json!([{ "Config": "config.json", "RepoTags": [BUSYBOX], "Layers": ["layer.tar"] }]);
+    let mut archive = tar::Builder::new(Vec::new());
+    add(&mut archive, "layer.tar", &layer);
+    add(&mut archive, "config.json", config.to_string().as_bytes());
+    add(&mut archive, "manifest.json", manifest.to_string().as_bytes());
+    archive.into_inner().unwrap()
+}
+
+fn add(archive: &mut tar::Builder<Vec<u8>>, path: &str, bytes: &[u8]) {
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(0o755);
+    header.set_size(bytes.len() as u64);
+    archive.append_data(&mut header, path, bytes).unwrap();
+}
