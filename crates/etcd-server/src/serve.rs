@@ -11,7 +11,7 @@ use hyper_util::{
 use runtime::{CancellationToken, Tasks};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, UnixListener},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::Semaphore,
     time::timeout,
 };
@@ -24,7 +24,7 @@ const MAX_STREAMS_PER_CONNECTION: u32 = 4096;
 /// Bytes that a peer may send ahead on one stream, and on all streams of a connection.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
-/// How long a TLS handshake or the head of a plain HTTP request may take.
+/// How long the first byte, a TLS handshake or the head of a plain HTTP request may take.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// A peer that is silent for so long is asked whether it is still there, and has so long to answer.
 const PING_INTERVAL: Duration = Duration::from_secs(60);
@@ -43,16 +43,38 @@ pub enum Listener {
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
+enum Accepted {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
 impl Listener {
-    async fn accept(&self) -> std::io::Result<Box<dyn Stream>> {
+    async fn accept(&self) -> std::io::Result<Accepted> {
         Ok(match self {
             Listener::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
                 // Small answers must not wait for the acknowledgement of earlier ones.
                 stream.set_nodelay(true)?;
-                Box::new(stream)
+                Accepted::Tcp(stream)
             }
-            Listener::Unix(listener) => Box::new(listener.accept().await?.0),
+            Listener::Unix(listener) => Accepted::Unix(listener.accept().await?.0),
+        })
+    }
+}
+
+impl Accepted {
+    /// The stream, once the peer has sent something; `None` if it stays silent for too long.
+    async fn begun(self) -> Option<Box<dyn Stream>> {
+        let begun = async {
+            match &self {
+                Accepted::Tcp(stream) => stream.readable().await,
+                Accepted::Unix(stream) => stream.readable().await,
+            }
+        };
+        timeout(HANDSHAKE_LIMIT, begun).await.ok()?.ok()?;
+        Some(match self {
+            Accepted::Tcp(stream) => Box::new(stream),
+            Accepted::Unix(stream) => Box::new(stream),
         })
     }
 }
@@ -62,8 +84,8 @@ pub(crate) fn spawn(listener: Listener, tls: Option<TlsAcceptor>, router: Router
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     tasks.spawn("accept", async move {
         loop {
-            let stream = match listener.accept().await {
-                Ok(stream) => stream,
+            let accepted = match listener.accept().await {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "accept failed");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -77,6 +99,11 @@ pub(crate) fn spawn(listener: Listener, tls: Option<TlsAcceptor>, router: Router
             let (tls, router, stop) = (tls.clone(), router.clone(), connections.stopping());
             connections.spawn_to_end("connection", async move {
                 let _slot = slot;
+                let begun = tokio::select! {
+                    begun = accepted.begun() => begun,
+                    () = stop.cancelled() => None,
+                };
+                let Some(stream) = begun else { return };
                 match tls {
                     None => serve(stream, router, stop).await,
                     Some(acceptor) => match timeout(HANDSHAKE_LIMIT, acceptor.accept(stream)).await {
