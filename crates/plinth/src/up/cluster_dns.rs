@@ -47,10 +47,10 @@ async fn put<K>(api: Api<K>, name: &str, object: serde_json::Value) -> kube::Res
 where
     K: Clone + DeserializeOwned + serde::Serialize + std::fmt::Debug,
 {
-    let typed: K = serde_json::from_value(object.clone()).map_err(kube::Error::SerdeError)?;
-    match api.create(&PostParams::default(), &typed).await {
-        Err(error) if client::is_already_exists(&error) => {
-            api.patch(name, &PatchParams::default(), &Patch::Merge(object)).await.map(drop)
+    match api.patch(name, &PatchParams::default(), &Patch::Merge(&object)).await {
+        Err(error) if client::is_not_found(&error) => {
+            let typed: K = serde_json::from_value(object).map_err(kube::Error::SerdeError)?;
+            api.create(&PostParams::default(), &typed).await.map(drop)
         }
         result => result.map(drop),
     }
