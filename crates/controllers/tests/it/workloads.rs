@@ -185,3 +185,32 @@ async fn a_namespace_has_its_account_and_certificate() {
     cluster.until::<ConfigMap>("the certificate again", has_ca).await;
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_settled_cluster_writes_nothing() {
+    let cluster = Cluster::start().await;
+    cluster.run_pods();
+    cluster.create::<Deployment>(deployment("web", 2, "one")).await;
+    let service = json!({"metadata": {"name": "web"}, "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]}});
+    cluster.create::<Service>(service).await;
+    cluster.until::<Deployment>("web is available", |all| available(all, 2)).await;
+    // Our own writes are the clock: once only they move the revision, nobody else writes.
+    const OWN: u64 = 20;
+    let round = async |round: u64| {
+        let mut revisions = Vec::new();
+        for n in 0..OWN {
+            let marker = json!({"metadata": {"name": format!("marker-{round}-{n}")}});
+            let made = cluster.create::<ConfigMap>(marker).await;
+            revisions.push(made.metadata.resource_version.unwrap().parse::<u64>().unwrap());
+        }
+        revisions[revisions.len() - 1] - revisions[0] == OWN - 1
+    };
+    let quiet = async {
+        let mut n = 0;
+        while !round(n).await {
+            n += 1;
+        }
+    };
+    crate::cluster::within("only our own writes", quiet).await;
+    cluster.stop().await;
+}
