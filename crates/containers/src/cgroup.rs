@@ -106,9 +106,12 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Moves a process (0 is the caller) into it.
-    pub(crate) fn join(&self, pid: i32) -> io::Result<()> {
-        self.folders().try_for_each(|dir| fs::write(dir.join("cgroup.procs"), pid.to_string()))
+    /// Moves the caller, which must be single-threaded, into it.
+    pub(crate) fn join(&self) -> io::Result<()> {
+        // A thread that moves itself need not wait for all CPUs, as moving a process has to. v2 knows no such move.
+        let v1 = self.hierarchies.v1.iter().map(|(_, mount)| mount.join(&self.path).join("tasks"));
+        let v2 = self.v2().map(|dir| dir.join("cgroup.procs"));
+        v1.chain(v2).try_for_each(|file| fs::write(file, "0"))
     }
 
     /// Moves the caller where processes are grouped without limits: cgroup2 and, beside v1 controllers, systemd's own
@@ -116,8 +119,8 @@ impl Cgroup {
     /// machines. Each move waits for all CPUs, so none is made in vain.
     pub(crate) fn join_grouping(&self) -> io::Result<()> {
         let systemd = self.hierarchies.v1.iter().find(|(name, _)| *name == "systemd").map(|(_, mount)| mount);
-        let mounts = systemd.into_iter().chain(&self.hierarchies.v2);
-        mounts.map(|mount| mount.join(&self.path)).try_for_each(|dir| fs::write(dir.join("cgroup.procs"), "0"))
+        let systemd = systemd.map(|mount| mount.join(&self.path).join("tasks"));
+        systemd.into_iter().chain(self.v2().map(|dir| dir.join("cgroup.procs"))).try_for_each(|f| fs::write(f, "0"))
     }
 
     /// The cgroup2 folder.

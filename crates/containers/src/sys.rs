@@ -219,10 +219,10 @@ pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[RawFd]) -> io::R
 }
 
 /// Receives one message; never blocks. `None` is the other side's end.
-pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut Vec<u8>) -> io::Result<Option<Packet>> {
-    buffer.resize(MAX_MESSAGE, 0);
+pub(crate) fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<Packet>> {
+    let mut buffer = vec![0; MAX_MESSAGE];
     let mut space = cmsg_space!([RawFd; MAX_FDS]);
-    let mut slices = [IoSliceMut::new(buffer)];
+    let mut slices = [IoSliceMut::new(&mut buffer)];
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
     let message = recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut slices, Some(&mut space), flags)?;
     let mut fds = Vec::new();
@@ -238,7 +238,8 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut Vec<u8>) -> io::Resul
     if length == 0 {
         return Ok(None);
     }
-    Ok(Some(Packet { bytes: buffer[..length].to_vec(), fds }))
+    buffer.truncate(length);
+    Ok(Some(Packet { bytes: buffer, fds }))
 }
 
 /// Registers a non-blocking descriptor with the async runtime.

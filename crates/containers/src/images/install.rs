@@ -336,3 +336,33 @@ pub(super) fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     }
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(document: &str, expected: Option<(&[&str], usize)>) {
+        let read = read_config(document.as_bytes()).ok();
+        let expected = expected.map(|(cmd, layers)| (cmd.iter().map(|w| (*w).to_owned()).collect(), layers));
+        assert_eq!(read.map(|(config, layers)| (config.cmd, layers.len())), expected, "{document}");
+    }
+
+    #[test]
+    fn configurations_are_read_and_checked() {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        check(r#"{"rootfs":{"diff_ids":null},"config":null}"#, Some((&[], 0)));
+        check(&format!(r#"{{"config":{{"Cmd":["a"]}},"rootfs":{{"diff_ids":["{digest}"]}}}}"#), Some((&["a"], 1)));
+        check(r#"{"rootfs":{"diff_ids":["sha256:../../x"]}}"#, None);
+        check(r#"{"os":"windows","rootfs":{}}"#, None);
+        check(r#"{"architecture":"s390x","rootfs":{}}"#, None);
+        check("[]", None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_configuration_is_survived(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
+            let _ = read_config(&bytes);
+        }
+    }
+}

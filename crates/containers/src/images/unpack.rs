@@ -306,3 +306,31 @@ fn set_attribute(parent: &OwnedFd, name: &Path, key: &[u8], value: &[u8]) -> io:
     let text = |bytes: &[u8]| CString::new(bytes).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
     sys::set_attribute(&text(path.as_os_str().as_bytes())?, &text(key)?, value)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(path: &[u8], expected: Option<&str>) {
+        assert_eq!(clean(path).ok(), expected.map(PathBuf::from), "{path:?}");
+    }
+
+    #[test]
+    fn paths_stay_inside() {
+        check(b"./a/./b/", Some("a/b"));
+        check(b"/etc/passwd", Some("etc/passwd"));
+        check(b"./", Some(""));
+        check(b"a/../b", None);
+        check(b"../x", None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_stream_is_survived(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..2000)) {
+            let dir = tempfile::tempdir().expect("a temporary folder");
+            let digest = format!("sha256:{}", hex::encode(Sha256::digest(&bytes)));
+            let _ = unpack(bytes.as_slice(), &dir.path().join("layer"), &digest, None);
+        }
+    }
+}

@@ -107,9 +107,7 @@ impl Connection {
     /// Reads until the shim has something to tell by itself; `None` when it is gone.
     pub(super) async fn listen(&self) -> Option<Told> {
         loop {
-            // The buffer is made only when there is something to read: idle connections keep none.
-            let read = |socket: &OwnedFd| sys::receive(socket.as_fd(), &mut Vec::new());
-            let packet = self.socket.async_io(Interest::READABLE, read).await;
+            let packet = self.socket.async_io(Interest::READABLE, |socket| sys::receive(socket.as_fd())).await;
             let Ok(Some(Packet { bytes, fds })) = packet else { break };
             match serde_json::from_slice(&bytes) {
                 Ok(Message::Reply { id, result }) => self.answered(id, result, fds),

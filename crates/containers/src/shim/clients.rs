@@ -47,10 +47,10 @@ impl Clients {
     }
 
     /// The next message of a client: `Ok(None)` when there is none now, `Err` when the client is gone.
-    pub(super) fn receive(&mut self, key: u64, buffer: &mut Vec<u8>) -> io::Result<Option<Packet>> {
+    pub(super) fn receive(&mut self, key: u64) -> io::Result<Option<Packet>> {
         let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
         let client = self.list.iter().find(|c| c.key == key).ok_or_else(gone)?;
-        match sys::receive(client.socket.as_fd(), buffer) {
+        match sys::receive(client.socket.as_fd()) {
             Ok(None) => Err(gone()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             other => other,

@@ -117,15 +117,12 @@ impl Shim {
 
     /// Runs until the sandbox is removed.
     pub(super) fn serve(mut self) {
-        let mut buffer = Vec::new();
         while self.finished.is_none() {
             for ready in self.wait() {
-                self.handle(ready, &mut buffer);
+                self.handle(ready);
             }
             self.end_overdue_jobs();
             self.tidy();
-            // The receive buffer is large; an idle shim should not keep it.
-            buffer = Vec::new();
         }
         self.shut_down();
     }
@@ -170,7 +167,7 @@ impl Shim {
         }
     }
 
-    fn handle(&mut self, ready: Ready, buffer: &mut Vec<u8>) {
+    fn handle(&mut self, ready: Ready) {
         if matches!(ready, Ready::Client(_) | Ready::Job(_)) {
             self.tidy_at = Some(self.clock.monotonic() + TIDY_AFTER);
         }
@@ -180,7 +177,7 @@ impl Shim {
                 while self.signals.read_signal().is_ok_and(|s| s.is_some()) {}
                 self.reap();
             }
-            Ready::Client(key) => self.serve_client(key, buffer),
+            Ready::Client(key) => self.serve_client(key),
             Ready::Output(index, at) => {
                 if let Some(container) = self.containers.get_mut(index) {
                     container.pump(at);
@@ -191,9 +188,9 @@ impl Shim {
         }
     }
 
-    fn serve_client(&mut self, key: u64, buffer: &mut Vec<u8>) {
+    fn serve_client(&mut self, key: u64) {
         loop {
-            let packet = match self.clients.receive(key, buffer) {
+            let packet = match self.clients.receive(key) {
                 Ok(Some(packet)) => packet,
                 Ok(None) => return,
                 Err(_) => return self.clients.drop_client(key),
@@ -581,7 +578,7 @@ fn console_listener(path: &std::path::Path) -> io::Result<OwnedFd> {
 
 /// Takes the master that the container's process has sent before it was reported.
 fn take_terminal(container: &mut Container, console: &OwnedFd) {
-    let received = sys::accept(console).and_then(|socket| sys::receive(socket.as_fd(), &mut Vec::new()));
+    let received = sys::accept(console).and_then(|socket| sys::receive(socket.as_fd()));
     let Ok(Some(packet)) = received else { return };
     let Some(master) = packet.fds.into_iter().next() else { return };
     let Ok(output) = master.try_clone() else { return };

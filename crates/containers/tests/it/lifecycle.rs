@@ -157,6 +157,38 @@ fn what_cannot_start_says_why() {
 }
 
 #[test]
+fn a_pod_joins_the_network_it_is_given() {
+    with_world(async |world| {
+        let world = world.with_busybox().await;
+        let path = world.dir.path().join("netns");
+        fs::write(&path, "").unwrap();
+        let target = path.clone();
+        // A namespace belongs to a thread until something holds it, so a thread of its own makes and binds it.
+        let make = move || {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            let flags = nix::mount::MsFlags::MS_BIND;
+            nix::mount::mount(Some("/proc/thread-self/ns/net"), &target, None::<&str>, flags, None::<&str>).unwrap();
+        };
+        std::thread::scope(|scope| scope.spawn(make).join().unwrap());
+        let mut sandbox = world.sandbox("web-0");
+        sandbox.network_namespace = Some(path.clone());
+        sandbox.sysctls = [("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned())].into();
+        let sandbox = world.runtime.run_sandbox(sandbox).await.unwrap();
+        let script = "hostname; echo $HOSTNAME; ls /sys/class/net; cat /proc/sys/net/ipv4/ip_unprivileged_port_start; \
+            ls /sys/fs/cgroup | grep -c .; touch /sys/x 2>/dev/null || echo ro";
+        let id = world.start(&sandbox, world.shell(script)).await;
+        let status = world.ended(&id).await;
+        let said = text(&status.log_path);
+        let lines: Vec<_> = said.lines().collect();
+        assert_eq!((&lines[..4], lines[5]), (["web-0", "web-0", "lo", "0"].as_slice(), "ro"), "{said}");
+        assert_ne!(lines[4], "0", "{said}");
+        world.runtime.remove_sandbox(&sandbox).await.unwrap();
+        nix::mount::umount2(&path, nix::mount::MntFlags::MNT_DETACH).unwrap();
+        world
+    });
+}
+
+#[test]
 fn starting_is_quick_and_the_shim_is_small() {
     with_world(async |world| {
         let world: World = world.with_busybox().await;
