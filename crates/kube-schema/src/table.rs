@@ -15,21 +15,14 @@ use std::borrow::Cow;
 use crate::schema::{Field, ListKind, Object, ObjectId, PatchStrategy, Schema, Shape};
 
 /// The table is not well-formed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("schema table, line {line}: {reason}")]
 pub struct TableError {
     /// Counted from 1.
     pub line: usize,
     /// What is wrong with it.
     pub reason: &'static str,
 }
-
-impl std::fmt::Display for TableError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "schema table, line {}: {}", self.line, self.reason)
-    }
-}
-
-impl std::error::Error for TableError {}
 
 /// Reads a table.
 pub(crate) fn decode(text: &'static str) -> Result<Schema, TableError> {

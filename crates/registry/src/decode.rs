@@ -46,26 +46,18 @@ pub struct Decoded {
 }
 
 /// Why a body is not a value of its type.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// Not well-formed at all.
+    #[error("{0}")]
     Syntax(String),
     /// A value of the wrong type, in Go's words.
+    #[error("{0}")]
     Type(String),
     /// Unknown or duplicate fields under [`FieldValidation::Strict`].
+    #[error("strict decoding error: {0}")]
     Strict(String),
 }
-
-impl std::fmt::Display for DecodeError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            DecodeError::Syntax(text) | DecodeError::Type(text) => f.write_str(text),
-            DecodeError::Strict(text) => write!(f, "strict decoding error: {text}"),
-        }
-    }
-}
-
-impl std::error::Error for DecodeError {}
 
 /// No more warnings than these are collected from one body.
 const MAX_WARNINGS: usize = 100;
