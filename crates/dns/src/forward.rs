@@ -42,7 +42,7 @@ const MAX_FILE: u64 = 64 * 1024;
 pub struct Forwarder {
     file: PathBuf,
     /// Our own addresses: a resolver there would be us.
-    own: HashSet<IpAddr>,
+    own: HashSet<SocketAddr>,
     upstreams: Mutex<Upstreams>,
     cache: Mutex<Cache>,
     outstanding: Mutex<HashSet<(u16, Name, RecordType)>>,
@@ -59,7 +59,7 @@ struct Upstreams {
 }
 
 impl Forwarder {
-    pub fn new(file: PathBuf, own: HashSet<IpAddr>, clock: Clock, metrics: Metrics) -> Self {
+    pub fn new(file: PathBuf, own: HashSet<SocketAddr>, clock: Clock, metrics: Metrics) -> Self {
         Forwarder {
             file,
             own,
@@ -151,7 +151,8 @@ impl Forwarder {
             tracing::warn!(file = %self.file.display(), %error, "other names cannot be resolved");
             String::new()
         });
-        let (own, others): (Vec<_>, Vec<_>) = nameservers(&text).into_iter().partition(|a| self.own.contains(&a.ip()));
+        let (own, others): (Vec<_>, Vec<_>) =
+            nameservers(&text).into_iter().partition(|address| self.own.contains(address));
         for address in own {
             tracing::warn!(%address, "a listed resolver is this server itself and is left out");
         }

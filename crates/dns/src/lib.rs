@@ -93,7 +93,8 @@ pub async fn start(options: Options) -> Result<Handle, Error> {
         sockets.push(server::bind(*address).await.map_err(|source| Error::Listen { address: *address, source })?);
     }
     let addresses: Vec<SocketAddr> = sockets.iter().map(|socket| socket.address).collect();
-    let own = addresses.iter().map(SocketAddr::ip).chain(options.address).collect();
+    let service = options.address.map(|address| SocketAddr::new(address, 53));
+    let own = addresses.iter().copied().chain(service).collect();
     let forwarder = forward::Forwarder::new(options.resolv_conf, own, options.clock.clone(), options.metrics.clone());
     let (sender, synced) = watch::channel(false);
     let index = Arc::new(RwLock::new(index::Index::default()));
