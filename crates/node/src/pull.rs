@@ -107,7 +107,7 @@ async fn auths(context: &Context, pod: &Pod) -> RegistryAuths {
         let secret = api.get_opt(&reference.name).await.ok().flatten();
         let data = secret.and_then(|secret| secret.data).unwrap_or_default();
         let config = data.get(".dockerconfigjson").or_else(|| data.get(".dockercfg"));
-        if !config.is_some_and(|json| auths.add_docker_config(&json.0).is_ok()) {
+        if config.is_none_or(|json| auths.add_docker_config(&json.0).is_err()) {
             missing.push(reference.name.clone());
         }
     }

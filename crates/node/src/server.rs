@@ -77,12 +77,8 @@ impl Server {
         let path = request.uri().path().to_owned();
         let mut parts = path.trim_matches('/').split('/');
         match parts.next().unwrap_or_default() {
-            "exec" | "attach" | "portForward" => {
-                return streaming::handle(self.shared.streaming.clone(), request).await;
-            }
-            _ if request.method() != Method::GET => {
-                return text(StatusCode::METHOD_NOT_ALLOWED, "405 method not allowed\n");
-            }
+            "exec" | "attach" | "portForward" => streaming::handle(self.shared.streaming.clone(), request).await,
+            _ if request.method() != Method::GET => text(StatusCode::METHOD_NOT_ALLOWED, "405 method not allowed\n"),
             "healthz" => text(StatusCode::OK, "ok"),
             "pods" | "runningpods" => self.pods(),
             "metrics" if path == "/metrics/resource" => self.resource_metrics().await,

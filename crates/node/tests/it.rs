@@ -1,5 +1,7 @@
 //! The node against a real API server over a real store, with real containers, all on this machine.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 #[path = "it/adopt.rs"]
 mod adopt;
 #[path = "it/life.rs"]

@@ -74,7 +74,7 @@ impl Start {
         self.tell(EventType::Normal, "Started", "Container started");
         self.drop_obsolete().await;
         let why = self.post_start(&id).await;
-        StartOutcome::Made { instance: self.instance(&id, &image), why }
+        StartOutcome::Made { instance: Box::new(self.instance(&id, &image)), why }
     }
 
     fn tell(&self, kind: EventType, reason: &str, message: impl Into<String>) {
@@ -105,7 +105,7 @@ impl Start {
             ended.message = message.clone();
         }
         let why = Some(Waiting { reason: "RunContainerError".into(), message });
-        StartOutcome::Made { instance, why }
+        StartOutcome::Made { instance: Box::new(instance), why }
     }
 
     fn instance(&self, id: &ContainerId, image: &ImageInfo) -> Instance {

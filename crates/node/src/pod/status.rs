@@ -125,11 +125,7 @@ fn container_status(container: &Container, record: &Record, has_inits: bool) -> 
     let mut status = ContainerStatus {
         name: record.name.clone(),
         image,
-        last_state: record
-            .last
-            .as_ref()
-            .map(|ended| terminated_state(ended))
-            .or_else(|| Some(ContainerState::default())),
+        last_state: record.last.as_ref().map(terminated_state).or_else(|| Some(ContainerState::default())),
         started: Some(false),
         resources: container.resources.clone().filter(|_| record.current.is_some()),
         allocated_resources: container

@@ -99,7 +99,7 @@ fn checked(path: &str) -> Result<String, String> {
     if path.starts_with('/') || parts.is_empty() {
         return Err(format!("invalid path: must be relative and not empty: {path:?}"));
     }
-    if parts.iter().any(|part| *part == "..") || parts[0].starts_with("..") {
+    if parts.contains(&"..") || parts[0].starts_with("..") {
         return Err(format!("invalid path: must not contain or begin with '..': {path:?}"));
     }
     Ok(parts.join("/"))

@@ -18,7 +18,7 @@ use crate::pod::{
 pub enum StartOutcome {
     /// There is a container: running, or ended already (the process could not be started, the hook failed). `why`
     /// says how it shows until the next start when it ended for a reason of ours.
-    Made { instance: Instance, why: Option<Waiting> },
+    Made { instance: Box<Instance>, why: Option<Waiting> },
     /// The image could not be pulled: as it shows, with pauses between attempts.
     NoImage(Waiting),
     /// Something in the pod's surroundings is wrong; the container was not made.
@@ -67,7 +67,7 @@ impl Machine {
                     record.last = old.ended;
                 }
                 record.next_attempt = instance.attempt + 1;
-                record.current = Some(instance);
+                record.current = Some(*instance);
                 record.waiting = why;
                 record.started = started;
                 record.ready = ready;

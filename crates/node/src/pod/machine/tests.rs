@@ -78,7 +78,7 @@ impl Play {
             log_path: None,
             stop_by: None,
         };
-        self.machine.start_done(index, StartOutcome::Made { instance, why: None }, self.at());
+        self.machine.start_done(index, StartOutcome::Made { instance: Box::new(instance), why: None }, self.at());
     }
 
     fn id(&self, index: usize) -> ContainerId {
