@@ -44,8 +44,7 @@ pub(crate) struct ServiceRanges {
 pub(crate) struct Core {
     pub store: Arc<dyn Store>,
     pub registry: &'static Registry,
-    served: Vec<Served>,
-    by_path: HashMap<(String, String, String), usize>,
+    kinds: Kinds,
     pub clock: Clock,
     pub tasks: Tasks,
     pub authenticator: Authenticator,
@@ -62,27 +61,50 @@ pub(crate) struct Core {
     pub stopping: CancellationToken,
 }
 
-/// The kinds with their caches, and the index of their paths.
-pub(crate) fn served(
-    registry: &'static Registry,
-    store: &Arc<dyn Store>,
-    tasks: &Tasks,
-) -> (Vec<Served>, HashMap<(String, String, String), usize>) {
-    let mut by_path = HashMap::new();
-    let served = registry.resources().iter().enumerate().map(|(at, resource)| {
-        let kind = resource.kind();
-        by_path.insert((kind.group.to_string(), kind.version.to_string(), kind.plural.to_string()), at);
-        let cache = kind.stored().then(|| Cache::new(resource, store.clone(), tasks.clone()));
-        Served { resource, cache }
-    });
-    (served.collect(), by_path)
+/// The kinds with their caches, found by their names in a path.
+pub(crate) struct Kinds {
+    served: Vec<Served>,
+    /// Places in the list by plural name. Hardly two groups share one.
+    by_plural: HashMap<&'static str, Vec<usize>>,
+}
+
+impl Kinds {
+    pub fn new(registry: &'static Registry, store: &Arc<dyn Store>, tasks: &Tasks) -> Self {
+        let mut by_plural: HashMap<&'static str, Vec<usize>> = HashMap::new();
+        let served = registry.resources().iter().enumerate().map(|(at, resource)| {
+            let kind = resource.kind();
+            by_plural.entry(&kind.plural).or_default().push(at);
+            let cache = kind.stored().then(|| Cache::new(resource, store.clone(), tasks.clone()));
+            Served { resource, cache }
+        });
+        Kinds { served: served.collect(), by_plural }
+    }
+
+    pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<&Served> {
+        self.by_plural.get(plural)?.iter().map(|at| &self.served[*at]).find(|served| {
+            let kind = served.resource.kind();
+            kind.group == group && kind.version == version
+        })
+    }
+
+    /// Every cache with the name that figures give it, such as `deployments.apps`.
+    pub fn caches(&self) -> Vec<(String, Arc<Cache>)> {
+        let named = self.served.iter().filter_map(|served| {
+            let kind = served.resource.kind();
+            let name = match kind.group.as_ref() {
+                "" => kind.plural.to_string(),
+                group => format!("{}.{group}", kind.plural),
+            };
+            Some((name, served.cache.clone()?))
+        });
+        named.collect()
+    }
 }
 
 impl Core {
-    #[expect(clippy::too_many_arguments, reason = "called once; a builder would only name the fields twice")]
     pub fn new(
         options: crate::options::Options,
-        served: (Vec<Served>, HashMap<(String, String, String), usize>),
+        kinds: Kinds,
         tokens: Tokens,
         authenticator: Authenticator,
         fairness: Arc<Fairness>,
@@ -90,8 +112,7 @@ impl Core {
     ) -> Self {
         Core {
             registry: Registry::builtin(),
-            served: served.0,
-            by_path: served.1,
+            kinds,
             event_leases: EventLeases::default(),
             authenticator,
             tokens,
@@ -114,8 +135,7 @@ impl Core {
     }
 
     pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<&Served> {
-        // Borrowed keys would need a type of their own; the names are short and the allocator is quick.
-        self.by_path.get(&(group.to_owned(), version.to_owned(), plural.to_owned())).map(|at| &self.served[*at])
+        self.kinds.find(group, version, plural)
     }
 
     pub fn now(&self) -> Timestamp {

@@ -34,8 +34,11 @@ pub(crate) struct Fairness {
     counts: [Arc<AtomicUsize>; 3],
 }
 
-/// A place among the requests in flight, given back on drop.
-pub(crate) struct Place(Arc<AtomicUsize>);
+/// A place among the requests in flight, given back when the last clone is dropped.
+#[derive(Clone)]
+pub(crate) struct Place(#[expect(dead_code, reason = "held for its drop")] Arc<Taken>);
+
+struct Taken(Arc<AtomicUsize>);
 
 impl Fairness {
     pub fn new(limits: InFlightLimits) -> Self {
@@ -50,7 +53,7 @@ impl Fairness {
             Class::LongRunning => self.limits.long_running,
         };
         let count = &self.counts[class as usize];
-        let place = Place(count.clone());
+        let place = Place(Arc::new(Taken(count.clone())));
         // The place is taken first and given back by its drop, so that two requests never share the last one.
         (count.fetch_add(1, Ordering::AcqRel) < limit || exempt).then_some(place)
     }
@@ -60,7 +63,7 @@ impl Fairness {
     }
 }
 
-impl Drop for Place {
+impl Drop for Taken {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }

@@ -190,7 +190,9 @@ pub(crate) async fn stream(mut call: Call, served: &Served) -> Result<Response<B
     });
     let client = hyper::upgrade::on(&mut call.request);
     let node = hyper::upgrade::on(response);
+    let place = call.place.clone();
     call.core.tasks.spawn("stream", async move {
+        let _place = place;
         match tokio::try_join!(client, node) {
             Ok((client, node)) => {
                 let (mut client, mut node) = (TokioIo::new(client), TokioIo::new(node));

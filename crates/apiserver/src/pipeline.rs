@@ -18,7 +18,7 @@ use crate::{
     authorize::{self, Attributes},
     body::{Body, OnEnd, RequestBody},
     core::Core,
-    fairness::Class,
+    fairness::{Class, Place},
     identity::Identity,
     listener::{Busy, Connection},
     metrics::RequestLabels,
@@ -42,10 +42,12 @@ pub(crate) struct Call {
     pub info: RequestInfo,
     pub headers: HeaderMap,
     pub peer: Peer,
-    /// The request without its body; taken by what upgrades the connection.
+    /// The request without headers and body: what upgrades the connection takes it over from here.
     pub request: Request<()>,
     /// Taken once. The lock is there because a body may not be shared between threads, and a call may.
     pub body: Mutex<Option<RequestBody>>,
+    /// Held by what goes on after the response, such as a stream.
+    pub place: Place,
     /// Sent along with the response.
     pub warnings: Vec<String>,
 }
@@ -84,7 +86,7 @@ pub(crate) async fn handle(core: Arc<Core>, peer: Peer, request: Request<Request
     }
     let elapsed = core.clock.monotonic().saturating_sub(started);
     let labels = RequestLabels { code: response.status().as_u16(), ..labels };
-    core.metrics.observe(labels, (!long_running).then(|| elapsed.as_secs_f64()));
+    core.metrics.observe(labels, (!long_running).then_some(elapsed.as_secs_f64()));
     response.map(|body| body.on_end(Release { _busy: busy }))
 }
 
@@ -104,11 +106,11 @@ async fn steps(
     authorize(&core, &identity, &info)?;
     let place = enter(&core, &peer, &info)?;
     let deadline = deadline(&core, &info)?;
-    let (parts, body) = request.into_parts();
-    let headers = parts.headers.clone();
+    let (mut parts, body) = request.into_parts();
+    let headers = std::mem::take(&mut parts.headers);
     let request = Request::from_parts(parts, ());
-    let call =
-        Call { core, identity, info, headers, peer, request, body: Mutex::new(Some(body)), warnings: Vec::new() };
+    let body = Mutex::new(Some(body));
+    let call = Call { core, identity, info, headers, peer, request, body, place: place.clone(), warnings: Vec::new() };
     let routed = route::route(call);
     let response = match deadline {
         None => routed.await?,
@@ -142,7 +144,7 @@ fn authorize(core: &Core, identity: &Identity, info: &RequestInfo) -> Result<(),
     })
 }
 
-fn enter(core: &Core, peer: &Peer, info: &RequestInfo) -> Result<crate::fairness::Place, Status> {
+fn enter(core: &Core, peer: &Peer, info: &RequestInfo) -> Result<Place, Status> {
     let class = match () {
         () if info.long_running() => Class::LongRunning,
         () if info.read_only() => Class::ReadOnly,

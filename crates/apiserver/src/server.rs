@@ -9,7 +9,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     authenticate::Authenticator,
     bootstrap,
-    core::{self, Core},
+    core::{Core, Kinds},
     fairness::Fairness,
     identity::Identity,
     listener::{self, Connections},
@@ -64,19 +64,11 @@ impl ApiServer {
         let addresses: Arc<[SocketAddr]> = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
         let advertise = options.advertise.or_else(|| addresses.first().copied());
         let fairness = Arc::new(Fairness::new(options.in_flight));
-        let served = core::served(Registry::builtin(), &options.store, &options.tasks);
-        let caches = served.0.iter().filter_map(|served| {
-            let kind = served.resource.kind();
-            let name = match kind.group.as_ref() {
-                "" => kind.plural.to_string(),
-                group => format!("{}.{group}", kind.plural),
-            };
-            Some((name, served.cache.clone()?))
-        });
-        let metrics = ServerMetrics::new(&options.metrics, fairness.clone(), caches.collect());
+        let kinds = Kinds::new(Registry::builtin(), &options.store, &options.tasks);
+        let metrics = ServerMetrics::new(&options.metrics, fairness.clone(), kinds.caches());
         let authenticator = Authenticator::new(options.tokens.clone());
         let compaction = options.compaction;
-        let core = Arc::new(Core::new(options, served, tokens, authenticator, fairness, metrics));
+        let core = Arc::new(Core::new(options, kinds, tokens, authenticator, fairness, metrics));
         if let Some(acceptor) = acceptor {
             let connections = Arc::new(Connections::new(core.limits.connections.max, core.clock.clone()));
             for listener in listeners {

@@ -129,9 +129,9 @@ impl Event {
         self.lines[change as usize].get_or_init(|| line(change, self.shown(change), self.revision)).clone()
     }
 
-    /// Bytes of values that the event keeps alive.
+    /// Bytes that the event keeps alive: the value, and the line that is made of it when someone watches.
     pub fn weight(&self) -> usize {
-        self.entry.value.len() + 256
+        2 * self.entry.value.len() + 256
     }
 }
 

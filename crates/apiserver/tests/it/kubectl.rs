@@ -134,6 +134,49 @@ async fn objects_are_applied_shown_changed_and_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn generators_make_every_kind() {
+    let Some(kubectl) = Kubectl::start().await else { return };
+    kubectl.check("create ns team", "", "namespace/team created").await;
+    kubectl.check("create sa default -n team", "", "created").await;
+    for line in [
+        "deployment web --image=demo:1 --replicas=2 --port=80",
+        "secret generic s --from-literal=a=b",
+        "secret docker-registry r --docker-server=x --docker-username=u --docker-password=p",
+        "service nodeport np --tcp=80:8080",
+        "service clusterip none --clusterip=None",
+        "service externalname ext --external-name=example.com",
+        "job once --image=demo:1 -- run me",
+        "priorityclass high --value=1000",
+    ] {
+        kubectl.check(&format!("create -n team {line}"), "", "created").await;
+    }
+    kubectl.check("run one -n team --image=demo:1 --env=A=b --labels=x=y", "", "pod/one created").await;
+    kubectl.check("get pod one -n team -o jsonpath={.spec.containers[0].env[0].value}", "", "b").await;
+    kubectl
+        .check("get pod one -n team -o jsonpath={.spec.volumes[0].projected.sources[0]}", "", "serviceAccountToken")
+        .await;
+    kubectl.check("get deploy web -n team -o jsonpath={.spec.strategy.rollingUpdate.maxSurge}", "", "25%").await;
+    kubectl.check("get job once -n team -o jsonpath={.spec.template.spec.containers[0].command}", "", "run").await;
+    kubectl.check("get secret s -n team -o jsonpath={.data.a}", "", "Yg==").await;
+    kubectl.check("get pods -n team", "", "Pending").await;
+    kubectl.check("get pods -A -o wide", "", "NOMINATED NODE").await;
+    kubectl.check("rollout restart deploy/web -n team", "", "restarted").await;
+    kubectl.check("rollout history deploy/web -n team", "", "web").await;
+    kubectl
+        .check(
+            "replace -n team -f -",
+            "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {a: c}\n",
+            "replaced",
+        )
+        .await;
+    kubectl.check("get secret s -n team -o jsonpath={.data.a}", "", "Yw==").await;
+    kubectl.check("delete pod one -n team --now", "", "deleted").await;
+    kubectl.fails("run one -n team --image= ", "", "--image is required").await;
+    kubectl.fails("create cm a.b_c", "", "a lowercase RFC 1123 subdomain must consist of").await;
+    kubectl.fails("apply --server-side -f -", MANIFEST, "server-side apply is not served yet").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_api_explains_itself() {
     let Some(kubectl) = Kubectl::start().await else { return };
     kubectl.check("version", "", "Server Version: v1.36.2+plinth").await;
