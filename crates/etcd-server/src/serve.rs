@@ -80,7 +80,8 @@ impl Accepted {
 }
 
 pub(crate) fn spawn(listener: Listener, tls: Option<TlsAcceptor>, router: Router, tasks: &Tasks) {
-    let connections = tasks.child("connections");
+    // The same group, so that whoever joins it waits for the drain.
+    let connections = tasks.clone();
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     tasks.spawn("accept", async move {
         loop {
@@ -99,22 +100,28 @@ pub(crate) fn spawn(listener: Listener, tls: Option<TlsAcceptor>, router: Router
             let (tls, router, stop) = (tls.clone(), router.clone(), connections.stopping());
             connections.spawn_to_end("connection", async move {
                 let _slot = slot;
-                let begun = tokio::select! {
-                    begun = accepted.begun() => begun,
+                let opened = tokio::select! {
+                    opened = open(accepted, tls) => opened,
                     () = stop.cancelled() => None,
                 };
-                let Some(stream) = begun else { return };
-                match tls {
-                    None => serve(stream, router, stop).await,
-                    Some(acceptor) => match timeout(HANDSHAKE_LIMIT, acceptor.accept(stream)).await {
-                        Ok(Ok(stream)) => serve(stream, router, stop).await,
-                        Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
-                        Err(_) => tracing::debug!("TLS handshake took too long"),
-                    },
+                if let Some(stream) = opened {
+                    serve(stream, router, stop).await;
                 }
             });
         }
     });
+}
+
+/// Waits for the peer's first byte, and does the handshake if there is one to do.
+async fn open(accepted: Accepted, tls: Option<TlsAcceptor>) -> Option<Box<dyn Stream>> {
+    let stream = accepted.begun().await?;
+    let Some(acceptor) = tls else { return Some(stream) };
+    match timeout(HANDSHAKE_LIMIT, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => return Some(Box::new(stream)),
+        Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+        Err(_) => tracing::debug!("TLS handshake took too long"),
+    }
+    None
 }
 
 /// Serves one connection: HTTP/2 for gRPC, HTTP/1 for health checks.
