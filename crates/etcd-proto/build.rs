@@ -7,9 +7,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     let files = [folder.join("kv.proto"), folder.join("rpc.proto")];
     println!("cargo::rerun-if-changed={}", folder.display());
     let descriptors = protox::compile(&files, [&folder])?;
-    tonic_prost_build::configure()
-        .bytes(".")
-        .build_transport(false)
-        .compile_fds(descriptors)?;
+    tonic_prost_build::configure().bytes(".").build_transport(false).compile_fds(descriptors)?;
     Ok(())
 }

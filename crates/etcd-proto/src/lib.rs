@@ -2,8 +2,7 @@
 //!
 //! Knows the wire and nothing else. Byte fields are reference-counted: decoding a message copies no value.
 
-// Generated code follows the .proto files' names, not this repository's lints.
-#![allow(clippy::all, clippy::pedantic, missing_docs)]
+#![allow(clippy::all, reason = "generated code follows the .proto files")]
 
 /// Keys and events.
 pub mod mvccpb {
