@@ -7,6 +7,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -22,7 +23,8 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub const BUSYBOX: &str = "docker.io/library/busybox:test";
 
 pub struct World {
-    pub dir: tempfile::TempDir,
+    /// Shared with who cleans up: it must outlive a test that fails in the middle.
+    pub dir: Arc<tempfile::TempDir>,
     pub cgroup_root: String,
     pub runtime: Runtime,
     pub tasks: Tasks,
@@ -37,15 +39,14 @@ pub fn with_world<F: Future<Output = World>>(test: impl FnOnce(World) -> F) {
     // The process-wide choice may have been made by another test of this binary.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let dir = tempfile::Builder::new().prefix("pl").tempdir().unwrap();
+    let dir = Arc::new(tempfile::Builder::new().prefix("pl").tempdir().unwrap());
     let root = format!("/plinth-test-{:08x}", runtime::entropy::random_u64() as u32);
     let (state, data) = (dir.path().join("run"), dir.path().join("data"));
     let outcome = tokio.block_on(async {
         let body = async {
-            let world = World::open(dir, root.clone()).await;
+            let world = World::open(dir.clone(), root.clone()).await;
             let world = test(world).await;
             world.tasks.stop();
-            world.dir
         };
         let outcome = AssertUnwindSafe(tokio::time::timeout(3 * PATIENCE, body)).catch_unwind().await;
         containers::cleanup(&state, &data, &root).await.expect("cleaning up");
@@ -55,7 +56,7 @@ pub fn with_world<F: Future<Output = World>>(test: impl FnOnce(World) -> F) {
     });
     let left = leftovers(&state, &root);
     match outcome {
-        Ok(finished) => drop(finished.expect("the test took too long")),
+        Ok(finished) => finished.expect("the test took too long"),
         Err(panic) => std::panic::resume_unwind(panic),
     }
     assert!(left.is_empty(), "left on the machine: {left:?}");
@@ -75,7 +76,7 @@ fn leftovers(state: &Path, root: &str) -> Vec<String> {
 }
 
 impl World {
-    async fn open(dir: tempfile::TempDir, cgroup_root: String) -> World {
+    async fn open(dir: Arc<tempfile::TempDir>, cgroup_root: String) -> World {
         let tasks = Tasks::root();
         let runtime = Runtime::open(options(dir.path(), &cgroup_root, &tasks)).await.expect("open the runtime");
         World { dir, cgroup_root, runtime, tasks }
