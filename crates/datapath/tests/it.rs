@@ -138,6 +138,37 @@ fn services_are_answered_at_the_socket() {
 }
 
 #[test]
+fn a_rolling_update_drops_no_connection() {
+    block_on(async {
+        let world = World::new("rolling");
+        let datapath = world.start().await;
+        let mut ips = Vec::new();
+        for name in ["a", "b", "c"] {
+            let pod = datapath.attach(&format!("uid-{name}"), "default", name).await.unwrap();
+            world.serve(&pod, 8080, name);
+            ips.push(pod.ip.to_string());
+        }
+        let ports = json!([{"name": "t", "port": 80}]);
+        world.api.put("services", world::service("web", json!({"clusterIP": "10.43.0.9", "ports": ports})));
+        world.api.put("endpointslices", world::slice("web", &[&ips[0], &ips[1]]));
+        world.wait(&datapath, |live| live.backends == 2).await;
+        let load = world.spawn_client("tcp 10.43.0.9:80 3000");
+        let mut changes = 0;
+        while !load.is_finished() {
+            let pair: Vec<&str> = (0..1 + changes % 3).map(|n| ips[(changes + n) % 3].as_str()).collect();
+            world.api.put("endpointslices", world::slice("web", &pair));
+            world.wait(&datapath, |live| live.backends == pair.len()).await;
+            changes += 1;
+        }
+        let answers = load.lines();
+        println!("{} connections over {changes} changes", answers.len());
+        assert_eq!(answers.len(), 3000);
+        assert!(answers.iter().all(|answer| ["a", "b", "c"].contains(&answer.as_str())), "{answers:?}");
+        world.end().await;
+    });
+}
+
+#[test]
 fn other_hosts_come_in_by_node_port_and_pods_get_out() {
     block_on(async {
         let world = World::new("outside");

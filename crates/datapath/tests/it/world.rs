@@ -154,6 +154,18 @@ impl World {
         text.lines().filter_map(|line| line.strip_prefix("> ")).map(str::to_owned).collect()
     }
 
+    /// Runs a client command beside the test.
+    pub fn spawn_client(&self, command: &str) -> Load {
+        let mut command = self.client_command(None, command);
+        let (sender, lines) = std::sync::mpsc::channel();
+        self.root.spawn_thread("load", move || {
+            let output = command.output().unwrap();
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            let _ = sender.send(text.lines().filter_map(|line| line.strip_prefix("> ")).map(str::to_owned).collect());
+        });
+        Load { lines, done: std::cell::OnceCell::new() }
+    }
+
     fn client_command(&self, pod: Option<&PodAddress>, command: &str) -> Command {
         let mut child = Command::new(std::env::current_exe().unwrap());
         child.args(["--exact", "client_process", "--nocapture", "--test-threads", "1"]);
@@ -249,6 +261,30 @@ impl World {
         assert_eq!(fs::read_dir(bpf).unwrap().count(), 0);
         let status = datapath::status(&self.paths).await;
         assert_eq!((status.attached.len(), status.bridge, status.rules, status.pods), (0, false, false, 0));
+    }
+}
+
+/// A client that runs beside the test.
+pub struct Load {
+    lines: std::sync::mpsc::Receiver<Vec<String>>,
+    done: std::cell::OnceCell<Vec<String>>,
+}
+
+impl Load {
+    pub fn is_finished(&self) -> bool {
+        if self.done.get().is_none()
+            && let Ok(lines) = self.lines.try_recv()
+        {
+            let _ = self.done.set(lines);
+        }
+        self.done.get().is_some()
+    }
+
+    pub fn lines(self) -> Vec<String> {
+        match self.done.into_inner() {
+            Some(lines) => lines,
+            None => self.lines.recv().unwrap(),
+        }
     }
 }
 
