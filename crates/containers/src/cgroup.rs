@@ -18,8 +18,22 @@ use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use crate::types::{QosClass, Resources, Usage};
 
 /// The v1 controllers that get a folder per pod. `systemd` is where its manager looks for a service's processes.
-const V1_CONTROLLERS: [&str; 9] =
-    ["cpu", "cpuacct", "memory", "pids", "devices", "freezer", "cpuset", "blkio", "systemd"];
+/// The rest is there because libcontainer enters them, so that they are removed again.
+const V1_CONTROLLERS: [&str; 13] = [
+    "cpu",
+    "cpuacct",
+    "memory",
+    "pids",
+    "devices",
+    "freezer",
+    "cpuset",
+    "blkio",
+    "systemd",
+    "net_cls",
+    "net_prio",
+    "perf_event",
+    "hugetlb",
+];
 /// What is handed down the tree on v2.
 const V2_CONTROLLERS: [&str; 5] = ["cpu", "memory", "pids", "cpuset", "io"];
 /// How often a folder whose processes are just dying is tried again, and how long apart.
