@@ -403,4 +403,17 @@ mod tests {
             assert_eq!(Continue::decode(bad).unwrap_err().code, 400, "{bad}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_token_is_read_or_refused(text in "[A-Za-z0-9_=.-]{0,80}") {
+            let _ = Continue::decode(&text);
+        }
+
+        #[test]
+        fn every_token_of_ours_comes_back(revision in 1..i64::MAX, start in "[a-z0-9.-]{1,20}(/[a-z0-9.-]{1,20})?") {
+            let token = Continue::decode(&Continue::encode(revision, start.as_bytes())).unwrap();
+            proptest::prop_assert_eq!((token.rv, token.start), (revision, start));
+        }
+    }
 }

@@ -155,4 +155,15 @@ mod tests {
         assert_eq!(patch_kind(&of("application/merge-patch+json")), Ok(PatchKind::Merge));
         assert_eq!(patch_kind(&of("application/apply-patch+yaml")).map_err(|s| s.code), Err(415));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_header_is_read(value in "[ -~]{0,120}") {
+            let headers = HeaderMap::from_iter([
+                (header::ACCEPT, value.parse().unwrap()),
+                (header::CONTENT_TYPE, value.parse().unwrap()),
+            ]);
+            let _ = (view(&headers), aggregated_discovery(&headers), format(&headers), patch_kind(&headers));
+        }
+    }
 }

@@ -285,4 +285,11 @@ mod tests {
             assert_eq!(parse_duration(text), expected.map(Duration::from_millis), "{text}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_duration_is_read_or_refused(text in "[0-9a-zµ.]{0,30}") {
+            let _ = parse_duration(&text);
+        }
+    }
 }

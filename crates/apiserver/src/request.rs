@@ -263,4 +263,19 @@ mod tests {
         assert_eq!(query.get("x"), Some("%zz"));
         assert_eq!(query.all("command").collect::<Vec<_>>(), ["a", "b"]);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_target_is_read(path in "(/[^ ?#]{0,12}){0,8}", query in "[^ #]{0,60}") {
+            let Ok(uri) = format!("/{path}?{query}").parse::<Uri>() else { return Ok(()) };
+            let info = RequestInfo::parse(&Method::GET, &uri);
+            proptest::prop_assert!(matches!(info.verb, "get" | "list" | "watch"));
+        }
+
+        #[test]
+        fn what_is_escaped_comes_back(text in "\\PC{0,40}") {
+            let escaped: String = text.bytes().map(|byte| format!("%{byte:02X}")).collect();
+            proptest::prop_assert_eq!(unescape(&escaped, true), text);
+        }
+    }
 }

@@ -234,4 +234,12 @@ mod tests {
         assert!(Tokens::new("", "i", vec![]).is_err());
         assert!(Tokens::new("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "i", vec![]).is_err());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_other_token_is_accepted(text in "[A-Za-z0-9_.-]{0,200}") {
+            static TOKENS: std::sync::OnceLock<Tokens> = std::sync::OnceLock::new();
+            proptest::prop_assert!(TOKENS.get_or_init(tokens).verify(&text, 150, &["api".to_owned()]).is_err());
+        }
+    }
 }
