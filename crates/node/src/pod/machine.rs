@@ -16,7 +16,7 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
 use super::{
     actions::{Action, Step},
-    model::{Kind, Model, Sandbox, Waiting, restarts, spec_at},
+    model::{Instance, Kind, Model, Sandbox, Waiting, restarts, spec_at},
 };
 
 pub use inputs::StartOutcome;
@@ -70,7 +70,10 @@ impl Machine {
     pub fn finished(&self) -> bool {
         let done = |index: usize| {
             let record = &self.model.records[index];
-            record.ended().is_some_and(|ended| !self.restarts(index, ended.exit_code)) && !record.starting
+            let over = record.ended().is_some_and(|ended| !self.restarts(index, ended.exit_code));
+            // One that was stopped for its new image is not done.
+            let replaced = self.changed(index) && record.current.as_ref().is_some_and(|now| now.stop_by.is_some());
+            over && !record.starting && !replaced
         };
         let indices = || 0..self.model.records.len();
         let init_failed = indices().any(|index| {
@@ -105,6 +108,7 @@ impl Machine {
     }
 
     fn start_containers(&mut self, now: Timestamp, step: &mut Step) {
+        self.kill_changed(now, step);
         if self.model.records.iter().any(|record| record.starting) {
             return;
         }
@@ -123,6 +127,33 @@ impl Machine {
             }
             self.try_start(index, now, step);
             return;
+        }
+    }
+
+    /// Whether the spec names another image than the one that was started: the only part of a container that may
+    /// change.
+    fn changed(&self, index: usize) -> bool {
+        let wanted = spec_at(&self.pod, index).and_then(|container| container.image.as_deref());
+        let record = &self.model.records[index];
+        let current = record.current.as_ref().filter(|_| record.kind != Kind::Init);
+        current.is_some_and(|instance| !instance.image.is_empty() && Some(instance.image.as_str()) != wanted)
+    }
+
+    fn kill_changed(&mut self, now: Timestamp, step: &mut Step) {
+        let grace = seconds(self.spec().and_then(|spec| spec.termination_grace_period_seconds).unwrap_or(30));
+        let pause = SignedDuration::try_from(grace).unwrap_or(SignedDuration::MAX);
+        let until = now.checked_add(pause).unwrap_or(Timestamp::MAX);
+        for index in 0..self.model.records.len() {
+            let changed = self.changed(index);
+            let record = &mut self.model.records[index];
+            let Some(instance) = record.current.as_mut().filter(|instance| changed && instance.running()) else {
+                continue;
+            };
+            if instance.stop_by.is_none() {
+                instance.stop_by = Some(until);
+                let message = format!("Container {} definition changed, will be restarted", record.name);
+                step.actions.push(Action::Kill { index, grace, message });
+            }
         }
     }
 
@@ -152,7 +183,7 @@ impl Machine {
                 None => false,
                 // In a new sandbox an init container runs again even if it was done.
                 Some(_) if record.kind == Kind::Init && instance.sandbox != self.model.sandbox_attempt => true,
-                Some(ended) => self.restarts(index, ended.exit_code),
+                Some(ended) => self.changed(index) || self.restarts(index, ended.exit_code),
             },
         }
     }
@@ -160,7 +191,7 @@ impl Machine {
     /// Whether a pause holds the container back; tells how it shows meanwhile and when to look again.
     fn paused(&mut self, index: usize, now: Timestamp, step: &mut Step) -> bool {
         let pod_name = full_name(&self.pod);
-        let sandbox = self.model.sandbox_attempt;
+        let (sandbox, changed) = (self.model.sandbox_attempt, self.changed(index));
         let record = &mut self.model.records[index];
         if let Some(failed_at) = record.pull_failed_at
             && let Some((until, _)) = record.pull.waiting(failed_at, now)
@@ -183,7 +214,9 @@ impl Machine {
             step.wake_at(record.retry.not_before.unwrap_or(now));
             return true;
         }
-        let Some(instance) = record.current.as_ref().filter(|instance| instance.sandbox == sandbox) else {
+        // What crashed with its old image says nothing of the new one.
+        let same = |instance: &&Instance| instance.sandbox == sandbox && !changed;
+        let Some(instance) = record.current.as_ref().filter(same) else {
             return false;
         };
         let Some(failed_at) = instance.ended.as_ref().map(|ended| ended.finished_at.unwrap_or(now)) else {

@@ -1,7 +1,7 @@
 //! What a new process knows of a pod: from the runtime what runs and has run, from the API's status what the runtime
 //! has forgotten.
 
-use containers::{PodSandboxStatus, SandboxState};
+use containers::{ContainerState, PodSandboxStatus, SandboxState};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
 
@@ -48,6 +48,10 @@ pub fn model(context: &Context, pod: &Pod, sandbox: Option<&PodSandboxStatus>, a
         model.sandbox_attempt += 1;
         lose(&mut model, context.clock.now());
     }
+    if sandbox.is_none() && model.records.iter().any(|record| record.current.is_some()) {
+        // It ran in a sandbox that the machine has forgotten: what comes next is another one.
+        model.sandbox_attempt += 1;
+    }
     let phase = old.phase.as_deref().unwrap_or_default();
     if matches!(phase, "Succeeded" | "Failed") {
         // What has ended for good stays so, whatever the machine has forgotten.
@@ -74,8 +78,10 @@ fn from_runtime(
     attempt: u32,
     record: &mut Record,
 ) {
+    let all = sandbox.iter().flat_map(|sandbox| &sandbox.containers);
+    // One that was made and never started is of no use: the start begins again.
     let mut found: Vec<_> =
-        sandbox.iter().flat_map(|sandbox| &sandbox.containers).filter(|status| status.name == container.name).collect();
+        all.filter(|status| status.name == container.name && status.state != ContainerState::Created).collect();
     found.sort_by_key(|status| status.attempt);
     if let Some(newest) = found.pop() {
         record.current = Some(start::instance(context, pod, container, newest, attempt));

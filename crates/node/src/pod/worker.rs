@@ -164,8 +164,31 @@ impl Worker {
         if self.machine.model.info().is_none() || self.machine.ending() {
             return;
         }
+        self.remove_unstarted();
         // A set-up of volumes that exist only finds them; the sandbox is not touched.
         self.operations.push(self.set_up_volumes_again().boxed());
+    }
+
+    /// Containers that an earlier process made and did not live to start.
+    fn remove_unstarted(&self) {
+        let sandbox = self.sandbox.as_ref().and_then(|id| self.context.runtime.sandbox_status(id));
+        let unstarted: Vec<ContainerId> = sandbox
+            .iter()
+            .flat_map(|sandbox| &sandbox.containers)
+            .filter(|status| status.state == ContainerState::Created)
+            .map(|status| status.id.clone())
+            .collect();
+        if unstarted.is_empty() {
+            return;
+        }
+        let runtime = self.context.runtime.clone();
+        self.context.tasks.spawn("remove-unstarted", async move {
+            for id in unstarted {
+                if let Err(error) = runtime.remove_container(&id).await {
+                    tracing::warn!(container = %id, %error, "unstarted container could not be removed");
+                }
+            }
+        });
     }
 
     fn take(&mut self, input: Input) {

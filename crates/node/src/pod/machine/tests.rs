@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::pod::{
-    model::{Ended, Instance, SandboxInfo},
+    model::{Ended, SandboxInfo},
     probe::{ProbeKind, Verdict},
 };
 
@@ -71,7 +71,7 @@ impl Play {
             id: Some(ContainerId::from(format!("{}-{}", record.name, record.next_attempt).as_str())),
             attempt: record.next_attempt,
             sandbox: self.machine.model.sandbox_attempt,
-            image: String::new(),
+            image: spec_at(&self.machine.pod, index).unwrap().image.clone().unwrap_or_default(),
             image_id: String::new(),
             started_at: Some(self.at()),
             ended: None,
@@ -298,6 +298,23 @@ fn the_deadline_fails_the_pod() {
     play.now = 60;
     assert_eq!(play.step(), ["kill a 30"]);
     assert_eq!(play.machine.model.failed.as_ref().unwrap().0, "DeadlineExceeded");
+}
+
+#[test]
+fn a_new_image_replaces_the_container() {
+    let mut play = Play::ready(json!({ "restartPolicy": "Never", "containers": [{ "name": "a", "image": "v1" }] }));
+    assert_eq!(play.step(), ["start a 0"]);
+    play.started(0);
+    let mut pod = play.machine.pod.as_ref().clone();
+    pod.spec.as_mut().unwrap().containers[0].image = Some("v2".into());
+    play.machine.set_pod(Arc::new(pod));
+    assert_eq!(play.step(), ["kill a 30"]);
+    assert_eq!(play.step(), none());
+    play.exits(0, 143);
+    assert_eq!(play.step(), ["start a 1"]);
+    play.started(0);
+    play.exits(0, 0);
+    assert_eq!(play.step(), ["teardown"]);
 }
 
 #[test]

@@ -1,3 +1,5 @@
+//! Phases, conditions and container states, from facts to what the API shows.
+
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;

@@ -25,6 +25,8 @@ use crate::{
 
 /// After a pre-stop hook has used up the grace, the process still gets this long: kubelet's minimum.
 const LEAST_GRACE: Duration = Duration::from_secs(2);
+/// Volumes, network and sandbox that take longer have failed and are tried again.
+const SET_UP_LIMIT: Duration = Duration::from_secs(120);
 
 impl Worker {
     pub(super) fn execute(&mut self, action: Action) {
@@ -33,7 +35,14 @@ impl Worker {
         match action {
             Action::SetUp { attempt } => {
                 let tokens = self.tokens.clone();
-                let done = async move { Done::SetUp(set_up(&context, &pod, attempt, &tokens).await) };
+                let done = async move {
+                    let made = tokio::time::timeout(SET_UP_LIMIT, set_up(&context, &pod, attempt, &tokens)).await;
+                    Done::SetUp(made.unwrap_or_else(|_| {
+                        let message = format!("not done within {} s", SET_UP_LIMIT.as_secs());
+                        context.recorder.about(pod.as_ref(), EventType::Warning, "FailedCreatePodSandBox", message);
+                        None
+                    }))
+                };
                 self.operations.push(done.boxed());
             }
             Action::Start { index, attempt } => self.start(index, attempt),
