@@ -20,7 +20,7 @@ use crate::{
     commit::{Change, Committed, Live, commit, live},
     core::{Core, Served},
     identity::Identity,
-    negotiate,
+    list, negotiate,
     pipeline::Call,
     respond,
     view::Shape,
@@ -129,8 +129,9 @@ async fn admit(
 async fn all(core: &Core, group: &str, plural: &str) -> Result<Vec<Value>, Status> {
     let Some(served) = core.find(group, "v1", plural) else { return Ok(Vec::new()) };
     let Some(cache) = &served.cache else { return Ok(Vec::new()) };
-    crate::list::wait(cache, 0).await?;
-    let (entries, _) = cache.list(&Scope::Prefix(served.resource.kind().prefix(None).into()));
+    let scope = Scope::Prefix(served.resource.kind().prefix(None).into());
+    // The newest, because a class and the pod that names it often come in one manifest.
+    let (entries, _) = list::most_recent(core, cache, &scope).await?;
     Ok(entries.iter().map(|entry| entry.decode()).collect())
 }
 
