@@ -33,7 +33,8 @@ fn images_that_cannot_be_had() {
         world.until("refused", "ErrImagePull", |pod| waiting(pod, "a") == "ErrImagePull").await;
         world.until("never", "ErrImageNeverPull", |pod| waiting(pod, "a") == "ErrImageNeverPull").await;
         world.until("invalid", "InvalidImageName", |pod| waiting(pod, "a") == "InvalidImageName").await;
-        assert!(world.event("refused", "Failed").await.contains("127.0.0.1:1/none:v1"));
+        world.event_with("refused", "Failed", "Failed to pull image \"127.0.0.1:1/none:v1\": ").await;
+        world.event_with("refused", "Failed", "Error: ErrImagePull").await;
         world.until("refused", "backs off", |pod| waiting(pod, "a") == "ImagePullBackOff").await;
         let (status, text) = world.get("/containerLogs/default/refused/a").await;
         assert_eq!(status, 400);

@@ -54,13 +54,16 @@ pub fn with_world<F: Future<Output = World>>(test: impl FnOnce(World) -> F) {
     let folder = tempfile::Builder::new().prefix("pn").tempdir().unwrap();
     let dir = folder.path().to_path_buf();
     let root = format!("/plinth-node-{:08x}", runtime::entropy::random_u64() as u32);
+    let tasks = Tasks::root();
     let outcome = tokio.block_on(async {
         let body = async {
-            let mut world = test(World::open(dir.clone(), root.clone()).await).await;
+            let mut world = test(World::open(dir.clone(), root.clone(), tasks.clone()).await).await;
             world.stop_node().await;
-            world.tasks.stop();
         };
         let outcome = AssertUnwindSafe(tokio::time::timeout(3 * PATIENCE, body)).catch_unwind().await;
+        // Also after a panic nothing may go on while it is cleaned up.
+        tasks.stop();
+        tokio::time::sleep(Duration::from_millis(20)).await;
         containers::cleanup(&dir.join("run"), &dir.join("data"), &root).await.expect("cleaning up");
         outcome
     });
@@ -86,8 +89,8 @@ fn unmount_all(dir: &Path) {
 }
 
 impl World {
-    async fn open(dir: PathBuf, cgroup_root: String) -> World {
-        let (clock, tasks) = (Clock::system(), Tasks::root());
+    async fn open(dir: PathBuf, cgroup_root: String, tasks: Tasks) -> World {
+        let clock = Clock::system();
         let options = store::Options::new(dir.join("store"), clock.clone(), tasks.child("store"));
         let store = Arc::new(store::Store::open(options).await.unwrap());
         let accounts = ServiceAccountOptions {
@@ -254,12 +257,19 @@ impl World {
 
     /// Waits for an event about the pod with this reason, and returns its message.
     pub async fn event(&self, name: &str, reason: &str) -> String {
+        self.event_with(name, reason, "").await
+    }
+
+    /// Waits for an event about the pod with this reason and this text in its message.
+    pub async fn event_with(&self, name: &str, reason: &str, text: &str) -> String {
         let api = Api::<Event>::namespaced(self.client.clone(), "default");
         let wait = async {
             loop {
                 let events = api.list(&Default::default()).await.unwrap();
                 let found = events.items.into_iter().find(|event| {
-                    event.involved_object.name.as_deref() == Some(name) && event.reason.as_deref() == Some(reason)
+                    event.involved_object.name.as_deref() == Some(name)
+                        && event.reason.as_deref() == Some(reason)
+                        && event.message.as_deref().is_some_and(|message| message.contains(text))
                 });
                 if let Some(event) = found {
                     return event.message.unwrap_or_default();
@@ -267,7 +277,7 @@ impl World {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("no event {reason} about {name}"))
+        tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("no event {reason} {text:?} about {name}"))
     }
 
     /// Sends a GET to the node's own HTTP service and reads the answer to its end.
