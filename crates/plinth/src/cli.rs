@@ -126,7 +126,13 @@ pub struct UpArgs {
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local", help_heading = "Network")]
     pub cluster_domain: String,
     /// Resolver configuration for names outside the cluster.
-    #[arg(long, value_name = "FILE", env = "PLINTH_RESOLV_CONF", default_value = "/etc/resolv.conf", help_heading = "Network")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "PLINTH_RESOLV_CONF",
+        default_value = "/etc/resolv.conf",
+        help_heading = "Network"
+    )]
     pub resolv_conf: PathBuf,
 
     /// Log filter, for example `info` or `warn,store=debug`. Default: `warn` on a terminal, else `info`.

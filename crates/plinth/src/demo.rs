@@ -4,11 +4,7 @@
 mod cluster;
 mod load;
 
-use std::{
-    collections::BTreeMap,
-    process::ExitCode,
-    time::Duration,
-};
+use std::{collections::BTreeMap, process::ExitCode, time::Duration};
 
 use anyhow::{Context, bail};
 use comfy_table::{Table, presets};
@@ -61,7 +57,10 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
 
 async fn play(client: &Client, args: &DemoArgs, tasks: &Tasks) -> anyhow::Result<ExitCode> {
     let clock = Clock::system();
-    println!("{}", terminal::strong("A Deployment of three, a Service, a ConfigMap mounted as a file (examples/web.yaml)"));
+    println!(
+        "{}",
+        terminal::strong("A Deployment of three, a Service, a ConfigMap mounted as a file (examples/web.yaml)")
+    );
     let began = clock.monotonic();
     let replicas = apply(client).await?;
     watch_pods(client, replicas).await?;
@@ -173,9 +172,11 @@ async fn watch_pods(client: &Client, wanted: i32) -> anyhow::Result<()> {
 
 fn describe(pod: &Pod) -> (String, bool) {
     let status = pod.status.clone().unwrap_or_default();
-    let waiting = status.container_statuses.iter().flatten().find_map(|container| {
-        container.state.as_ref()?.waiting.as_ref()?.reason.clone()
-    });
+    let waiting = status
+        .container_statuses
+        .iter()
+        .flatten()
+        .find_map(|container| container.state.as_ref()?.waiting.as_ref()?.reason.clone());
     let is_ready = status.conditions.iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True");
     let phase = waiting.or(status.phase).unwrap_or_else(|| "Pending".into());
     let address = status.pod_ip.unwrap_or_default();
@@ -228,9 +229,8 @@ fn summary(started: Duration, steady: &Report, rolled: Duration, update: &Report
         format!("{:.2} / {:.2} ms", ms(0.5), ms(0.99))
     };
     table.add_row(["latency p50 / p99".to_owned(), times(steady), times(update)]);
-    let spread = |report: &Report| {
-        report.by_pod.iter().map(|(pod, n)| format!("{pod}: {n}")).collect::<Vec<_>>().join("\n")
-    };
+    let spread =
+        |report: &Report| report.by_pod.iter().map(|(pod, n)| format!("{pod}: {n}")).collect::<Vec<_>>().join("\n");
     table.add_row(["answered by".to_owned(), spread(steady), spread(update)]);
     table
 }

@@ -41,7 +41,6 @@ pub async fn run(args: DownArgs) -> anyhow::Result<ExitCode> {
     if !failed.is_empty() {
         bail!("not everything could be removed: {}; `plinth down` can be repeated", failed.join(", "));
     }
-    // NODE node::cleanup(&data_dir::agent(data_dir)).context("the pods' volumes could not be removed")?;
     remove(&args.paths.run_dir)?;
     if args.purge {
         if data_dir.join("plinth.version").exists() {
@@ -52,7 +51,10 @@ pub async fn run(args: DownArgs) -> anyhow::Result<ExitCode> {
         }
         println!("The data in {} is gone.", data_dir.display());
     } else if data_dir.exists() {
-        println!("The data in {} stays: `plinth up` goes on with it, `plinth down --purge` removes it.", data_dir.display());
+        println!(
+            "The data in {} stays: `plinth up` goes on with it, `plinth down --purge` removes it.",
+            data_dir.display()
+        );
     }
     Ok(ExitCode::SUCCESS)
 }

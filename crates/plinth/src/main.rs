@@ -36,10 +36,8 @@ fn main() -> ExitCode {
     };
     let cli = cli::Cli::parse_from(args);
     rustls::crypto::ring::default_provider().install_default().expect("nothing has installed a provider before");
-    let built = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(runtime::cpu::worker_threads())
-        .enable_all()
-        .build();
+    let built =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(runtime::cpu::worker_threads()).enable_all().build();
     let runtime = match built {
         Ok(runtime) => runtime,
         Err(error) => return fail(&anyhow::Error::new(error).context("cannot start the async runtime")),

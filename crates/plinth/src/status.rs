@@ -123,8 +123,7 @@ fn pod_summary(pods: &[Pod]) -> Check {
         let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
         conditions.is_some_and(|list| list.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
     };
-    let live: Vec<&Pod> =
-        pods.iter().filter(|pod| !matches!(phase(pod).as_str(), "Succeeded" | "Failed")).collect();
+    let live: Vec<&Pod> = pods.iter().filter(|pod| !matches!(phase(pod).as_str(), "Succeeded" | "Failed")).collect();
     let ready = live.iter().copied().filter(|pod| is_ready(pod)).count();
     let detail = format!("{ready} of {} ready, {} finished", live.len(), pods.len() - live.len());
     if ready == live.len() {
@@ -139,7 +138,11 @@ fn pod_summary(pods: &[Pod]) -> Check {
             format!("{}/{}", meta.namespace.as_deref().unwrap_or(""), meta.name.as_deref().unwrap_or(""))
         })
         .collect();
-    Check::bad("Pods", format!("{detail}; waiting: {}", waiting.join(", ")), "kubectl get pods -A; kubectl describe pod")
+    Check::bad(
+        "Pods",
+        format!("{detail}; waiting: {}", waiting.join(", ")),
+        "kubectl get pods -A; kubectl describe pod",
+    )
 }
 
 fn print(checks: &[Check]) {

@@ -24,7 +24,7 @@ use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
 use super::{
     spdy::{self, Frame},
-    websocket::Socket,
+    websocket::{self, Socket},
 };
 
 pub const PROTOCOL: &str = "SPDY/3.1+portforward.k8s.io";
@@ -57,6 +57,7 @@ pub async fn run(socket: Socket, target: Target) {
         while let Some(frame) = waiting.recv().await {
             sink.send(Message::Binary(frame)).await?;
         }
+        sink.send(websocket::farewell()).await?;
         sink.close().await
     };
     let serve = async {

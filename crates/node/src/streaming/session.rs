@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
 use super::{
     channels::{self, Input, Protocol, STDERR, STDOUT},
-    websocket::Socket,
+    websocket::{self, Socket},
 };
 
 /// Messages that wait to be written.
@@ -65,6 +65,7 @@ pub async fn run(socket: Socket, protocol: Protocol, streams: impl Future<Output
         while let Some(message) = waiting.recv().await {
             sink.send(message).await?;
         }
+        sink.send(websocket::farewell()).await?;
         sink.close().await
     };
     tokio::pin!(write);

@@ -55,7 +55,10 @@ impl Checker {
         match tokio::time::timeout(PATIENCE, self.store.status()).await {
             Ok(Ok(status)) if status.errors.is_empty() => {
                 let size = status.db_size as f64 / 1e6;
-                Check::good("Store", format!("revision {}, {} keys, {size:.1} MB on disk", status.revision, status.keys))
+                Check::good(
+                    "Store",
+                    format!("revision {}, {} keys, {size:.1} MB on disk", status.revision, status.keys),
+                )
             }
             Ok(Ok(status)) => {
                 Check::bad("Store", status.errors.join("; "), "free space on the disk, or delete objects; see the log")

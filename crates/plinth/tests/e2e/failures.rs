@@ -14,9 +14,15 @@ fn wait_for(cluster: &Cluster, name: &str, what: &str, look: impl Fn(&Value) -> 
 
 fn wait_for_event(cluster: &Cluster, name: &str, reason: &str, message: &str) {
     until(&format!("event {reason} of {name}"), SOON, || {
-        let line = format!("get events --field-selector involvedObject.name={name},reason={reason} -o jsonpath={{.items[*].message}}");
+        let line = format!(
+            "get events --field-selector involvedObject.name={name},reason={reason} -o jsonpath={{.items[*].message}}"
+        );
         let text = cluster.kubectl.ok(&line);
-        if text.contains(message) { Ok(()) } else { Err(format!("{text:?}; all: {}", cluster.kubectl.ok("get events"))) }
+        if text.contains(message) {
+            Ok(())
+        } else {
+            Err(format!("{text:?}; all: {}", cluster.kubectl.ok("get events")))
+        }
     });
 }
 
@@ -32,14 +38,16 @@ fn failures_look_as_users_know_them() {
 
     // Nothing listens on port 1: the pull fails at once, without leaving the machine.
     k.ok("run noimage --image=127.0.0.1:1/nothing:1");
-    wait_for(&cluster, "noimage", "ErrImagePull, then ImagePullBackOff", |status| waiting(status) == "ImagePullBackOff");
+    wait_for(&cluster, "noimage", "ErrImagePull, then ImagePullBackOff", |status| {
+        waiting(status) == "ImagePullBackOff"
+    });
     wait_for_event(&cluster, "noimage", "Failed", "Failed to pull image \"127.0.0.1:1/nothing:1\"");
     wait_for_event(&cluster, "noimage", "Failed", "Error: ErrImagePull");
     wait_for_event(&cluster, "noimage", "BackOff", "Back-off pulling image");
 
     k.ok("run never --image=example.test/missing:1 --image-pull-policy=Never");
     wait_for(&cluster, "never", "ErrImageNeverPull", |status| waiting(status) == "ErrImageNeverPull");
-    k.ok("run badname --image=UPPER:::case");
+    k.apply("apiVersion: v1\nkind: Pod\nmetadata: {name: badname}\nspec: {containers: [{name: a, image: 'UPPER:::case'}]}\n");
     wait_for(&cluster, "badname", "InvalidImageName", |status| waiting(status) == "InvalidImageName");
 
     k.ok("run crash --image=example.test/busybox:1 --command -- sh -c 'exit 3'");
@@ -58,21 +66,28 @@ fn failures_look_as_users_know_them() {
 
     k.apply(PROBES);
     wait_for(&cluster, "unready", "not Ready", |status| {
-        status["containerStatuses"][0]["state"]["running"].is_object() && status["containerStatuses"][0]["ready"] == false
+        status["containerStatuses"][0]["state"]["running"].is_object()
+            && status["containerStatuses"][0]["ready"] == false
     });
     wait_for_event(&cluster, "unready", "Unhealthy", "Readiness probe failed");
-    wait_for(&cluster, "unlive", "is restarted", |status| status["containerStatuses"][0]["restartCount"].as_i64() >= Some(1));
+    wait_for(&cluster, "unlive", "is restarted", |status| {
+        status["containerStatuses"][0]["restartCount"].as_i64() >= Some(1)
+    });
     wait_for_event(&cluster, "unlive", "Unhealthy", "Liveness probe failed");
     wait_for_event(&cluster, "unlive", "Killing", "failed liveness probe, will be restarted");
 
     k.apply(MISSING);
-    wait_for(&cluster, "missingkey", "CreateContainerConfigError", |status| waiting(status) == "CreateContainerConfigError");
+    wait_for(&cluster, "missingkey", "CreateContainerConfigError", |status| {
+        waiting(status) == "CreateContainerConfigError"
+    });
     wait_for_event(&cluster, "missingvolume", "FailedMount", "configmap \"not-there\" not found");
 
     k.apply("apiVersion: v1\nkind: Pod\nmetadata: {name: huge}\nspec:\n  containers: [{name: a, image: 'plinth.io/demo:v1', resources: {requests: {cpu: '1000'}}}]\n");
     wait_for_event(&cluster, "huge", "FailedScheduling", "0/1 nodes are available: 1 Insufficient cpu");
     wait_for(&cluster, "huge", "PodScheduled is False", |status| {
-        status["conditions"].as_array().is_some_and(|l| l.iter().any(|c| c["type"] == "PodScheduled" && c["reason"] == "Unschedulable"))
+        status["conditions"]
+            .as_array()
+            .is_some_and(|l| l.iter().any(|c| c["type"] == "PodScheduled" && c["reason"] == "Unschedulable"))
     });
     let node = k.ok("get nodes -o name");
     k.ok(&format!("cordon {}", node.trim()));
