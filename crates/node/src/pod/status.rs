@@ -19,7 +19,7 @@ use k8s_openapi::{
 
 use super::{
     machine::Machine,
-    model::{Ended, Kind, Record, specs},
+    model::{Ended, Kind, Record, restarts, specs},
 };
 use crate::convert::resources::qos_class;
 
@@ -36,7 +36,12 @@ pub fn derive(machine: &Machine, previous: Option<&PodStatus>, host_ips: &[IpAdd
         specs(pod)
             .zip(&machine.model.records)
             .filter(|((_, kind), _)| wanted(*kind))
-            .map(|((container, _), record)| container_status(container, record, has_inits))
+            .map(|((container, kind), record)| {
+                // What nobody starts again does not wait: it shows how it ended.
+                let code = record.ended().map_or(0, |ended| ended.exit_code);
+                let comes_back = pod.spec.as_ref().is_some_and(|spec| restarts(spec, container, kind, code));
+                container_status(container, record, has_inits, comes_back)
+            })
             .collect()
     };
     let inits = status_of(|kind| kind != Kind::Main);
@@ -120,7 +125,7 @@ fn phase(machine: &Machine) -> &'static str {
     }
 }
 
-fn container_status(container: &Container, record: &Record, has_inits: bool) -> ContainerStatus {
+fn container_status(container: &Container, record: &Record, has_inits: bool, comes_back: bool) -> ContainerStatus {
     let image = container.image.clone().unwrap_or_default();
     let mut status = ContainerStatus {
         name: record.name.clone(),
@@ -163,11 +168,11 @@ fn container_status(container: &Container, record: &Record, has_inits: bool) -> 
                 ..ContainerState::default()
             });
         }
-        (Some(ended), Some(why)) => {
+        (Some(ended), Some(why)) if comes_back => {
             status.state = Some(waiting(&why.reason, &why.message));
             status.last_state = Some(terminated_state(ended));
         }
-        (Some(ended), None) => {
+        (Some(ended), _) => {
             status.state = Some(terminated_state(ended));
             // An init container that has done its work counts as ready.
             status.ready = record.kind == Kind::Init && ended.exit_code == 0;

@@ -73,7 +73,7 @@ fn from_inside_a_pod(cluster: &Cluster, pods: &[String]) {
     cluster.kubectl.ok("run shell --image=example.test/busybox:1 --restart=Never --command -- sleep 3600");
     cluster.kubectl.ok("wait --for=condition=Ready pod/shell --timeout=60s");
     for name in ["web", "web.default", "web.default.svc.cluster.local"] {
-        let body = cluster.kubectl.ok(&format!("exec shell -- wget -q -T 5 -O - http://{name}/"));
+        let body = cluster.kubectl.ok(&format!("exec shell -- curl -sf -m 5 http://{name}/"));
         assert!(pods.contains(&speaker(&body)), "{name}: {body}");
     }
     let lookup = cluster.kubectl.ok("exec shell -- nslookup web.default.svc.cluster.local");
@@ -81,9 +81,14 @@ fn from_inside_a_pod(cluster: &Cluster, pods: &[String]) {
     assert!(lookup.contains(&ip), "{lookup}");
     let missing = cluster.kubectl.run("exec shell -- nslookup nothing.default.svc.cluster.local");
     assert!(!missing.ok() && missing.stdout.contains("NXDOMAIN"), "{missing:?}");
-    // A pod reaches its own service's other pods, the API, and itself through the service (hairpin).
-    let inside = cluster.kubectl.ok("exec shell -- wget -q -T 5 -O - http://$KUBERNETES_SERVICE_HOST:80/ || true");
-    drop(inside);
+    // And the API, through its Service and with the mounted CA: known, and without rights.
+    let mounted = "/var/run/secrets/kubernetes.io/serviceaccount";
+    let line = format!(
+        "exec shell -- sh -c 'curl -s -m 5 --cacert {mounted}/ca.crt -H \"Authorization: Bearer $(cat {mounted}/token)\" \
+         https://kubernetes.default.svc/api/v1/pods'"
+    );
+    let answer = cluster.kubectl.ok(&line);
+    assert!(answer.contains("system:serviceaccount:default:default") && answer.contains("403"), "{answer}");
     cluster.kubectl.ok("delete pod shell --grace-period=0 --force --wait=false");
 }
 

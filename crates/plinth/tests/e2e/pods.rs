@@ -7,7 +7,8 @@ use test_support::{Cluster, run, until};
 
 use crate::{SOON, cluster, pod};
 
-/// Imports `example.test/busybox:1`, made of the machine's static busybox, as a docker-save tarball.
+/// Imports `example.test/busybox:1`, made of the machine's static busybox and its curl (a static C library cannot look
+/// names up), as a docker-save tarball.
 pub fn import_busybox(cluster: &Cluster) {
     let dir = cluster.path("busybox");
     fs::create_dir_all(&dir).unwrap();
@@ -16,12 +17,15 @@ set -e
 mkdir -p root/bin root/etc root/tmp
 cp /bin/busybox root/bin/
 for name in $(/bin/busybox --list | grep -vx busybox); do ln -sf busybox root/bin/$name; done
+for file in $(command -v curl) $(ldd $(command -v curl) | grep -o '/[^ ]*'); do cp --parents -L $file root/; done
+cp --parents -L /lib/x86_64-linux-gnu/libnss_dns.so.2 root/ 2>/dev/null || true
+echo 'hosts: files dns' > root/etc/nsswitch.conf
 echo 'root:x:0:0:root:/root:/bin/sh' > root/etc/passwd
 echo 'guest:x:1234:1234::/tmp:/bin/sh' >> root/etc/passwd
 tar -C root -cf layer.tar .
 sum=$(sha256sum layer.tar | cut -d' ' -f1)
 cat > config.json <<END
-{"architecture":"amd64","os":"linux","config":{"Cmd":["sh"],"Env":["PATH=/bin","FROM_IMAGE=yes"]},"rootfs":{"type":"layers","diff_ids":["sha256:$sum"]}}
+{"architecture":"amd64","os":"linux","config":{"Cmd":["sh"],"Env":["PATH=/bin:/usr/bin","FROM_IMAGE=yes"]},"rootfs":{"type":"layers","diff_ids":["sha256:$sum"]}}
 END
 echo '[{"Config":"config.json","RepoTags":["example.test/busybox:1"],"Layers":["layer.tar"]}]' > manifest.json
 tar -cf ../busybox.tar manifest.json config.json layer.tar
@@ -85,7 +89,7 @@ fn volumes_environment_and_security_are_real() {
     }
     let log = output_of(&cluster, "secured", SECURITY);
     for line in [
-        "uid=1234 gid=2000 groups=2000,3000",
+        "uid=1234(guest) gid=2000 groups=2000,3000",
         "root is read-only",
         "CapBnd:\t0000000000000400",
         "NoNewPrivs:\t1",
