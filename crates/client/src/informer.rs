@@ -58,12 +58,17 @@ pub struct Change<K> {
     pub new: Option<Arc<K>>,
 }
 
+/// A kind's type and the selector.
+type Watched = (TypeId, String);
+/// The kind's `Informer`, whose type `Watched` names.
+type Held = Box<dyn Any + Send + Sync>;
+
 /// One informer per kind (and selector) for the whole process.
 #[derive(Clone)]
 pub struct Informers {
     client: Client,
     tasks: Tasks,
-    running: Arc<Mutex<HashMap<(TypeId, String), Box<dyn Any + Send + Sync>>>>,
+    running: Arc<Mutex<HashMap<Watched, Held>>>,
 }
 
 impl Informers {

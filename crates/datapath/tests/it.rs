@@ -3,8 +3,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
-#[path = "it/api.rs"]
-mod api;
 #[path = "it/world.rs"]
 mod world;
 

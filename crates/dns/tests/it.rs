@@ -2,9 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
-#[path = "it/api.rs"]
-mod api;
-
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -15,7 +12,6 @@ use std::{
     time::Duration,
 };
 
-use api::Api;
 use client::Informers;
 use dns::{Handle, Options};
 use hickory_proto::{
@@ -24,6 +20,7 @@ use hickory_proto::{
 };
 use runtime::{Clock, Tasks};
 use serde_json::json;
+use test_api::Api;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream, UdpSocket},

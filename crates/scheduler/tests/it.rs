@@ -7,20 +7,20 @@ mod api;
 
 use std::time::Duration;
 
-use api::FakeApi;
+use api::SchedulerApi;
 use client::Informers;
 use runtime::{Clock, Tasks};
 use serde_json::{Value, json};
 
 struct Scheduler {
-    api: FakeApi,
+    api: SchedulerApi,
     tasks: Tasks,
     metrics: telemetry::Metrics,
 }
 
 impl Scheduler {
     fn start() -> Self {
-        let (api, tasks, metrics) = (FakeApi::default(), Tasks::root(), telemetry::Metrics::default());
+        let (api, tasks, metrics) = (SchedulerApi::default(), Tasks::root(), telemetry::Metrics::default());
         let informers = Informers::new(api.client(), tasks.clone());
         scheduler::start(scheduler::Options::new(informers, Clock::system(), tasks.clone(), metrics.clone()));
         Scheduler { api, tasks, metrics }
@@ -28,18 +28,18 @@ impl Scheduler {
 
     fn node(&self, name: &str, cpu: &str) {
         let allocatable = json!({"cpu": cpu, "memory": "8Gi", "pods": "110"});
-        self.api.set("nodes", json!({"metadata": {"name": name}, "status": {"allocatable": allocatable}}));
+        self.api.objects.put("nodes", json!({"metadata": {"name": name}, "status": {"allocatable": allocatable}}));
     }
 
     fn pod(&self, name: &str, cpu: &str) {
         let container = json!({"name": "c", "resources": {"requests": {"cpu": cpu}}});
         let metadata = json!({"name": name, "namespace": "default", "uid": format!("uid-{name}")});
-        self.api.set("pods", json!({"metadata": metadata, "spec": {"containers": [container]}}));
+        self.api.objects.put("pods", json!({"metadata": metadata, "spec": {"containers": [container]}}));
     }
 
     /// The pod's node, once it has one.
     async fn bound(&self, name: &str) -> String {
-        let spec = self.api.wait("pods", name, |pod| pod["spec"]["nodeName"].is_string()).await;
+        let spec = self.api.pod(name, |pod| pod["spec"]["nodeName"].is_string()).await;
         spec["spec"]["nodeName"].as_str().unwrap().to_owned()
     }
 
@@ -55,7 +55,7 @@ impl Scheduler {
     }
 
     async fn condition(&self, name: &str) -> Value {
-        let pod = self.api.wait("pods", name, |pod| pod["status"]["conditions"].is_array()).await;
+        let pod = self.api.pod(name, |pod| pod["status"]["conditions"].is_array()).await;
         pod["status"]["conditions"][0].clone()
     }
 }
@@ -98,7 +98,7 @@ async fn a_pod_without_a_node_says_why_and_is_bound_when_there_is_room() {
     assert!(condition["lastTransitionTime"].as_str().unwrap().ends_with('Z'));
     let event = scheduler.api.event("FailedScheduling").await;
     assert_eq!((&event["type"], &event["message"]), (&json!("Warning"), &json!(message)));
-    scheduler.api.delete("pods", "first");
+    scheduler.api.objects.delete("pods", "first");
     assert_eq!(scheduler.bound("second").await, "a");
 }
 
@@ -122,9 +122,9 @@ async fn another_schedulers_pods_are_left_alone_but_counted() {
         json!({"schedulerName": "other", "containers": [{"name": "c", "resources": {"requests": {"cpu": "1"}}}]});
     let metadata = json!({"name": "foreign", "namespace": "default", "uid": "uid-foreign"});
     let mut foreign = json!({"metadata": metadata, "spec": spec});
-    scheduler.api.set("pods", foreign.clone());
+    scheduler.api.objects.put("pods", foreign.clone());
     foreign["spec"]["nodeName"] = "a".into();
-    scheduler.api.set("pods", foreign);
+    scheduler.api.objects.put("pods", foreign);
     scheduler.pod("own", "1");
     let condition = scheduler.condition("own").await;
     assert!(condition["message"].as_str().unwrap().contains("1 Insufficient cpu"), "{condition}");

@@ -20,7 +20,7 @@ use nix::{
 use runtime::{Clock, Tasks};
 use serde_json::{Value, json};
 
-use crate::api::Api;
+use test_api::Api;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
