@@ -96,7 +96,7 @@ fn changing(cluster: &Cluster) {
     k.ok("patch configmap c --type json -p '[{\"op\":\"remove\",\"path\":\"/data/b\"}]'");
     assert_eq!(k.ok("get cm c -o jsonpath={.data}"), r#"{"a":"2"}"#);
     let mut edit = k.command("edit configmap c");
-    edit.env("KUBE_EDITOR", "sed -i s/\"2\"/\"5\"/");
+    edit.env("KUBE_EDITOR", "sed -i 's/a: \"2\"/a: \"5\"/'");
     run(&mut edit, None, 30).expect_ok();
     assert_eq!(k.ok("get cm c -o jsonpath={.data.a}"), "5");
     k.ok("create secret generic s --from-literal=p=q");
