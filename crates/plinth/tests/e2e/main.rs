@@ -6,6 +6,8 @@ mod crash;
 mod example;
 mod failures;
 mod pods;
+mod registries;
+mod storage;
 mod verbs;
 
 use std::time::Duration;

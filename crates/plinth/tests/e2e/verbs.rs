@@ -117,15 +117,15 @@ fn applying(cluster: &Cluster) {
     let k = &cluster.kubectl;
     let manifest =
         |value: &str| format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: applied}}\ndata:\n  {value}\n");
-    assert_eq!(k.apply(&manifest("a: x")), "configmap/applied created\n");
-    assert_eq!(k.apply(&manifest("a: x")), "configmap/applied unchanged\n");
-    assert_eq!(k.apply(&manifest("b: y")), "configmap/applied configured\n");
-    assert_eq!(k.ok("get cm applied -o jsonpath={.data}"), r#"{"b":"y"}"#);
-    let dry = k.with_input("apply --dry-run=server -f -", &manifest("c: z")).expect_ok();
+    assert_eq!(k.apply(&manifest("a: zero")), "configmap/applied created\n");
+    assert_eq!(k.apply(&manifest("a: zero")), "configmap/applied unchanged\n");
+    assert_eq!(k.apply(&manifest("b: one")), "configmap/applied configured\n");
+    assert_eq!(k.ok("get cm applied -o jsonpath={.data}"), r#"{"b":"one"}"#);
+    let dry = k.with_input("apply --dry-run=server -f -", &manifest("c: three")).expect_ok();
     assert!(dry.contains("server dry run"), "{dry}");
-    assert_eq!(k.ok("get cm applied -o jsonpath={.data}"), r#"{"b":"y"}"#);
-    let diff = k.with_input("diff -f -", &manifest("b: n"));
-    assert!(diff.code == Some(1) && diff.stdout.contains("+  b: n"), "{diff:?}");
+    assert_eq!(k.ok("get cm applied -o jsonpath={.data}"), r#"{"b":"one"}"#);
+    let diff = k.with_input("diff -f -", &manifest("b: two"));
+    assert!(diff.code == Some(1) && diff.stdout.contains("+  b: two"), "{diff:?}");
     let error = k
         .with_input(
             "apply -f -",
@@ -260,6 +260,15 @@ fn streams(cluster: &Cluster, pods: &[String]) {
     let back = cluster.path("back");
     k.ok(&format!("cp shell:/tmp/big {}", back.to_str().unwrap()));
     assert_eq!(fs::metadata(&back).unwrap().len(), 3 << 20);
+
+    k.apply(
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: echo}\nspec:\n  restartPolicy: Never\n  containers:\n  \
+         - {name: a, image: 'example.test/busybox:1', command: [cat], stdin: true, stdinOnce: true}\n",
+    );
+    k.ok("wait --for=condition=Ready pod/echo --timeout=60s");
+    let attached = k.with_input("attach -i echo", "said to the container\n").expect_ok();
+    assert!(attached.contains("said to the container"), "{attached}");
+    k.ok("wait --for=jsonpath={.status.phase}=Succeeded pod/echo --timeout=60s");
 
     follow_logs(cluster, pods);
     forward(cluster);
