@@ -22,15 +22,61 @@ const EDGES: [(&[&str], &[&str], &str); 2] = [
     (&["apiserver", "etcd-server"], &["store"], "it sees the trait in store-api, so that it also runs on a real etcd"),
     (
         &["scheduler", "controllers", "node", "mesh", "autoscaler", "datapath", "dns"],
-        &["store", "apiserver"],
+        &["store", "store-api", "mvcc", "apiserver", "registry", "etcd-server", "etcd-client", "etcd-proto"],
         "it reaches the world through client only",
     ),
 ];
 
-/// Crates that decide and do not act.
-const ENGINES: [&str; 6] = ["mvcc", "registry", "sched", "reconcile", "kube-schema", "store-api"];
-/// What an engine may not depend on directly.
-const ACTING: [&str; 6] = ["tokio", "hyper", "nix", "libc", "mio", "socket2"];
+/// The ground and the vocabulary: they depend on no other crate of this workspace.
+const BOTTOM: [&str; 7] =
+    ["runtime", "telemetry", "etcd-proto", "xds-proto", "cri-proto", "kube-schema", "datapath-abi"];
+/// Crates that only these others may depend on, outside tests.
+const TOP: [(&str, &[&str]); 6] = [
+    ("wasm-host", &["plinth"]),
+    ("plinth", &[]),
+    ("bench", &[]),
+    ("xtask", &[]),
+    ("test-support", &[]),
+    ("test-api", &[]),
+];
+
+/// Crates that decide and do not act, and what such crates are described with.
+const ENGINES: [&str; 8] =
+    ["mvcc", "registry", "sched", "reconcile", "routing", "forecast", "kube-schema", "store-api"];
+/// What an engine may not depend on, even through crates that are not ours: async runtimes, sockets, the system's
+/// calls, entropy; and of ours what owns clocks and threads.
+const ACTING: [&str; 17] = [
+    "tokio",
+    "async-std",
+    "smol",
+    "mio",
+    "socket2",
+    "hyper",
+    "axum",
+    "tonic",
+    "nix",
+    "libc",
+    "rustix",
+    "getrandom",
+    "rand",
+    "runtime",
+    "telemetry",
+    "client",
+    "store",
+];
+/// What an engine may not even name: the acting half of the standard library, split as above.
+const ACTS: [&str; 10] = [
+    concat!("std::", "fs"),
+    concat!("std::", "process"),
+    concat!("std::", "thread"),
+    concat!("std::", "env::var"),
+    concat!("std::", "os::"),
+    concat!("Tcp", "Stream"),
+    concat!("Tcp", "Listener"),
+    concat!("Udp", "Socket"),
+    concat!("Inst", "ant::"),
+    concat!("System", "Time::"),
+];
 
 /// Words that stand for work not done or for one machine; split, so that this file does not find itself.
 const BANNED: [(&str, &str); 7] = [
@@ -60,9 +106,15 @@ impl Findings {
 
 /// Checks the workspace that `cargo` finds from here.
 pub fn run() -> Result<()> {
-    let metadata: Value = serde_json::from_slice(&output("cargo", &["metadata", "--format-version=1", "--no-deps"])?)
-        .context("cargo metadata is not JSON")?;
+    // Linux only: another system's sockets are no dependency of ours.
+    let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let arguments = ["metadata", "--format-version=1", "--filter-platform", &platform];
+    let metadata: Value =
+        serde_json::from_slice(&output("cargo", &arguments)?).context("cargo metadata is not JSON")?;
     let root = PathBuf::from(metadata["workspace_root"].as_str().context("cargo metadata names no root")?);
+    if metadata["resolve"]["nodes"].as_array().is_none_or(Vec::is_empty) {
+        bail!("cargo metadata says nothing of who depends on whom");
+    }
     let mut findings = Findings::default();
     check_edges(&metadata, &mut findings);
     let listed =
@@ -105,37 +157,70 @@ fn report(findings: &Findings) -> Result<()> {
     std::process::exit(1);
 }
 
-/// The direct dependencies of each workspace crate, without those of tests.
-fn dependencies(metadata: &Value) -> BTreeMap<String, BTreeSet<String>> {
+type Graph = BTreeMap<String, BTreeSet<String>>;
+
+/// The direct dependencies of each crate, other people's crates too: what its program is linked with. Without those of
+/// tests; those of build scripts count for our own crates only.
+fn dependencies(metadata: &Value) -> Graph {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let packages = list(&metadata["packages"]);
+    let names: BTreeMap<String, String> = packages.iter().map(|p| (text(&p["id"]), text(&p["name"]))).collect();
+    let members: BTreeSet<String> = list(&metadata["workspace_members"]).iter().map(text).collect();
+    let mut graph = Graph::new();
+    for node in list(&metadata["resolve"]["nodes"]) {
+        let id = text(&node["id"]);
+        let counts = |kind: &Value| match kind["kind"].as_str() {
+            None => true,
+            Some(kind) => kind == "build" && members.contains(&id),
+        };
+        let all = list(&node["deps"]);
+        let all = all.iter().filter(|dependency| list(&dependency["dep_kinds"]).iter().any(counts));
+        let all = all.filter_map(|dependency| names.get(dependency["pkg"].as_str()?).cloned());
+        graph.entry(names.get(&id).cloned().unwrap_or(id.clone())).or_default().extend(all);
+    }
+    graph
+}
+
+/// The names of our own crates.
+fn own(metadata: &Value) -> BTreeSet<&str> {
     let packages = metadata["packages"].as_array().into_iter().flatten();
-    let name = |value: &Value| value["name"].as_str().unwrap_or_default().to_owned();
-    let of = |package: &Value| {
-        let all = package["dependencies"].as_array().into_iter().flatten();
-        all.filter(|dependency| dependency["kind"].as_str() != Some("dev")).map(name).collect()
-    };
-    packages.map(|package| (name(package), of(package))).collect()
+    packages.filter(|package| package["source"].is_null()).filter_map(|package| package["name"].as_str()).collect()
 }
 
 fn check_edges(metadata: &Value, findings: &mut Findings) {
     let direct = dependencies(metadata);
-    for (from, to, why) in EDGES {
-        for (crate_name, forbidden) in from.iter().flat_map(|f| to.iter().map(move |t| (*f, *t))) {
-            if let Some(way) = way(&direct, crate_name, forbidden) {
-                let what = format!("{crate_name} may not depend on {forbidden} ({}): {why}", way.join(" -> "));
-                findings.add(format!("crates/{crate_name}/Cargo.toml"), 0, what);
-            }
+    let own = own(metadata);
+    let mut refuse = |from: &str, to: &str, why: &str| {
+        if let Some(way) = way(&direct, from, to) {
+            let what = format!("{from} may not depend on {to} ({}): {why}", way.join(" -> "));
+            findings.add(format!("crates/{from}/Cargo.toml"), 0, what);
         }
+    };
+    for (from, to, why) in EDGES {
+        from.iter().flat_map(|from| to.iter().map(move |to| (from, to))).for_each(|(from, to)| refuse(from, to, why));
     }
     for engine in ENGINES {
-        for acting in ACTING.iter().filter(|acting| direct.get(engine).is_some_and(|all| all.contains(**acting))) {
-            let what = format!("{engine} may not depend on {acting}: an engine decides and does not act");
-            findings.add(format!("crates/{engine}/Cargo.toml"), 0, what);
+        ACTING.iter().for_each(|acting| refuse(engine, acting, "an engine decides and does not act"));
+    }
+    for bottom in BOTTOM {
+        own.iter().for_each(|other| refuse(bottom, other, "ground and vocabulary know nothing of ours"));
+    }
+    for (top, users) in TOP {
+        let others = own.iter().filter(|other| !users.contains(other) && **other != top);
+        // Who may use it may be used in turn, so that only direct edges count here.
+        for other in others.filter(|other| direct.get(**other).is_some_and(|all| all.contains(top))) {
+            findings.add(
+                format!("crates/{other}/Cargo.toml"),
+                0,
+                format!("{other} may not depend on {top} outside its tests"),
+            );
         }
     }
 }
 
 /// The shortest way from one crate to another.
-fn way(direct: &BTreeMap<String, BTreeSet<String>>, from: &str, to: &str) -> Option<Vec<String>> {
+fn way(direct: &Graph, from: &str, to: &str) -> Option<Vec<String>> {
     let mut seen: BTreeSet<&str> = [from].into();
     let mut ways = vec![vec![from.to_owned()]];
     while !ways.is_empty() {
@@ -170,6 +255,14 @@ fn check_text(file: &str, text: &str, findings: &mut Findings) {
             }
         }
     }
+    let engine = file.strip_prefix("crates/").and_then(|path| path.split_once("/src/")).map(|(name, _)| name);
+    if rust && engine.is_some_and(|name| ENGINES.contains(&name)) {
+        for (number, line) in text.lines().enumerate() {
+            for word in ACTS.iter().filter(|word| line.contains(**word)) {
+                findings.add(file, number + 1, format!("`{word}`: an engine decides and does not act"));
+            }
+        }
+    }
     if rust {
         if !text.trim_start().starts_with("//!") && !is_generated(text) {
             findings.add(file, 1, "no `//!` that says what the file does");
@@ -189,8 +282,8 @@ fn is_generated(text: &str) -> bool {
 fn check_reachable(root: &Path, files: &[&str], metadata: &Value, findings: &mut Findings) {
     let mut reached: BTreeSet<PathBuf> = BTreeSet::new();
     let mut waiting: Vec<(PathBuf, PathBuf)> = Vec::new();
-    for target in metadata["packages"].as_array().into_iter().flatten().flat_map(|p| p["targets"].as_array()).flatten()
-    {
+    let packages = metadata["packages"].as_array().into_iter().flatten().filter(|package| package["source"].is_null());
+    for target in packages.flat_map(|package| package["targets"].as_array()).flatten() {
         if let Some(path) = target["src_path"].as_str().map(PathBuf::from) {
             let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
             waiting.push((path, folder));
@@ -273,17 +366,39 @@ mod tests {
 
     #[test]
     fn edges_are_found_through_a_third_crate_but_not_through_tests() {
-        let depend = |name: &str, kind: Option<&str>| json!({"name": name, "kind": kind});
-        let metadata = json!({"packages": [
-            {"name": "apiserver", "dependencies": [depend("store", Some("dev")), depend("store-api", None)]},
-            {"name": "controllers", "dependencies": [depend("client", None)]},
-            {"name": "client", "dependencies": [depend("store", None)]},
-            {"name": "mvcc", "dependencies": [depend("tokio", None)]},
-        ]});
+        let package = |name: &str| json!({"id": name, "name": name, "source": null});
+        let depend = |name: &str, kind: Option<&str>| json!({"pkg": name, "dep_kinds": [{"kind": kind}]});
+        let bytes = json!({"id": "bytes", "name": "bytes", "source": "registry"});
+        let tokio = json!({"id": "tokio", "name": "tokio", "source": "registry"});
+        let ours = [
+            "apiserver",
+            "store",
+            "store-api",
+            "controllers",
+            "client",
+            "mvcc",
+            "telemetry",
+            "plinth",
+            "wasm-host",
+            "node",
+        ];
+        let packages: Vec<Value> = ours.iter().map(|name| package(name)).chain([bytes, tokio]).collect();
+        let metadata = json!({"workspace_members": ours, "packages": packages, "resolve": {"nodes": [
+            {"id": "apiserver", "deps": [depend("store", Some("dev")), depend("store-api", None)]},
+            {"id": "controllers", "deps": [depend("client", None)]},
+            {"id": "client", "deps": [depend("store", None)]},
+            {"id": "mvcc", "deps": [depend("bytes", None)]},
+            {"id": "bytes", "deps": [depend("tokio", None)]},
+            {"id": "store-api", "deps": [depend("tokio", Some("dev"))]},
+            {"id": "telemetry", "deps": [depend("store-api", Some("build"))]},
+            {"id": "plinth", "deps": [depend("wasm-host", None)]},
+            {"id": "node", "deps": [depend("wasm-host", None)]},
+        ]}});
         let mut findings = Findings::default();
         check_edges(&metadata, &mut findings);
         let files: Vec<&str> = findings.0.iter().map(|(file, _, _)| file.as_str()).collect();
-        assert_eq!(files, ["crates/controllers/Cargo.toml", "crates/mvcc/Cargo.toml"]);
+        let expected = ["controllers", "mvcc", "node", "telemetry"].map(|name| format!("crates/{name}/Cargo.toml"));
+        assert_eq!(files, expected);
     }
 
     #[test]
@@ -299,6 +414,8 @@ mod tests {
         check("a.rs", "fn a() {} \n", &["1 no `//!`", "1 trailing"]);
         check("a.rs", concat!("//! A.\ntodo", "!();\n"), &["2 `todo"]);
         check("a.rs", &format!("//! A.\n{}", "\n".repeat(MAX_LINES)), &["0 701 lines"]);
+        check("crates/sched/src/a.rs", concat!("//! A.\nuse std::", "fs;\n"), &["2 `std::"]);
+        check("crates/node/src/a.rs", concat!("//! A.\nuse std::", "fs;\n"), &[]);
         check("README.md", concat!("see /wo", "rk/main\n"), &["1 `/wo"]);
     }
 }
