@@ -40,9 +40,10 @@ fn platform() -> &'static str {
 }
 
 pub(crate) fn metrics(call: &Call) -> Response<Body> {
-    let mut response = respond::text(StatusCode::OK, call.core.all_metrics.encode());
-    let value = HeaderValue::from_static(telemetry::Metrics::CONTENT_TYPE);
-    response.headers_mut().insert(header::CONTENT_TYPE, value);
+    let accept = call.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let exposition = call.core.all_metrics.exposition(accept);
+    let mut response = respond::text(StatusCode::OK, exposition.text);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(exposition.content_type));
     response
 }
 

@@ -159,6 +159,7 @@ impl Deployments {
 impl Controller for Deployments {
     type Key = Key;
     const NAME: &'static str = "deployment";
+    const QUEUE: &'static str = "deployment";
 
     async fn reconcile(&self, key: &Key) -> Result<Option<Duration>, Error> {
         let caches = &self.context.caches;

@@ -184,6 +184,7 @@ impl ServiceEndpoints {
 impl Controller for ServiceEndpoints {
     type Key = Key;
     const NAME: &'static str = "endpoints";
+    const QUEUE: &'static str = "endpoint_slice";
 
     async fn reconcile(&self, key: &Key) -> Result<Option<Duration>, Error> {
         match self.pass(key).await {

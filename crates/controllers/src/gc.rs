@@ -344,6 +344,7 @@ impl Collector {
 impl Controller for Collector {
     type Key = Key;
     const NAME: &'static str = "garbage-collector";
+    const QUEUE: &'static str = "garbage_collector_attempt_to_delete";
 
     async fn reconcile(&self, (kind, uid): &Key) -> Result<Option<Duration>, Error> {
         match kind {

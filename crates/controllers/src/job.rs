@@ -93,6 +93,7 @@ impl Jobs {
 impl Controller for Jobs {
     type Key = Key;
     const NAME: &'static str = "job";
+    const QUEUE: &'static str = "job";
 
     async fn reconcile(&self, key: &Key) -> Result<Option<Duration>, Error> {
         let caches = &self.context.caches;

@@ -16,6 +16,7 @@ mod discovery;
 mod endpoints;
 mod gc;
 mod job;
+mod metrics;
 mod namespace;
 mod node;
 mod podgc;
@@ -34,6 +35,7 @@ use runtime::{Clock, Tasks};
 
 use context::{Caches, Context};
 use queue::Queue;
+use worker::Controller;
 
 /// A namespace is looked at so soon after one of its objects has gone: more go at the same time.
 const EMPTYING_PAUSE: Duration = Duration::from_millis(20);
@@ -44,6 +46,8 @@ pub struct Options {
     pub clock: Clock,
     /// The parent of the controllers' own group of tasks.
     pub tasks: Tasks,
+    /// Where the queues are counted.
+    pub metrics: telemetry::Metrics,
     /// The certificate authority that every namespace gets in `kube-root-ca.crt`.
     pub cluster_ca_pem: String,
     /// A node that has not reported for so long is Unknown.
@@ -58,11 +62,18 @@ pub struct Options {
 
 impl Options {
     /// kube-controller-manager's defaults.
-    pub fn new(informers: Informers, clock: Clock, tasks: Tasks, cluster_ca_pem: String) -> Self {
+    pub fn new(
+        informers: Informers,
+        clock: Clock,
+        tasks: Tasks,
+        metrics: telemetry::Metrics,
+        cluster_ca_pem: String,
+    ) -> Self {
         Options {
             informers,
             clock,
             tasks,
+            metrics,
             cluster_ca_pem,
             node_monitor_grace_period: Duration::from_secs(40),
             node_startup_grace_period: Duration::from_secs(60),
@@ -117,25 +128,26 @@ impl Handle {
 
 /// Makes the controllers and lets each run once the caches are full.
 fn controllers(context: &Context, options: &Options) -> Arc<gc::Collector> {
-    let queue = || Queue::<Key>::new(options.clock.clone());
+    let metrics = metrics::Metrics::register(&options.metrics);
+    let queue = |name| Queue::<Key>::new(options.clock.clone(), metrics.queue(name));
     let grace = Grace { monitor: options.node_monitor_grace_period, startup: options.node_startup_grace_period };
 
-    let accounts = queue();
+    let accounts = queue(serviceaccount::Accounts::QUEUE);
     run(context, serviceaccount::Accounts::new(context, &accounts, options.cluster_ca_pem.clone()), accounts);
-    let deployments = queue();
+    let deployments = queue(deployment::Deployments::QUEUE);
     run(context, deployment::Deployments::new(context, &deployments), deployments);
-    let sets = queue();
+    let sets = queue(replicaset::ReplicaSets::QUEUE);
     run(context, replicaset::ReplicaSets::new(context, &sets), sets);
-    let jobs = queue();
+    let jobs = queue(job::Jobs::QUEUE);
     run(context, job::Jobs::new(context, &jobs), jobs);
-    let services = queue();
+    let services = queue(endpoints::ServiceEndpoints::QUEUE);
     run(context, endpoints::ServiceEndpoints::new(context, &services), services);
-    let nodes = queue();
+    let nodes = queue(node::Nodes::QUEUE);
     run(context, node::Nodes::new(context, &nodes, grace), nodes);
-    let ended = queue();
+    let ended = queue(podgc::PodGc::QUEUE);
     let threshold = options.terminated_pod_gc_threshold;
     run(context, podgc::PodGc::new(context, &ended, threshold, options.orphan_quarantine), ended);
-    let namespaces = queue();
+    let namespaces = queue(namespace::Namespaces::QUEUE);
     run(context, namespace::Namespaces::new(context, &namespaces), namespaces.clone());
 
     let known = context.caches.namespaces.clone();
@@ -145,7 +157,7 @@ fn controllers(context: &Context, options: &Options) -> Arc<gc::Collector> {
             namespaces.add_after(key, EMPTYING_PAUSE);
         }
     };
-    let garbage = Queue::new(options.clock.clone());
+    let garbage = Queue::new(options.clock.clone(), metrics.queue(gc::Collector::QUEUE));
     let collector = gc::Collector::new(context, &garbage, Arc::new(on_deleted));
     let (tasks, this) = (context.tasks.clone(), collector.clone());
     context.tasks.spawn("gc-start", async move {
@@ -155,7 +167,7 @@ fn controllers(context: &Context, options: &Options) -> Arc<gc::Collector> {
     collector
 }
 
-fn run<C: worker::Controller>(context: &Context, controller: Arc<C>, queue: Queue<C::Key>) {
+fn run<C: Controller>(context: &Context, controller: Arc<C>, queue: Queue<C::Key>) {
     let (tasks, caches) = (context.tasks.clone(), context.caches.clone());
     context.tasks.spawn("controller-start", async move {
         caches.primed().await;

@@ -99,6 +99,7 @@ fn note(findings: &mut Findings, kind: &Served, left: &[kube::core::ObjectMeta])
 impl Controller for Namespaces {
     type Key = Key;
     const NAME: &'static str = "namespace";
+    const QUEUE: &'static str = "namespace";
 
     async fn reconcile(&self, key: &Key) -> Result<Option<Duration>, Error> {
         let api = Api::<Namespace>::all(self.context.client.clone());

@@ -160,6 +160,7 @@ impl Nodes {
 impl Controller for Nodes {
     type Key = Key;
     const NAME: &'static str = "node-lifecycle";
+    const QUEUE: &'static str = "node_lifecycle_controller";
 
     async fn reconcile(&self, key: &Key) -> Result<Option<Duration>, Error> {
         let Some(node) = self.context.caches.nodes.get(key) else {

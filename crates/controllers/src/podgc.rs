@@ -77,6 +77,7 @@ impl PodGc {
 impl Controller for PodGc {
     type Key = Key;
     const NAME: &'static str = "pod-gc";
+    const QUEUE: &'static str = "orphaned_pods_nodes";
 
     async fn reconcile(&self, key: &Key) -> Result<Option<Duration>, Error> {
         let caches = &self.context.caches;

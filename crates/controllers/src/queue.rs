@@ -1,12 +1,12 @@
 //! A work queue: each key waits at most once, is worked on by one worker at a time, and comes back later when it
 //! failed.
 //!
-//! The state is plain data with time as an argument; [`Queue`] adds the waiting. Bounded by the number of objects, as a
-//! key is never there twice.
+//! The state is plain data with time as an argument; [`Queue`] adds the waiting and the figures. Bounded by the number of
+//! objects, as a key is never there twice.
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap, HashSet, VecDeque},
+    collections::{BinaryHeap, HashMap, VecDeque},
     hash::Hash,
     sync::Arc,
     time::Duration,
@@ -16,6 +16,8 @@ use parking_lot::Mutex;
 use runtime::Clock;
 use tokio::sync::Notify;
 
+use crate::metrics::QueueMetrics;
+
 /// The pause after the first failure; it doubles with each further one.
 const BACKOFF_MIN: Duration = Duration::from_millis(5);
 const BACKOFF_MAX: Duration = Duration::from_secs(1000);
@@ -24,9 +26,10 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1000);
 #[derive(Debug)]
 struct State<K> {
     ready: VecDeque<K>,
-    /// Waiting in `ready`, or to be put there when its worker is done.
-    dirty: HashSet<K>,
-    working: HashSet<K>,
+    /// Waiting in `ready`, or to be put there when its worker is done; since when.
+    dirty: HashMap<K, Duration>,
+    /// Since when.
+    working: HashMap<K, Duration>,
     later: BinaryHeap<Reverse<(Duration, K)>>,
     /// The earliest moment at which each key of `later` is due; other entries of the heap are outdated.
     due: HashMap<K, Duration>,
@@ -37,18 +40,24 @@ impl<K: Clone + Eq + Hash + Ord> State<K> {
     fn new() -> Self {
         State {
             ready: VecDeque::new(),
-            dirty: HashSet::new(),
-            working: HashSet::new(),
+            dirty: HashMap::new(),
+            working: HashMap::new(),
             later: BinaryHeap::new(),
             due: HashMap::new(),
             failures: HashMap::new(),
         }
     }
 
-    fn add(&mut self, key: K) {
-        if self.dirty.insert(key.clone()) && !self.working.contains(&key) {
+    /// Says whether the key is new among those that wait.
+    fn add(&mut self, key: K, now: Duration) -> bool {
+        if self.dirty.contains_key(&key) {
+            return false;
+        }
+        self.dirty.insert(key.clone(), now);
+        if !self.working.contains_key(&key) {
             self.ready.push_back(key);
         }
+        true
     }
 
     fn add_at(&mut self, key: K, at: Duration) {
@@ -58,8 +67,9 @@ impl<K: Clone + Eq + Hash + Ord> State<K> {
         }
     }
 
-    /// The next key that is due, or when there will be one.
-    fn take(&mut self, now: Duration) -> Result<K, Option<Duration>> {
+    /// Adds the keys whose time has come; says how many of them are new among those that wait.
+    fn ripen(&mut self, now: Duration) -> u64 {
+        let mut added = 0;
         while let Some(Reverse((at, key))) = self.later.peek() {
             let outdated = self.due.get(key) != Some(at);
             if !outdated && *at > now {
@@ -69,24 +79,31 @@ impl<K: Clone + Eq + Hash + Ord> State<K> {
             self.later.pop();
             if !outdated {
                 self.due.remove(&key);
-                self.add(key);
+                added += u64::from(self.add(key, now));
             }
         }
+        added
+    }
+
+    /// The next key and how long it has waited, or when there will be one.
+    fn take(&mut self, now: Duration) -> Result<(K, Duration), Option<Duration>> {
         match self.ready.pop_front() {
             Some(key) => {
-                self.dirty.remove(&key);
-                self.working.insert(key.clone());
-                Ok(key)
+                let since = self.dirty.remove(&key).unwrap_or(now);
+                self.working.insert(key.clone(), now);
+                Ok((key, now.saturating_sub(since)))
             }
             None => Err(self.later.peek().map(|Reverse((at, _))| *at)),
         }
     }
 
-    fn done(&mut self, key: &K) {
-        self.working.remove(key);
-        if self.dirty.contains(key) {
+    /// Says how long the key was worked on.
+    fn done(&mut self, key: &K, now: Duration) -> Option<Duration> {
+        let since = self.working.remove(key);
+        if self.dirty.contains_key(key) {
             self.ready.push_back(key.clone());
         }
+        since.map(|since| now.saturating_sub(since))
     }
 
     /// Counts a failure and says how long the key has to wait.
@@ -107,6 +124,7 @@ struct Shared<K> {
     state: Mutex<State<K>>,
     wake: Notify,
     clock: Clock,
+    metrics: QueueMetrics,
 }
 
 impl<K> Clone for Queue<K> {
@@ -116,13 +134,14 @@ impl<K> Clone for Queue<K> {
 }
 
 impl<K: Clone + Eq + Hash + Ord> Queue<K> {
-    pub fn new(clock: Clock) -> Self {
-        Queue { shared: Arc::new(Shared { state: Mutex::new(State::new()), wake: Notify::new(), clock }) }
+    pub fn new(clock: Clock, metrics: QueueMetrics) -> Self {
+        Queue { shared: Arc::new(Shared { state: Mutex::new(State::new()), wake: Notify::new(), clock, metrics }) }
     }
 
     /// Asks for work on `key`, soon.
     pub fn add(&self, key: K) {
-        self.shared.state.lock().add(key);
+        let added = self.shared.state.lock().add(key, self.shared.clock.monotonic());
+        self.shared.metrics.added(u64::from(added));
         self.shared.wake.notify_one();
     }
 
@@ -130,6 +149,7 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
     pub fn add_after(&self, key: K, after: Duration) {
         let at = self.shared.clock.monotonic().saturating_add(after);
         self.shared.state.lock().add_at(key, at);
+        self.shared.metrics.retried();
         self.shared.wake.notify_one();
     }
 
@@ -148,9 +168,16 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
     pub async fn next(&self) -> K {
         loop {
             let now = self.shared.clock.monotonic();
-            let taken = self.shared.state.lock().take(now);
+            let (ripened, taken) = {
+                let mut state = self.shared.state.lock();
+                (state.ripen(now), state.take(now))
+            };
+            self.shared.metrics.added(ripened);
             match taken {
-                Ok(key) => return key,
+                Ok((key, waited)) => {
+                    self.shared.metrics.taken(waited);
+                    return key;
+                }
                 Err(None) => self.shared.wake.notified().await,
                 Err(Some(at)) => {
                     // Woken early by an addition, or by the timer: either way the state says what is next.
@@ -162,7 +189,10 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
 
     /// The caller has worked on `key`; if it was added meanwhile, it waits again.
     pub fn done(&self, key: &K) {
-        self.shared.state.lock().done(key);
+        let worked = self.shared.state.lock().done(key, self.shared.clock.monotonic());
+        if let Some(worked) = worked {
+            self.shared.metrics.worked(worked);
+        }
         self.shared.wake.notify_one();
     }
 }
@@ -178,15 +208,16 @@ mod tests {
     #[test]
     fn a_key_waits_once_and_is_worked_on_once() {
         let mut state = State::new();
-        state.add("a");
-        state.add("a");
-        state.add("b");
-        assert_eq!(state.take(at(0)), Ok("a"));
-        state.add("a");
-        assert_eq!(state.take(at(0)), Ok("b"));
-        assert_eq!(state.take(at(0)), Err(None));
-        state.done(&"a");
-        assert_eq!(state.take(at(0)), Ok("a"));
+        assert!(state.add("a", at(0)));
+        assert!(!state.add("a", at(1)));
+        assert!(state.add("b", at(2)));
+        assert_eq!(state.take(at(3)), Ok(("a", at(3))));
+        assert!(state.add("a", at(4)));
+        assert_eq!(state.take(at(5)), Ok(("b", at(3))));
+        assert_eq!(state.take(at(5)), Err(None));
+        assert_eq!(state.done(&"a", at(10)), Some(at(7)));
+        assert_eq!(state.take(at(11)), Ok(("a", at(7))));
+        assert_eq!(state.done(&"never taken", at(11)), None);
     }
 
     #[test]
@@ -195,9 +226,12 @@ mod tests {
         state.add_at("a", at(50));
         state.add_at("a", at(20));
         state.add_at("a", at(30));
+        assert_eq!(state.ripen(at(10)), 0);
         assert_eq!(state.take(at(10)), Err(Some(at(20))));
-        assert_eq!(state.take(at(20)), Ok("a"));
-        state.done(&"a");
+        assert_eq!(state.ripen(at(20)), 1);
+        assert_eq!(state.take(at(25)), Ok(("a", at(5))));
+        state.done(&"a", at(25));
+        assert_eq!(state.ripen(at(100)), 0);
         assert_eq!(state.take(at(100)), Err(None));
     }
 

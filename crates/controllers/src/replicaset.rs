@@ -100,6 +100,7 @@ fn selects(set: &ReplicaSet, pod: &Pod) -> bool {
 impl Controller for ReplicaSets {
     type Key = Key;
     const NAME: &'static str = "replicaset";
+    const QUEUE: &'static str = "replicaset";
 
     async fn reconcile(&self, key: &Key) -> Result<Option<Duration>, Error> {
         let Some(set) = self.context.caches.sets.get(key) else {

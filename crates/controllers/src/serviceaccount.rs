@@ -49,6 +49,7 @@ impl Accounts {
 impl Controller for Accounts {
     type Key = Key;
     const NAME: &'static str = "serviceaccount";
+    const QUEUE: &'static str = "serviceaccount";
 
     async fn reconcile(&self, key: &Key) -> Result<Option<Duration>, Error> {
         let caches = &self.context.caches;

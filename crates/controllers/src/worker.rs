@@ -26,6 +26,8 @@ pub enum Error {
 pub trait Controller: Send + Sync + 'static {
     type Key: Clone + Eq + Hash + Ord + Send + Sync + std::fmt::Debug + 'static;
     const NAME: &'static str;
+    /// What its queue is called in the metrics: as in kube-controller-manager.
+    const QUEUE: &'static str;
 
     /// One pass. Returns after how long to look again even if nothing changes.
     fn reconcile(&self, key: &Self::Key) -> impl Future<Output = Result<Option<Duration>, Error>> + Send;

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::{
+        HeaderMap, StatusCode,
+        header::{ACCEPT, CONTENT_TYPE},
+    },
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -21,7 +24,11 @@ pub(crate) fn add(router: Router, shared: Arc<Shared>, metrics: Option<telemetry
         None => router,
         Some(metrics) => router.route(
             "/metrics",
-            get(async move || ([(CONTENT_TYPE, telemetry::Metrics::CONTENT_TYPE)], metrics.encode()).into_response()),
+            get(async move |headers: HeaderMap| {
+                let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+                let exposition = metrics.exposition(accept);
+                ([(CONTENT_TYPE, exposition.content_type)], exposition.text).into_response()
+            }),
         ),
     }
 }

@@ -7,7 +7,10 @@ mod stats;
 use std::{convert::Infallible, io, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, StatusCode, header::CONTENT_TYPE};
+use http::{
+    HeaderMap, HeaderValue, Method, StatusCode,
+    header::{ACCEPT, CONTENT_TYPE},
+};
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::{Request, Response, body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
@@ -82,7 +85,7 @@ impl Server {
             "healthz" => text(StatusCode::OK, "ok"),
             "pods" | "runningpods" => self.pods(),
             "metrics" if path == "/metrics/resource" => self.resource_metrics().await,
-            "metrics" => self.metrics(),
+            "metrics" => self.metrics(request.headers()),
             "stats" if path == "/stats/summary" => self.summary().await,
             "containerLogs" => self.logs(parts.collect(), request.uri().query().unwrap_or_default()).await,
             _ => text(StatusCode::NOT_FOUND, "404 page not found\n"),
@@ -100,9 +103,11 @@ impl Server {
         json(&json!({ "kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items }))
     }
 
-    fn metrics(&self) -> Response<Body> {
-        let mut response = text(StatusCode::OK, self.shared.metrics.encode());
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(Metrics::CONTENT_TYPE));
+    fn metrics(&self, headers: &HeaderMap) -> Response<Body> {
+        let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+        let exposition = self.shared.metrics.exposition(accept);
+        let mut response = text(StatusCode::OK, exposition.text);
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(exposition.content_type));
         response
     }
 

@@ -10,6 +10,8 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use crate::exposition::{Exposition, Format};
+
 /// A handle on the process's metrics. Names are the peers' own (Kubernetes, etcd, CoreDNS); a counter is registered
 /// without `_total`, which the text format adds.
 #[derive(Clone, Debug)]
@@ -24,21 +26,23 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// The content type of [`Metrics::encode`].
-    pub const CONTENT_TYPE: &'static str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
     /// Adds metrics; called by each part at its start.
     pub fn register<T>(&self, add: impl FnOnce(&mut Registry) -> T) -> T {
         add(&mut self.0.write())
     }
 
-    /// All metrics in the OpenMetrics text format.
-    pub fn encode(&self) -> String {
+    /// All metrics in the format that a request's `Accept` header asks for.
+    pub fn exposition(&self, accept: Option<&str>) -> Exposition {
         let mut text = String::new();
-        match text::encode(&mut text, &self.0.read()) {
-            Ok(()) => text,
-            Err(error) => format!("# encoding failed: {error}\n# EOF\n"),
+        if let Err(error) = text::encode(&mut text, &self.0.read()) {
+            tracing::error!(%error, "metrics could not be written down");
         }
+        Format::accepted(accept).write(text)
+    }
+
+    /// All metrics in the Prometheus text format.
+    pub fn encode(&self) -> String {
+        self.exposition(None).text
     }
 }
 
@@ -71,8 +75,27 @@ impl Collector for Process {
             )?;
             gauge.encode(metric)?;
         }
+        if let Some(seconds) = start_seconds() {
+            let gauge = ConstGauge::new(seconds);
+            let help = "Start time of the process since unix epoch";
+            let metric =
+                encoder.encode_descriptor("process_start_time", help, Some(&Unit::Seconds), gauge.metric_type())?;
+            gauge.encode(metric)?;
+        }
         Ok(())
     }
+}
+
+/// `USER_HZ`, which the kernel fixes at 100 for what it shows in /proc.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// The time of the machine's boot and the ticks from there to the process's start.
+fn start_seconds() -> Option<f64> {
+    let stat = fs::read_to_string("/proc/stat").ok()?;
+    let boot: f64 = stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+    let own = fs::read_to_string("/proc/self/stat").ok()?;
+    let ticks: f64 = own.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
+    Some(boot + ticks / TICKS_PER_SECOND)
 }
 
 fn resident_bytes() -> Option<i64> {
@@ -82,8 +105,6 @@ fn resident_bytes() -> Option<i64> {
 }
 
 fn cpu_seconds() -> Option<f64> {
-    /// `USER_HZ`, which the kernel fixes at 100 for what it shows in /proc.
-    const TICKS_PER_SECOND: f64 = 100.0;
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
     // The command in parentheses may hold spaces; utime and stime are the 12th and 13th fields after it.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
@@ -99,9 +120,16 @@ mod tests {
     #[test]
     fn process_figures_are_there() {
         let text = Metrics::default().encode();
-        for name in ["process_resident_memory_bytes ", "process_cpu_seconds_total ", "process_open_fds "] {
+        for name in [
+            "process_resident_memory_bytes ",
+            "process_cpu_seconds_total ",
+            "process_open_fds ",
+            "process_start_time_seconds ",
+        ] {
             assert!(text.lines().any(|line| line.starts_with(name)), "{name} in\n{text}");
         }
-        assert!(text.ends_with("# EOF\n"));
+        assert!(text.contains("# TYPE process_cpu_seconds_total counter\n"), "{text}");
+        let open = Metrics::default().exposition(Some("application/openmetrics-text"));
+        assert!(open.text.ends_with("# EOF\n") && open.content_type.starts_with("application/openmetrics-text"));
     }
 }

@@ -31,7 +31,7 @@ where
 /// Makes `span` a child of the caller's span that a `traceparent` header names. A header that cannot be read is
 /// ignored, as the specification asks.
 pub fn set_parent(span: &Span, traceparent: Option<&str>) {
-    let Some(header) = traceparent else { return };
+    let Some(header) = traceparent.filter(|_| !span.is_disabled()) else { return };
     let carrier = HashMap::from([("traceparent".to_owned(), header.to_owned())]);
     let context = TraceContextPropagator::new().extract(&carrier);
     // It fails only where no exporter is set up: then nobody asks for the parent.

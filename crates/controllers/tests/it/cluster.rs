@@ -41,12 +41,13 @@ impl Cluster {
             audiences: vec!["https://kubernetes.default.svc".into()],
         };
         let metrics = telemetry::Metrics::default();
-        let options = apiserver::Options::new(store, accounts, clock.clone(), tasks.child("apiserver"), metrics);
+        let options =
+            apiserver::Options::new(store, accounts, clock.clone(), tasks.child("apiserver"), metrics.clone());
         let server = ApiServer::start(options).await.unwrap();
         server.ready().await;
         let client = Client::new(server.local(Identity::admin()), "default");
         let informers = Informers::new(client.clone(), tasks.child("informers"));
-        let mut options = Options::new(informers.clone(), clock.clone(), tasks.clone(), "PEM".into());
+        let mut options = Options::new(informers.clone(), clock.clone(), tasks.clone(), metrics, "PEM".into());
         change(&mut options);
         let handle = Service::start(options);
         within("the controllers are synced", handle.synced()).await;

@@ -71,15 +71,22 @@ pub async fn run(context: Arc<Context>, mut pods: watch::Receiver<Arc<Pod>>, fac
                 labels = new;
             }
         }
-        let pod = pods.borrow().clone();
-        if pod.metadata.deletion_timestamp.is_some() {
-            return;
+        let Some(pod) = wanted(&pods) else { return };
+        if super::set_up(&context, &pod, &facts, &tokens).await.is_ok() {
+            continue;
         }
+        // Who deletes an application deletes its config map before its pods: that is worth a word only where the pod stays.
+        tokio::time::sleep(RETRY).await;
+        let Some(pod) = wanted(&pods) else { return };
         if let Err(error) = super::set_up(&context, &pod, &facts, &tokens).await {
             tracing::warn!(pod = pod.metadata.name, %error, "volumes are not up to date");
-            tokio::time::sleep(RETRY).await;
         }
     }
+}
+
+/// The pod as it is now, unless it is going.
+fn wanted(pods: &watch::Receiver<Arc<Pod>>) -> Option<Arc<Pod>> {
+    Some(pods.borrow().clone()).filter(|pod| pod.metadata.deletion_timestamp.is_none())
 }
 
 type Labels = Option<std::collections::BTreeMap<String, String>>;

@@ -43,6 +43,7 @@ pub async fn start(
         speaking_as("system:kube-controller-manager"),
         ground.clock.clone(),
         ground.agents.clone(),
+        ground.metrics.clone(),
         credentials.ca_pem.clone(),
     ));
     start_dns(args, settings, speaking_as("system:kube-dns"), ground).await?;

@@ -50,6 +50,7 @@ pub async fn serve_etcd(
     let mut options = etcd_server::Options::new(store, ground.api.child("etcd"));
     options.name = settings.node_name.clone();
     options.client_urls = vec![format!("https://{address}")];
+    options.metrics = Some(ground.metrics.clone());
     let service = etcd_server::Service::start(options).await?;
     service.serve(etcd_server::Listener::Tcp(listener), Some(acceptor(credentials, address)?));
     Ok(())
