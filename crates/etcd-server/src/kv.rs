@@ -14,14 +14,14 @@ pub(crate) struct Service(pub Arc<Shared>);
 
 #[async_trait]
 impl Kv for Service {
-    #[tracing::instrument(level = "debug", name = "etcd/Range", skip_all)]
+    #[tracing::instrument(level = "info", name = "etcd/Range", skip_all)]
     async fn range(&self, request: Request<RangeRequest>) -> Result<Response<RangeResponse>, Status> {
         let request = convert::range_request(request.into_inner())?;
         let response = self.0.store.range(request).await.map_err(|e| codes::status(&e))?;
         Ok(Response::new(convert::range_response(&self.0, response)))
     }
 
-    #[tracing::instrument(level = "debug", name = "etcd/Put", skip_all)]
+    #[tracing::instrument(level = "info", name = "etcd/Put", skip_all)]
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
         self.0.check_size(request.get_ref())?;
         let request = convert::put_request(request.into_inner());
@@ -29,7 +29,7 @@ impl Kv for Service {
         Ok(Response::new(convert::put_response(&self.0, response)))
     }
 
-    #[tracing::instrument(level = "debug", name = "etcd/DeleteRange", skip_all)]
+    #[tracing::instrument(level = "info", name = "etcd/DeleteRange", skip_all)]
     async fn delete_range(
         &self,
         request: Request<DeleteRangeRequest>,
@@ -40,7 +40,7 @@ impl Kv for Service {
         Ok(Response::new(convert::delete_response(&self.0, response)))
     }
 
-    #[tracing::instrument(level = "debug", name = "etcd/Txn", skip_all)]
+    #[tracing::instrument(level = "info", name = "etcd/Txn", skip_all)]
     async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
         self.0.check_size(request.get_ref())?;
         let request = convert::txn_request(request.into_inner())?;
@@ -48,7 +48,7 @@ impl Kv for Service {
         Ok(Response::new(convert::txn_response(&self.0, response)))
     }
 
-    #[tracing::instrument(level = "debug", name = "etcd/Compact", skip_all)]
+    #[tracing::instrument(level = "info", name = "etcd/Compact", skip_all)]
     async fn compact(&self, request: Request<CompactionRequest>) -> Result<Response<CompactionResponse>, Status> {
         let request = request.into_inner();
         let compacted = self.0.store.compact(request.revision, request.physical).await;

@@ -115,8 +115,10 @@ impl Writer {
         let frees_space = batch.iter().all(|p| p.command.frees_space());
         let first = batch.first().map(|p| p.span.clone()).unwrap_or_else(tracing::Span::none);
         let span = info_span!(parent: &first, "fsync", batch = batch.len(), bytes);
-        for id in batch.iter().skip(1).filter_map(|p| p.span.id()) {
-            span.follows_from(id);
+        // The others are linked both ways, so that the fsync is found from whichever request one looks at.
+        for waiting in batch.iter().skip(1).map(|p| &p.span).filter(|waiting| !waiting.is_disabled()) {
+            span.follows_from(waiting);
+            waiting.follows_from(&span);
         }
         let _entered = span.enter();
         let start = self.shared.clock.monotonic();

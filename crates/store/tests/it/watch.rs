@@ -131,6 +131,36 @@ async fn progress_tells_the_revision_when_all_is_delivered() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn progress_is_never_older_than_a_write_that_was_seen() {
+    const ROUNDS: usize = 300;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Running::open(dir.path()).await.unwrap();
+    let mut watcher = store.store.watch(from(0)).await.unwrap();
+    // Others write all the time, so that a batch is being applied at any moment, and this one asks between writes that
+    // it was answered and reads that show it what others wrote.
+    let others = async {
+        for i in 0..ROUNDS {
+            let writes = (0..16).map(|n| format!("other-{n}")).collect::<Vec<_>>();
+            let value = i.to_string();
+            futures::future::join_all(writes.iter().map(|key| store.put(key, &value))).await;
+        }
+    };
+    let asks = async {
+        for i in 0..ROUNDS {
+            let seen = match i % 2 {
+                0 => store.put("elsewhere", "").await.unwrap(),
+                _ => store.store.range(RangeRequest::key("other-0")).await.unwrap().revision,
+            };
+            watcher.request_progress();
+            let told = next(&mut watcher).await.unwrap();
+            assert!(told.events.is_empty() && told.revision >= seen, "round {i}: {} after {seen}", told.revision);
+        }
+    };
+    tokio::join!(others, asks);
+    store.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_quiet_watch_is_told_the_revision_from_time_to_time() {
     let dir = tempfile::tempdir().unwrap();
     let soon = std::time::Duration::from_millis(20);
