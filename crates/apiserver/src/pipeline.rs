@@ -21,7 +21,7 @@ use crate::{
     fairness::{Class, Place},
     identity::Identity,
     listener::{Busy, Connection},
-    metrics::RequestLabels,
+    metrics::{COMPONENT, RequestLabels},
     request::RequestInfo,
     respond, route,
 };
@@ -75,12 +75,16 @@ pub(crate) async fn handle(core: Arc<Core>, peer: Peer, request: Request<Request
     let labels = labels(&info);
     let long_running = info.long_running();
     // What a handler holds is dropped with it, so a panic in one request leaves the others as they were.
-    let steps = AssertUnwindSafe(steps(core.clone(), peer, info, request)).catch_unwind().instrument(span);
+    let steps = AssertUnwindSafe(steps(core.clone(), peer, info, request)).catch_unwind().instrument(span.clone());
     let mut response = match steps.await {
         Ok(Ok(response)) => response,
         Ok(Err(status)) => respond::failure(&status),
         Err(_) => respond::failure(&Status::internal_error("a request handler panicked")),
     };
+    span.record("code", response.status().as_u16());
+    if response.status().is_server_error() {
+        span.record("otel.status_code", "ERROR");
+    }
     if let Ok(id) = HeaderValue::from_str(&entropy::uuid()) {
         response.headers_mut().insert("audit-id", id);
     }
@@ -199,18 +203,20 @@ fn parse_duration(text: &str) -> Option<Duration> {
     (!text.is_empty() && total < 1e9).then(|| Duration::from_secs_f64(total))
 }
 
+/// The request's span: what is done for it hangs below, down to the log's fsync. Where nobody looks at spans, nothing is
+/// made.
 fn span(info: &RequestInfo, headers: &HeaderMap) -> tracing::Span {
-    let (resource, namespace, name) = match &info.resource {
-        Some(target) => (target.full_resource(), target.namespace(), target.name()),
-        None => (info.path.as_str().into(), "", ""),
-    };
+    let target = info.resource.as_ref();
     let span = tracing::info_span!(
         "request",
+        otel.kind = "server",
+        otel.status_code = tracing::field::Empty,
         verb = info.verb,
-        resource = resource.as_ref(),
-        namespace,
-        name,
-        user = tracing::field::Empty
+        resource = target.map_or(info.path.as_str().into(), |target| target.full_resource()).as_ref(),
+        namespace = target.map_or("", |target| target.namespace()),
+        name = target.map_or("", |target| target.name()),
+        user = tracing::field::Empty,
+        code = tracing::field::Empty,
     );
     telemetry::set_parent(&span, headers.get("traceparent").and_then(|value| value.to_str().ok()));
     span
@@ -236,20 +242,24 @@ fn labels(info: &RequestInfo) -> RequestLabels {
             target.subresource.is_empty() || resource.kind().subresource(&target.subresource).is_some()
         })
     });
+    let dry_run = if info.query.given("dryRun").is_some() { "All" } else { "" };
     if !known {
         let empty = String::new;
         return RequestLabels {
             verb,
+            dry_run,
             group: empty(),
             version: empty(),
             resource: empty(),
             subresource: empty(),
             scope: "",
+            component: COMPONENT,
             code: 0,
         };
     }
     RequestLabels {
         verb,
+        dry_run,
         group: text(|t| &t.group),
         version: text(|t| &t.version),
         resource: text(|t| &t.resource),
@@ -260,6 +270,7 @@ fn labels(info: &RequestInfo) -> RequestLabels {
             Some(target) if target.namespace.is_some() => "namespace",
             Some(_) => "cluster",
         },
+        component: COMPONENT,
         code: 0,
     }
 }

@@ -105,6 +105,8 @@ impl Metrics {
                 all.pod_attempts,
             );
         });
+        // Nothing is told until something waits, and a gauge that is missing looks like a scheduler that is.
+        own.pending(Pending::default());
         own
     }
 

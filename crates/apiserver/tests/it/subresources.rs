@@ -164,12 +164,20 @@ async fn figures_are_told() {
     server.get("/api/v1/namespaces").await.expect(200);
     let text = server.get("/metrics").await.text();
     for line in [
-        "apiserver_request_total{verb=\"LIST\",group=\"\",version=\"v1\",resource=\"namespaces\",subresource=\"\",scope=\"cluster\",code=\"200\"} 1",
+        "apiserver_request_total{verb=\"LIST\",dry_run=\"\",group=\"\",version=\"v1\",resource=\"namespaces\",subresource=\"\",scope=\"cluster\",component=\"apiserver\",code=\"200\"} 1",
         "apiserver_storage_objects{resource=\"namespaces\"} 4",
         "apiserver_current_inflight_requests{request_kind=\"readOnly\"}",
         "apiserver_request_duration_seconds_bucket",
     ] {
         assert!(text.contains(line), "{line} in\n{text}");
+    }
+    for (accept, content_type, ends) in [
+        ("*/*", "text/plain; version=0.0.4; charset=utf-8", false),
+        ("application/openmetrics-text", "application/openmetrics-text; version=1.0.0; charset=utf-8", true),
+    ] {
+        let answer = server.call_with("GET /metrics", &[("accept", accept)], "").await;
+        assert_eq!(answer.headers["content-type"], content_type);
+        assert_eq!(answer.text().ends_with("# EOF\n"), ends, "{accept}");
     }
 }
 
