@@ -1,11 +1,9 @@
-//! What the API serves, told to clients: discovery in both forms, OpenAPI, and the token issuer's documents.
-
-use std::sync::OnceLock;
+//! What the API serves, told to clients: discovery in both forms, and the token issuer's documents.
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use kube_schema::kinds::Kind;
-use registry::{Registry, Status, openapi};
+use registry::{Registry, Status};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -227,46 +225,21 @@ fn tag(body: &[u8]) -> String {
     })
 }
 
-/// `/openapi/v2`, `/openapi/v3` and `/openapi/v3/apis/…`. The documents are large and seldom asked for, so they are made
-/// on request, off the async threads, and not kept.
-pub(crate) async fn openapi(call: &Call, rest: &[&str]) -> Result<Response<Body>, Status> {
-    let registry = call.core.registry;
-    let body = match *rest {
-        ["v2"] => runtime::blocking(|| Some(encode(&openapi::v2(registry)))).await,
-        ["v3"] => Some(runtime::blocking(|| encode(&index_v3(registry))).await),
-        ["v3", "api", version] => v3(registry, "", version).await,
-        ["v3", "apis", group, version] => v3(registry, group, version).await,
-        _ => None,
-    };
-    Ok(tagged(call, body.ok_or_else(Status::no_such_path)?))
-}
-
-async fn v3(registry: &'static Registry, group: &str, version: &str) -> Option<Bytes> {
-    let (group, version) = (group.to_owned(), version.to_owned());
-    runtime::blocking(move || openapi::v3(registry, &group, &version).map(|document| encode(&document))).await
-}
-
-/// The index: one entry per group version, whose hash changes with what is served.
-fn index_v3(registry: &Registry) -> Value {
-    static HASHES: OnceLock<Vec<(String, String)>> = OnceLock::new();
-    let hashes = HASHES.get_or_init(|| {
-        let served = registry.group_versions().into_iter();
-        served
-            .filter_map(|(group, version)| {
-                // Without descriptions it is a tenth of the work, and they change only together with the version.
-                let document = encode(&openapi::v3_with(registry, group, version, None)?);
-                Some((openapi::root(group, version), tag(&document)))
-            })
-            .collect()
-    });
-    let entry = |(root, hash): &(String, String)| {
-        (root.clone(), json!({ "serverRelativeURL": format!("/openapi/v3/{root}?hash={hash}") }))
-    };
-    json!({ "paths": hashes.iter().map(entry).collect::<serde_json::Map<_, _>>() })
-}
-
-fn encode(value: &Value) -> Bytes {
-    serde_json::to_vec(value).unwrap_or_default().into()
+/// The list of custom resource definitions, which is empty until such are served: `kubectl` reads it to learn whether a
+/// kind that it does not know is a custom one, and takes a 404 for a broken server. Discovery does not name the resource.
+pub(crate) fn custom_resource_definitions(call: &Call) -> Option<Response<Body>> {
+    let target = call.target();
+    let wanted = ("apiextensions.k8s.io", "v1", "customresourcedefinitions", "", "list");
+    let asked = (&*target.group, &*target.version, &*target.resource, &*target.subresource, call.info.verb);
+    (asked == wanted && target.name.is_none()).then(|| {
+        respond::json(
+            StatusCode::OK,
+            &json!({
+                "kind": "CustomResourceDefinitionList", "apiVersion": "apiextensions.k8s.io/v1",
+                "metadata": {}, "items": [],
+            }),
+        )
+    })
 }
 
 pub(crate) fn openid_configuration(call: &Call) -> Response<Body> {

@@ -31,6 +31,7 @@ mod local;
 mod metrics;
 mod negotiate;
 mod node_proxy;
+mod openapi;
 mod options;
 mod pipeline;
 mod protobuf;

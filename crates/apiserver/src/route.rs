@@ -4,8 +4,8 @@ use http::{Response, StatusCode};
 use registry::{Status, Target};
 
 use crate::{
-    body::Body, commit, delete, discovery, health, list, node_proxy, pipeline::Call, respond, reviews, subresource,
-    view::Shape, watch, write,
+    body::Body, commit, delete, discovery, health, list, node_proxy, openapi, pipeline::Call, respond, reviews,
+    subresource, view::Shape, watch, write,
 };
 
 pub(crate) async fn route(call: Call) -> Result<Response<Body>, Status> {
@@ -26,7 +26,7 @@ async fn path(call: Call) -> Result<Response<Body>, Status> {
         ["version"] => Ok(health::version()),
         ["metrics"] => Ok(health::metrics(&call)),
         ["api" | "apis", ..] => discovery::discovery(&call, &parts),
-        ["openapi", rest @ ..] => discovery::openapi(&call, rest).await,
+        ["openapi", rest @ ..] => openapi::serve(&call, rest).await,
         [".well-known", "openid-configuration"] => Ok(discovery::openid_configuration(&call)),
         ["openid", "v1", "jwks"] => Ok(discovery::key_set(&call)),
         [""] => Ok(discovery::paths(&call)),
@@ -38,7 +38,7 @@ async fn resource(call: Call) -> Result<Response<Body>, Status> {
     let core = call.core.clone();
     let target = call.target();
     let Some(served) = core.find(&target.group, &target.version, &target.resource) else {
-        return Err(Status::no_such_path());
+        return discovery::custom_resource_definitions(&call).ok_or_else(Status::no_such_path);
     };
     let kind = served.resource.kind();
     if target.namespace.is_some() && !kind.namespaced {

@@ -13,5 +13,5 @@ pub mod quantity;
 mod schema;
 mod table;
 
-pub use schema::{Field, ListKind, Object, ObjectId, PatchStrategy, Schema, Shape};
+pub use schema::{Field, ListKind, Object, ObjectId, PatchStrategy, SCHEMA_TABLE, Schema, Shape};
 pub use table::TableError;

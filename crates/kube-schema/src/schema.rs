@@ -103,13 +103,15 @@ pub struct PatchStrategy {
     pub merge_key: Option<Cow<'static, str>>,
 }
 
+/// The committed table that [`Schema::builtin`] decodes, for whoever needs to know whether it changed.
+pub static SCHEMA_TABLE: &str = include_str!("schema.txt");
+
 impl Schema {
     /// The types of Kubernetes v1.36's own API, decoded on first use.
     pub fn builtin() -> &'static Schema {
         static BUILTIN: OnceLock<Schema> = OnceLock::new();
         BUILTIN.get_or_init(|| {
-            let mut schema =
-                table::decode(include_str!("schema.txt")).expect("the committed table is tested to decode");
+            let mut schema = table::decode(SCHEMA_TABLE).expect("the committed table is tested to decode");
             schema.prune_empty = true;
             schema
         })

@@ -78,6 +78,7 @@ pub fn admit_create(
         admit_service_account(resource, context, namespace, object, neighbours)?;
         admit_priority(resource, object, neighbours.priority_classes)?;
         default_tolerations(object);
+        admit_runtime_class(resource, object)?;
     }
     Ok(())
 }
@@ -186,16 +187,16 @@ fn admit_priority(resource: &Resource, object: &mut Value, classes: &[Value]) ->
             return Err(Status::forbidden(resource.kind(), &pod, &why));
         }
     };
-    let mismatch = |field: &str, detail: &str| {
-        let why = format!("the {field} {detail}");
+    let mismatch = |detail: &str| {
+        let why = format!("the {detail}");
         Err(Status::forbidden(resource.kind(), &pod, &why))
     };
     match spec["priority"].as_i64() {
         Some(given) if given != value => {
             let detail = format!(
-                "value of priority ({given}) in pod must not be provided; priority admission controller computed {value} from the given PriorityClass name"
+                "integer value of priority ({given}) must not be provided in pod spec; priority admission controller computed {value} from the given PriorityClass name"
             );
-            return mismatch("integer", &detail);
+            return mismatch(&detail);
         }
         _ => {}
     }
@@ -210,15 +211,29 @@ fn admit_priority(resource: &Resource, object: &mut Value, classes: &[Value]) ->
             let detail = format!(
                 "string value of PreemptionPolicy ({given}) must not be provided in pod spec; priority admission controller computed {policy} from the given PriorityClass name"
             );
-            return mismatch("", detail.trim_start());
+            return mismatch(&detail);
         }
     }
     set(spec, "priority", value);
     Ok(())
 }
 
+/// There are no runtime classes to choose from here, and overhead comes from them alone.
+fn admit_runtime_class(resource: &Resource, object: &Value) -> Result<(), Status> {
+    let (spec, name) = (&object["spec"], text(&object["metadata"], "name"));
+    let class = text(spec, "runtimeClassName");
+    let why = if !class.is_empty() {
+        format!("pod rejected: RuntimeClass {class:?} not found")
+    } else if spec["overhead"].is_object() {
+        "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(Status::forbidden(resource.kind(), name, &why))
+}
+
 /// Lets a pod stay for a while on a node that is not ready or not reached, unless it says otherwise.
-fn default_tolerations(object: &mut Value) {
+pub(crate) fn default_tolerations(object: &mut Value) {
     let tolerations = list_mut(object_mut(object, "spec"), "tolerations");
     for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
         let tolerated = tolerations.iter().any(|t| {
@@ -241,8 +256,13 @@ pub(crate) fn validate_priority_class(name: &str, value: i64, errors: &mut Error
     match builtin {
         Some((_, expected)) if *expected == value => {}
         _ if name.starts_with("system-") => {
-            let why = "priority class names with 'system-' prefix are reserved for system use only";
-            errors.forbidden(&metadata.field("name"), why);
+            let error = match builtin {
+                Some((name, expected)) => format!("value of {name} PriorityClass must be {expected}"),
+                None => format!("{name} is not a known system priority class"),
+            };
+            let why =
+                format!("priority class names with 'system-' prefix are reserved for system use only. error: {error}");
+            errors.forbidden(&metadata.field("name"), &why);
         }
         _ if value > 1_000_000_000 => {
             let why = "maximum allowed value of a user defined priority is 1000000000";

@@ -65,7 +65,7 @@ impl DeleteOptions {
         let name = |key: &str| value["preconditions"][key].as_str().map(str::to_owned);
         let propagation = match (value["propagationPolicy"].as_str(), value["orphanDependents"].as_bool()) {
             (Some(_), Some(_)) => {
-                return Err(Status::invalid("", "DeleteOptions", "", {
+                return Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", {
                     let mut errors = crate::field::Errors::default();
                     let why = "orphanDependents and deletionPropagation cannot be both set";
                     errors.invalid(&"propagationPolicy", &value["propagationPolicy"], why);
@@ -79,7 +79,7 @@ impl DeleteOptions {
                 let mut errors = crate::field::Errors::default();
                 let known = ["Foreground", "Background", "Orphan", "nil"];
                 errors.not_supported(&"propagationPolicy", &value["propagationPolicy"], &known);
-                return Err(Status::invalid("", "DeleteOptions", "", errors.into_vec()));
+                return Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", errors.into_vec()));
             }
             (None, None) => None,
         };
@@ -87,7 +87,7 @@ impl DeleteOptions {
         if let Some(odd) = dry_run.iter().find(|v| *v != "All") {
             let mut errors = crate::field::Errors::default();
             errors.not_supported(&"dryRun", odd, &["All"]);
-            return Err(Status::invalid("", "DeleteOptions", "", errors.into_vec()));
+            return Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", errors.into_vec()));
         }
         Ok(DeleteOptions {
             grace_period_seconds: value["gracePeriodSeconds"].as_i64(),

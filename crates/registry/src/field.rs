@@ -124,6 +124,11 @@ impl Errors {
         self.push_value("FieldValueInvalid", "Invalid value", path, value, detail);
     }
 
+    /// The value is malformed; an absent one is shown as `null`, as maps are.
+    pub fn null_or_invalid(&mut self, path: &dyn Display, value: &Value, detail: &str) {
+        self.push("FieldValueInvalid", path, format!("Invalid value: {value}: {detail}"));
+    }
+
     /// The text is malformed.
     pub fn invalid_text(&mut self, path: &dyn Display, value: &str, detail: &str) {
         let mut body = format!("Invalid value: {value:?}");
@@ -133,12 +138,11 @@ impl Errors {
         self.push("FieldValueInvalid", path, body);
     }
 
-    /// The value is not one of a known few.
+    /// The value is not one of a known few, which are told in the order given.
     pub fn not_supported(&mut self, path: &dyn Display, value: &Value, supported: &[&str]) {
         let mut body = format!("Unsupported value: {}", shown(value));
         if !supported.is_empty() {
-            let mut names: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
-            names.sort_unstable();
+            let names: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
             let _ = write!(body, ": supported values: {}", names.join(", "));
         }
         self.push("FieldValueNotSupported", path, body);
@@ -199,7 +203,7 @@ mod tests {
             texts,
             [
                 "spec.containers[0].image: Required value",
-                r#"spec.restartPolicy: Unsupported value: "X": supported values: "Always", "Never""#,
+                r#"spec.restartPolicy: Unsupported value: "X": supported values: "Never", "Always""#,
                 "spec.replicas: Invalid value: -1: must be greater than or equal to 0",
                 r#"data[a]: Duplicate value: "b""#,
             ]

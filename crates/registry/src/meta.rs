@@ -1,5 +1,7 @@
 //! What holds for every object's metadata: what the system sets, what may not change, which names are allowed.
 
+use std::fmt::Display;
+
 use kube_schema::kinds::Kind;
 use serde_json::Value;
 
@@ -30,10 +32,10 @@ pub(crate) fn match_namespace(kind: &Kind, namespace: &str, object: &mut Value) 
     match text(metadata, "namespace") {
         "" => set(metadata, "namespace", namespace),
         given if given == namespace => {}
-        given => {
-            return Err(Status::bad_request(format!(
-                "the namespace of the provided object does not match the namespace sent on the request: {given:?} is not {namespace:?}"
-            )));
+        _ => {
+            return Err(Status::bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request",
+            ));
         }
     }
     Ok(())
@@ -196,7 +198,7 @@ pub(crate) fn validate_labels(labels: &Value, path: &Path<'_>, errors: &mut Erro
         }
         let value = value.as_str().unwrap_or_default();
         for why in names::label_value(value) {
-            errors.invalid_text(&path.key(key), value, &why);
+            errors.invalid_text(path, value, &why);
         }
     }
 }
@@ -215,9 +217,14 @@ fn validate_annotations(annotations: &Value, path: &Path<'_>, errors: &mut Error
 }
 
 fn validate_owners(owners: &Value, path: &Path<'_>, errors: &mut Errors) {
-    let mut controllers = 0;
-    for (at, owner) in items(owners).iter().enumerate() {
-        let path = path.index(at);
+    let mut controllers = vec![];
+    for owner in items(owners) {
+        // An event is gone after an hour, and what it owned with it.
+        if text(owner, "kind") == "Event" && matches!(text(owner, "apiVersion"), "v1" | "events.k8s.io/v1") {
+            let (group, version) = text(owner, "apiVersion").split_once('/').unwrap_or(("", "v1"));
+            let why = format!("{group}/{version}, Kind=Event is disallowed from being an owner");
+            errors.invalid(path, owner, &why);
+        }
         if text(owner, "apiVersion").is_empty() {
             errors.invalid(&path.field("apiVersion"), &owner["apiVersion"], "version must not be empty");
         }
@@ -226,30 +233,27 @@ fn validate_owners(owners: &Value, path: &Path<'_>, errors: &mut Errors) {
                 errors.invalid(&path.field(field), &owner[field], "must not be empty");
             }
         }
-        controllers += usize::from(owner["controller"] == true);
+        if owner["controller"] == true {
+            controllers.push(format!("{}/{}", text(owner, "kind"), text(owner, "name")));
+        }
     }
-    if controllers > 1 {
-        errors.invalid(
-            path,
-            owners,
-            "Only one reference can have Controller set to true. Found \"true\" in references",
+    if let [first, second, ..] = &controllers[..] {
+        let why = format!(
+            "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {second}"
         );
+        errors.invalid(path, owners, &why);
     }
 }
 
-fn validate_finalizers(finalizers: &Value, path: &Path<'_>, errors: &mut Errors) {
+pub(crate) fn validate_finalizers(finalizers: &Value, path: &dyn Display, errors: &mut Errors) {
     let has = |name: &str| items(finalizers).iter().any(|f| f == name);
-    for (at, finalizer) in items(finalizers).iter().enumerate() {
+    for finalizer in items(finalizers) {
         let name = finalizer.as_str().unwrap_or_default();
         for why in names::qualified_name(name) {
             errors.invalid_text(path, name, &why);
         }
         if !name.contains('/') && !PLAIN_FINALIZERS.contains(&name) {
-            errors.invalid_text(
-                &path.index(at),
-                name,
-                "name is neither a standard finalizer name nor is it fully qualified",
-            );
+            errors.invalid_text(path, name, "name is neither a standard finalizer name nor is it fully qualified");
         }
     }
     if has("orphan") && has("foregroundDeletion") {

@@ -3,7 +3,6 @@
 
 const LABEL_1123: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
 const SUBDOMAIN_1123: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
-const LABEL_1035: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
 const QUALIFIED: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
 const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
 const CONFIG_KEY: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
@@ -16,6 +15,11 @@ pub type Rule = fn(&str) -> Vec<String>;
 
 fn at_most(text: &str, max: usize) -> Option<String> {
     (text.len() > max).then(|| format!("must be no more than {max} bytes"))
+}
+
+/// The same rule in the words that names are refused with.
+fn at_most_characters(text: &str, max: usize) -> Option<String> {
+    (text.len() > max).then(|| format!("must be no more than {max} characters"))
 }
 
 fn lower_or_digit(byte: u8) -> bool {
@@ -35,18 +39,13 @@ fn collect(problems: [Option<String>; 2]) -> Vec<String> {
 
 /// RFC 1123 label: at most 63 bytes.
 pub fn dns_label(text: &str) -> Vec<String> {
-    collect([at_most(text, 63), (!is_label(text)).then(|| LABEL_1123.to_owned())])
+    let why = if text.split('.').all(is_label) { "must not contain dots" } else { LABEL_1123 };
+    collect([at_most_characters(text, 63), (!is_label(text)).then(|| why.to_owned())])
 }
 
 /// RFC 1123 subdomain: labels joined by dots, at most 253 bytes.
 pub fn dns_subdomain(text: &str) -> Vec<String> {
-    collect([at_most(text, 253), (!text.split('.').all(is_label)).then(|| SUBDOMAIN_1123.to_owned())])
-}
-
-/// RFC 1035 label, as Service names are: begins with a letter.
-pub fn dns_1035_label(text: &str) -> Vec<String> {
-    let fits = is_label(text) && text.as_bytes()[0].is_ascii_lowercase();
-    collect([at_most(text, 63), (!fits).then(|| LABEL_1035.to_owned())])
+    collect([at_most_characters(text, 253), (!text.split('.').all(is_label)).then(|| SUBDOMAIN_1123.to_owned())])
 }
 
 /// A name that is one segment of a URL path.
@@ -71,7 +70,7 @@ pub fn qualified_name(text: &str) -> Vec<String> {
         None => text,
         Some((_, name)) if name.contains('/') => {
             return vec![format!(
-                "a qualified name {QUALIFIED} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+                "a valid label key {QUALIFIED} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
             )];
         }
         Some(("", name)) => {
@@ -165,7 +164,6 @@ mod tests {
         let long = "a".repeat(64);
         check(dns_label, &["a", "1-b"], &["", "A", "-a", "a-", "a.b", &long]);
         check(dns_subdomain, &["a.b", "1"], &["", "a..b", ".a", "a_b", "ä"]);
-        check(dns_1035_label, &["web"], &["1web", "", "a.b"]);
         check(path_segment, &["system:node"], &["a/b", ".", "..", "a%b"]);
         check(qualified_name, &["app", "a.b/C_d"], &["", "/a", "a/", "a/b/c", "-a"]);
         check(label_value, &["", "a_B.c"], &["-a", "a b", &long]);

@@ -4,6 +4,7 @@
 
 mod descriptions;
 mod paths;
+pub mod protobuf;
 mod types;
 
 use kube_schema::{ObjectId, Schema, kinds::Kind};

@@ -118,6 +118,9 @@ pub enum Outcome {
     Remove(Value),
 }
 
+/// Namespaces that every cluster has, and that nothing would make again.
+const IMMORTAL_NAMESPACES: [&str; 3] = ["default", "kube-public", "kube-system"];
+
 impl Resource {
     fn new(kind: &'static Kind, schema: &'static Schema) -> Self {
         let id = schema.find(&kind.type_name).expect("kube-schema tests that every kind has a type");
@@ -333,6 +336,10 @@ impl Resource {
         existing: Existing<'_>,
         options: &DeleteOptions,
     ) -> Result<DeleteOutcome, Status> {
+        let name = text(&existing.object["metadata"], "name");
+        if self.kind.group.is_empty() && self.kind.kind == "Namespace" && IMMORTAL_NAMESPACES.contains(&name) {
+            return Err(Status::forbidden(self.kind, name, "this namespace may not be deleted"));
+        }
         delete::delete(self.kind, self.strategy, context, existing, options)
     }
 

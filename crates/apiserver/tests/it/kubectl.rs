@@ -202,3 +202,13 @@ async fn watching_shows_rows() {
     let (_, out, _) = kubectl.run(line, "").await;
     assert!(out.contains("Active"), "{out}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unknown_kinds_are_told_as_a_real_cluster_tells_them() {
+    let Some(kubectl) = Kubectl::start().await else { return };
+    let nothing = "apiVersion: v1\nkind: Nothing\nmetadata: {name: a}\n";
+    let expected = "error: resource mapping not found for name: \"a\" namespace: \"\" from \"STDIN\": no matches for kind \"Nothing\" in version \"v1\"";
+    kubectl.fails("apply -f -", nothing, expected).await;
+    kubectl.check("explain cm --output=plaintext-openapiv2", "", "data").await;
+    kubectl.check("explain deployment.spec.strategy.rollingUpdate", "", "maxSurge").await;
+}

@@ -70,6 +70,18 @@ pub(crate) fn map_text(map: &Value) -> String {
     if out.is_empty() { "<none>".to_owned() } else { out }
 }
 
+/// Whether every expression of a selector says something, so that it can be asked at all.
+pub(crate) fn is_selector(selector: &Value) -> bool {
+    items(&selector["matchExpressions"]).iter().all(|expression| {
+        let valued = !items(&expression["values"]).is_empty();
+        match text(expression, "operator") {
+            "In" | "NotIn" => valued,
+            "Exists" | "DoesNotExist" => !valued,
+            _ => false,
+        }
+    })
+}
+
 /// The rules for a label selector in an object.
 pub(crate) fn validate_selector(selector: &Value, path: &Path<'_>, errors: &mut Errors) {
     meta::validate_labels(&selector["matchLabels"], &path.field("matchLabels"), errors);

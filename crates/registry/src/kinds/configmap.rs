@@ -25,8 +25,7 @@ impl Strategy for ConfigMap {
         for (key, value) in entries(data) {
             validate_key(key, &data_path, errors);
             if !binary[key].is_null() {
-                let why = format!("duplicate of key present in binaryData: {key}");
-                errors.invalid_text(&data_path.key(key), key, &why);
+                errors.invalid_text(&data_path.key(key), key, "duplicate of key present in binaryData");
             }
             total += value.as_str().map_or(0, str::len);
         }
@@ -35,7 +34,7 @@ impl Strategy for ConfigMap {
             total += value.as_str().map_or(0, |text| text.len() / 4 * 3);
         }
         if total > MAX_DATA_BYTES {
-            errors.too_long(&"", MAX_DATA_BYTES);
+            errors.too_long(&"[]", MAX_DATA_BYTES);
         }
     }
 
@@ -59,7 +58,7 @@ impl Strategy for ConfigMap {
 
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         let count = entries(&object["data"]).count() + entries(&object["binaryData"]).count();
-        vec![common::name(object), count.to_string().into(), common::age(object, now)]
+        vec![common::name(object), count.into(), common::age(object, now)]
     }
 }
 

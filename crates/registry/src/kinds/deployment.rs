@@ -192,7 +192,10 @@ mod tests {
             errors_of(|spec| {
                 remove(spec, "selector");
             }),
-            ["spec.selector: Required value"]
+            [
+                "spec.selector: Required value",
+                "spec.template.metadata.labels: Invalid value: {\"app\":\"web\"}: `selector` does not match template `labels`"
+            ]
         );
         assert_eq!(
             errors_of(|spec| spec["template"]["spec"]["containers"][0]["image"] = "".into()),

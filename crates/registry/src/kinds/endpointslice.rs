@@ -21,6 +21,10 @@ const MAX_PORTS: usize = 20_000;
 
 impl Strategy for EndpointSlice {
     fn default(&self, object: &mut Value) {
+        for endpoint in items_mut(object, "endpoints") {
+            // Not even an empty one is left out of the JSON form.
+            object_mut(endpoint, "conditions");
+        }
         for port in items_mut(object, "ports") {
             default(port, "name", "");
             default(port, "protocol", "TCP");
@@ -81,7 +85,12 @@ impl Strategy for EndpointSlice {
     }
 
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        let port = |port: &Value| port["port"].as_i64().map_or("*".to_owned(), |number| number.to_string());
+        let port = |port: &Value| {
+            port["port"].as_i64().map_or_else(
+                || if text(port, "name").is_empty() { "*".to_owned() } else { text(port, "name").to_owned() },
+                |number| number.to_string(),
+            )
+        };
         let ports: Vec<String> = items(&object["ports"]).iter().map(port).collect();
         let addresses = items(&object["endpoints"]).iter().flat_map(|endpoint| items(&endpoint["addresses"]));
         let addresses: Vec<String> = addresses.filter_map(Value::as_str).map(str::to_owned).collect();

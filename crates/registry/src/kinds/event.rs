@@ -8,12 +8,25 @@ use crate::{
     field::{Errors, Path},
     kinds::Strategy,
     table::{self, Column},
-    value::text,
+    value::{default, object_mut, set, text},
 };
 
 pub(crate) struct Event;
 
 impl Strategy for Event {
+    // Nothing is left out of the JSON form of these fields, so that clients need not ask whether they are there.
+    fn default(&self, object: &mut Value) {
+        object_mut(object, "source");
+        for field in ["firstTimestamp", "lastTimestamp", "eventTime"] {
+            if object[field].is_null() {
+                set(object, field, Value::Null);
+            }
+        }
+        for field in ["reportingComponent", "reportingInstance"] {
+            default(object, field, "");
+        }
+    }
+
     fn validate(&self, object: &Value, errors: &mut Errors) {
         let involved = text(&object["involvedObject"], "namespace");
         let own = text(&object["metadata"], "namespace");

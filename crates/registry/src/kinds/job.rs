@@ -11,7 +11,7 @@ use crate::{
     meta,
     scalar::parse_time,
     table::{Column, duration},
-    value::{copy, default, items, object_mut, set, text},
+    value::{copy, default, items, items_mut, object_mut, set, text},
 };
 
 pub(crate) struct Job;
@@ -37,6 +37,13 @@ impl Strategy for Job {
         let replaces = if spec["podFailurePolicy"].is_null() { "TerminatingOrFailed" } else { "Failed" };
         default(spec, "podReplacementPolicy", replaces);
         default(spec, "manualSelector", false);
+        if let Some(policy) = spec.get_mut("podFailurePolicy") {
+            for rule in items_mut(policy, "rules") {
+                for pattern in items_mut(rule, "onPodConditions") {
+                    default(pattern, "status", "True");
+                }
+            }
+        }
         let template = object_mut(spec, "template");
         if template["metadata"]["labels"].is_null() && labels.is_object() {
             set(object_mut(template, "metadata"), "labels", labels);
@@ -47,19 +54,12 @@ impl Strategy for Job {
     fn prepare_create(&self, _context: &Context, object: &mut Value) {
         set(object, "status", json!({}));
         set(object_mut(object, "metadata"), "generation", 1);
-        if object["spec"]["manualSelector"] == true {
-            return;
+        if object["spec"]["manualSelector"] != true {
+            generate_selector(object);
         }
-        let uid = text(&object["metadata"], "uid").to_owned();
-        let name = text(&object["metadata"], "name").to_owned();
-        let spec = object_mut(object, "spec");
-        let labels = object_mut(object_mut(object_mut(spec, "template"), "metadata"), "labels");
-        for (key, value) in [(UID_LABEL, &uid), (OLD_UID_LABEL, &uid), (NAME_LABEL, &name), (OLD_NAME_LABEL, &name)] {
-            set(labels, key, value.as_str());
-        }
-        // A selector that the client sent is kept, so that validation can refuse it.
-        if spec["selector"].is_null() {
-            set(spec, "selector", json!({"matchLabels": {UID_LABEL: uid}}));
+        if object["metadata"]["labels"].is_null() {
+            let labels = object["spec"]["template"]["metadata"]["labels"].clone();
+            set(object_mut(object, "metadata"), "labels", labels);
         }
     }
 
@@ -174,6 +174,21 @@ impl Strategy for Job {
             images,
             selector,
         ]
+    }
+}
+
+/// Labels the template with the job's uid and name, and selects by the uid.
+fn generate_selector(object: &mut Value) {
+    let uid = text(&object["metadata"], "uid").to_owned();
+    let name = text(&object["metadata"], "name").to_owned();
+    let spec = object_mut(object, "spec");
+    let labels = object_mut(object_mut(object_mut(spec, "template"), "metadata"), "labels");
+    for (key, value) in [(UID_LABEL, &uid), (OLD_UID_LABEL, &uid), (NAME_LABEL, &name), (OLD_NAME_LABEL, &name)] {
+        set(labels, key, value.as_str());
+    }
+    // A selector that the client sent is kept, so that validation can refuse it.
+    if spec["selector"].is_null() {
+        set(spec, "selector", json!({"matchLabels": {UID_LABEL: uid}}));
     }
 }
 

@@ -8,6 +8,7 @@ use crate::{
     Context,
     field::Errors,
     kinds::Strategy,
+    meta,
     names::{self, Rule},
     table::Column,
     value::{copy, default, items, list_mut, object_mut, set, text},
@@ -45,6 +46,10 @@ impl Strategy for Namespace {
 
     fn prepare_delete(&self, object: &mut Value) {
         set(object_mut(object, "status"), "phase", "Terminating");
+    }
+
+    fn validate(&self, object: &Value, errors: &mut Errors) {
+        meta::validate_finalizers(&object["spec"]["finalizers"], &"spec.finalizers", errors);
     }
 
     fn validate_status(&self, new: &Value, _old: &Value, errors: &mut Errors) {

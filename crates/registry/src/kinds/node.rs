@@ -1,7 +1,7 @@
 //! Node.
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::common;
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     kinds::Strategy,
     names,
     table::Column,
-    value::{copy, entries, items, text},
+    value::{copy, entries, items, object_mut, set, text},
 };
 
 pub(crate) struct Node;
@@ -19,13 +19,31 @@ const ROLE_PREFIX: &str = "node-role.kubernetes.io/";
 const ROLE_LABEL: &str = "kubernetes.io/role";
 
 impl Strategy for Node {
+    fn default(&self, object: &mut Value) {
+        if let Some(spec) = object.get_mut("spec") {
+            // The older field and the first item of the newer list are one fact.
+            let (single, first) = (text(spec, "podCIDR"), items(&spec["podCIDRs"]).first().and_then(Value::as_str));
+            match (single.to_owned(), first.map(str::to_owned)) {
+                (single, None) if !single.is_empty() => set(spec, "podCIDRs", json!([single])),
+                (single, Some(first)) if single.is_empty() => set(spec, "podCIDR", first),
+                _ => {}
+            }
+        }
+        let status = object_mut(object, "status");
+        if !status["capacity"].is_null() && status["allocatable"].is_null() {
+            let capacity = status["capacity"].clone();
+            set(status, "allocatable", capacity);
+        }
+    }
+
     // Nodes report their status with their first PUT, so that a POST keeps it too, as in Kubernetes.
     fn prepare_update(&self, _context: &Context, new: &mut Value, old: &Value) {
         copy(new, old, "status");
     }
 
     fn validate(&self, object: &Value, errors: &mut Errors) {
-        let path = Path::root("spec");
+        // Kubernetes names this place so.
+        let path = Path::root("metadata");
         let list = path.field("taints");
         let taints = items(&object["spec"]["taints"]);
         for (at, taint) in taints.iter().enumerate() {
@@ -52,10 +70,9 @@ impl Strategy for Node {
         for field in ["podCIDR", "providerID"] {
             let (to, from) = (text(&new["spec"], field), text(&old["spec"], field));
             if !from.is_empty() && to != from {
-                errors.forbidden(
-                    &path.field(field),
-                    "node updates may not change providerID or podCIDR except from \"\" to valid",
-                );
+                let place = if field == "podCIDR" { path.field("podCIDRs") } else { path.field(field) };
+                let why = format!("node updates may not change {field} except from \"\" to valid");
+                errors.forbidden(&place, &why);
             }
         }
     }

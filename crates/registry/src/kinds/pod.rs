@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{common, pod_spec};
 use crate::{
-    Context,
+    Context, admission,
     field::{Errors, Path},
     kinds::Strategy,
     meta,
@@ -30,6 +30,9 @@ impl Strategy for Pod {
         pod_spec::default_spec(spec);
         for list in ["initContainers", "containers"] {
             items_mut(spec, list).for_each(default_requests);
+        }
+        if spec["resources"].is_object() {
+            default_requests(spec);
         }
         if spec["hostNetwork"] == true {
             default_host_ports(spec);
@@ -54,6 +57,10 @@ impl Strategy for Pod {
 
     fn prepare_update(&self, _context: &Context, new: &mut Value, old: &Value) {
         copy(new, old, "status");
+        // As on creation: who replaces the list of tolerations seldom means these.
+        if new["spec"]["tolerations"] != old["spec"]["tolerations"] {
+            admission::default_tolerations(new);
+        }
         meta::bump_generation(new, old);
     }
 
@@ -210,8 +217,7 @@ fn validate_deadline(to: &Value, from: &Value, path: &Path<'_>, errors: &mut Err
     let path = path.field("activeDeadlineSeconds");
     match (from["activeDeadlineSeconds"].as_i64(), to["activeDeadlineSeconds"].as_i64()) {
         (Some(before), Some(after)) if after > before => {
-            let why = format!("must be less than or equal to previous value {before}");
-            errors.invalid(&path, &after.into(), &why);
+            errors.invalid(&path, &after.into(), "must be less than or equal to previous value");
         }
         (Some(_), None) => {
             errors.invalid(&path, &Value::Null, "must not update from a positive integer to nil value");

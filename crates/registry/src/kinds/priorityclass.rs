@@ -32,7 +32,7 @@ impl Strategy for PriorityClass {
     fn validate(&self, object: &Value, errors: &mut Errors) {
         let value = object["value"].as_i64().unwrap_or(0);
         admission::validate_priority_class(text(&object["metadata"], "name"), value, errors);
-        let known = ["Never", "PreemptLowerPriority"];
+        let known = ["PreemptLowerPriority", "Never"];
         common::validate_choice(&object["preemptionPolicy"], &known, &Path::root("preemptionPolicy"), errors);
     }
 

@@ -12,7 +12,7 @@ use crate::{
     kinds::Strategy,
     names::{self, Rule},
     table::Column,
-    value::{copy, default, default_zero, items, items_mut, object_mut, remove, set, text},
+    value::{copy, default, default_zero, entries, items, items_mut, object_mut, remove, set, text},
 };
 
 pub(crate) struct Service;
@@ -44,8 +44,16 @@ impl Strategy for Service {
         }
         if kind != "ExternalName" {
             default(spec, "internalTrafficPolicy", "Cluster");
+            // Whoever writes the endpoints of such a service by hand may choose either family.
+            let by_hand = text(spec, "clusterIP") == "None" && entries(&spec["selector"]).next().is_none();
+            let families = if by_hand && spec["ipFamilyPolicy"].is_null() && spec["ipFamilies"].is_null() {
+                set(spec, "ipFamilyPolicy", "RequireDualStack");
+                json!(["IPv4", "IPv6"])
+            } else {
+                json!(["IPv4"])
+            };
             default(spec, "ipFamilyPolicy", "SingleStack");
-            default(spec, "ipFamilies", json!(["IPv4"]));
+            default(spec, "ipFamilies", families);
         }
         if kind == "LoadBalancer" {
             default(spec, "allocateLoadBalancerNodePorts", true);
@@ -65,6 +73,15 @@ impl Strategy for Service {
         keep_what_was_given(spec, from);
     }
 
+    fn prepare_status(&self, _context: &Context, new: &mut Value, _old: &Value) {
+        let balancer = object_mut(object_mut(new, "status"), "loadBalancer");
+        for ingress in items_mut(balancer, "ingress") {
+            if !text(ingress, "ip").is_empty() {
+                default(ingress, "ipMode", "VIP");
+            }
+        }
+    }
+
     fn validate(&self, object: &Value, errors: &mut Errors) {
         validate::validate(object, errors);
     }
@@ -74,7 +91,7 @@ impl Strategy for Service {
     }
 
     fn name_rule(&self) -> Rule {
-        names::dns_1035_label
+        names::dns_label
     }
 
     fn creates_on_update(&self) -> bool {

@@ -28,6 +28,10 @@ pub(super) fn validate_selector(object: &Value, what: &str, errors: &mut Errors)
     let (selector, place) = (&spec["selector"], path.field("selector"));
     if selector.is_null() {
         errors.required(&place, "");
+    } else if !common::is_selector(selector) {
+        common::validate_selector(selector, &place, errors);
+        errors.invalid(&place, selector, "invalid label selector");
+        return;
     } else {
         common::validate_selector(selector, &place, errors);
         if entries(&selector["matchLabels"]).next().is_none() && items(&selector["matchExpressions"]).is_empty() {
@@ -36,11 +40,10 @@ pub(super) fn validate_selector(object: &Value, what: &str, errors: &mut Errors)
         }
     }
     let labels = &spec["template"]["metadata"]["labels"];
-    if !LabelSelector::from_object(selector).matches_map(labels) {
+    if selector.is_null() || !LabelSelector::from_object(selector).matches_map(labels) {
         let template = path.field("template");
         let metadata = template.field("metadata");
-        let shown = if labels.is_null() { Value::Object(serde_json::Map::new()) } else { labels.clone() };
-        errors.invalid(&metadata.field("labels"), &shown, "`selector` does not match template `labels`");
+        errors.null_or_invalid(&metadata.field("labels"), labels, "`selector` does not match template `labels`");
     }
 }
 

@@ -83,7 +83,7 @@ fn endpoints_and_slices() {
 fn small_kinds() {
     check("configmaps", json!({"data": {"a": "1"}, "binaryData": {"b": ""}}), "x | 2 | 10m");
     check("secrets", json!({"type": "Opaque", "data": {"a": ""}}), "x | Opaque | 1 | 10m");
-    check("serviceaccounts", json!({}), "x | 0 | 10m");
+    check("serviceaccounts", json!({}), "x | 10m");
     check("leases", json!({"spec": {"holderIdentity": "me"}}), "x | me | 10m");
     check("priorityclasses", json!({"value": 7, "preemptionPolicy": "Never"}), "x | 7 | false | 10m | Never");
     check(

@@ -24,6 +24,10 @@ pub(super) fn class(spec: &Value) -> &'static str {
             limit.is_some() && request.is_none_or(|request| Some(request) == limit)
         })
     };
+    // What is said of the pod as a whole counts for all of it.
+    if spec["resources"].is_object() && asks(spec) {
+        return if guaranteed(spec) { "Guaranteed" } else { "Burstable" };
+    }
     if !containers().any(asks) {
         "BestEffort"
     } else if containers().all(guaranteed) {

@@ -25,6 +25,9 @@ pub(crate) fn default_spec(spec: &mut Value) {
     default(spec, "dnsPolicy", "ClusterFirst");
     default(spec, "restartPolicy", "Always");
     default(spec, "terminationGracePeriodSeconds", 30);
+    if spec["terminationGracePeriodSeconds"].as_i64().is_some_and(|seconds| seconds < 0) {
+        set(spec, "terminationGracePeriodSeconds", 1);
+    }
     default(spec, "schedulerName", "default-scheduler");
     default(spec, "securityContext", json!({}));
     default_service_account(spec);
@@ -114,6 +117,9 @@ fn default_field_ref(source: &mut Value) {
     if let Some(field) = source.get_mut("fieldRef") {
         default(field, "apiVersion", "v1");
     }
+    if let Some(resource) = source.get_mut("resourceFieldRef") {
+        default(resource, "divisor", "0");
+    }
 }
 
 fn default_volume(volume: &mut Value) {
@@ -146,6 +152,11 @@ fn default_volume(volume: &mut Value) {
     }
     if let Some(claim) = volume.get_mut("ephemeral").and_then(|e| e.get_mut("volumeClaimTemplate")) {
         default(object_mut(claim, "spec"), "volumeMode", "Filesystem");
+        object_mut(claim, "metadata");
+    }
+    if let Some(image) = volume.get_mut("image") {
+        let policy = if pulls_always(text(image, "reference")) { "Always" } else { "IfNotPresent" };
+        default(image, "pullPolicy", policy);
     }
 }
 

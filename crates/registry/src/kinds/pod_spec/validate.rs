@@ -17,8 +17,8 @@ const MAX_HOST_ALIASES: usize = 1024;
 
 /// A workload's `spec.template`.
 pub(crate) fn validate_template(template: &Value, path: &Path<'_>, errors: &mut Errors) {
-    let metadata = path.field("metadata");
-    meta::validate_labels(&template["metadata"]["labels"], &metadata.field("labels"), errors);
+    // Kubernetes leaves `metadata` out of these paths.
+    meta::validate_labels(&template["metadata"]["labels"], &path.field("labels"), errors);
     validate_spec(&template["spec"], &path.field("spec"), errors);
 }
 

@@ -8,7 +8,7 @@ use crate::{
     field::{Errors, Path},
     kinds::common::{validate_choice, validate_port, validate_port_or_name},
     meta, names,
-    value::{items, text},
+    value::{entries, items, text},
 };
 
 const TYPES: [&str; 4] = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
@@ -43,6 +43,9 @@ pub(super) fn validate(object: &Value, errors: &mut Errors) {
         errors.invalid(&path.field("externalTrafficPolicy"), &spec["externalTrafficPolicy"], why);
     }
     validate_families(spec, &path, errors);
+    validate_balancer(spec, &path, errors);
+    let distributions = ["PreferClose", "PreferSameZone", "PreferSameNode"];
+    validate_choice(&spec["trafficDistribution"], &distributions, &path.field("trafficDistribution"), errors);
     let list = path.field("externalIPs");
     for (at, address) in items(&spec["externalIPs"]).iter().enumerate() {
         if address.as_str().unwrap_or_default().parse::<std::net::IpAddr>().is_err() {
@@ -110,9 +113,46 @@ fn validate_affinity(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
+/// What only a load balancer has.
+fn validate_balancer(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let balanced = text(spec, "type") == "LoadBalancer";
+    if !balanced {
+        let why = "may only be used when `type` is 'LoadBalancer'";
+        if !items(&spec["loadBalancerSourceRanges"]).is_empty() {
+            errors.forbidden(&path.field("LoadBalancerSourceRanges"), why);
+        }
+        for field in ["loadBalancerClass", "allocateLoadBalancerNodePorts"] {
+            if !spec[field].is_null() {
+                errors.forbidden(&path.field(field), why);
+            }
+        }
+    }
+    let port = &spec["healthCheckNodePort"];
+    if port.as_i64().unwrap_or(0) != 0 && !(balanced && text(spec, "externalTrafficPolicy") == "Local") {
+        let why = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+        errors.invalid(&path.field("healthCheckNodePort"), port, why);
+    }
+    let ranges = path.field("LoadBalancerSourceRanges");
+    for (at, range) in items(&spec["loadBalancerSourceRanges"]).iter().enumerate() {
+        let text = range.as_str().unwrap_or_default().trim();
+        let address = text.split_once('/').and_then(|(address, length)| {
+            let most = if address.parse::<std::net::IpAddr>().ok()?.is_ipv4() { 32 } else { 128 };
+            length.parse::<u8>().ok().filter(|length| *length <= most)
+        });
+        if address.is_none() {
+            let why = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+            errors.invalid(&ranges.index(at), range, why);
+        }
+    }
+}
+
 fn validate_families(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
     let known = ["SingleStack", "PreferDualStack", "RequireDualStack"];
     validate_choice(&spec["ipFamilyPolicy"], &known, &path.field("ipFamilyPolicy"), errors);
+    // Addresses of this cluster are of one family, but who writes endpoints by hand is not bound to it.
+    if text(spec, "clusterIP") == "None" && entries(&spec["selector"]).next().is_none() {
+        return;
+    }
     if text(spec, "ipFamilyPolicy") == "RequireDualStack" {
         let why = "this cluster is not configured for dual-stack services";
         errors.invalid(&path.field("ipFamilyPolicy"), &spec["ipFamilyPolicy"], why);
