@@ -6,7 +6,9 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "this crate is only ever part of tests")]
 
 mod cluster;
+pub mod image;
 mod kubectl;
+pub mod traces;
 
 pub use cluster::{Cluster, Setup};
 pub use kubectl::{Kubectl, Ran, run, tool};

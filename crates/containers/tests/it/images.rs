@@ -12,10 +12,9 @@ use containers::{
     ContainerConfig,
     images::{ImageError, PullPolicy, RegistryAuths},
 };
+use test_support::image::{add, busybox_archive, busybox_layer, save_archive};
 
-use crate::world::{
-    BUSYBOX, PATIENCE, World, add, busybox_archive, busybox_layer, has, save_archive, until, with_world,
-};
+use crate::world::{BUSYBOX, PATIENCE, World, has, until, with_world};
 
 #[test]
 fn layers_stack_and_whiteouts_hide() {

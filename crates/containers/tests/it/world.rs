@@ -1,7 +1,6 @@
 //! A runtime of its own for each test, with a check afterwards that nothing of it is left on the machine.
 
 use std::{
-    collections::BTreeMap,
     fs,
     future::Future,
     os::unix::fs::PermissionsExt,
@@ -16,9 +15,12 @@ use containers::{
 };
 use futures::FutureExt;
 use runtime::{Clock, Tasks};
+use test_support::{image::busybox_archive, traces};
 
 /// No test waits longer for anything.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+/// How the folders of these tests are called.
+const FOLDERS: &str = "pl";
 /// The image made from this machine's busybox.
 pub const BUSYBOX: &str = "docker.io/library/busybox:test";
 
@@ -39,10 +41,14 @@ pub fn with_world<F: Future<Output = World>>(test: impl FnOnce(World) -> F) {
     // The process-wide choice may have been made by another test of this binary.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let dir = Arc::new(tempfile::Builder::new().prefix("pl").tempdir().unwrap());
-    let root = format!("/plinth-test-{:08x}", runtime::entropy::random_u64() as u32);
+    let dir = Arc::new(traces::folder(FOLDERS));
+    let root = traces::cgroup_root(dir.path());
     let (state, data) = (dir.path().join("run"), dir.path().join("data"));
     let outcome = tokio.block_on(async {
+        traces::remove_abandoned(FOLDERS, async |dir, root| {
+            let _ = containers::cleanup(&dir.join("run"), &dir.join("data"), &root).await;
+        })
+        .await;
         let body = async {
             let world = World::open(dir.clone(), root.clone()).await;
             let world = test(world).await;
@@ -63,16 +69,9 @@ pub fn with_world<F: Future<Output = World>>(test: impl FnOnce(World) -> F) {
 }
 
 fn leftovers(state: &Path, root: &str) -> Vec<String> {
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-    let state = state.to_str().unwrap();
-    let mut left: Vec<String> = mounts.lines().filter(|l| l.contains(state)).map(str::to_owned).collect();
-    for base in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
-        let group = base.path().join(root.trim_start_matches('/'));
-        if group.exists() {
-            left.push(group.display().to_string());
-        }
-    }
-    left
+    let groups = traces::cgroup_trees().into_iter().map(|tree| tree.join(root.trim_start_matches('/')));
+    let left = traces::mounts_below(state).into_iter().chain(groups.filter(|group| group.exists()));
+    left.map(|path| path.display().to_string()).collect()
 }
 
 impl World {
@@ -196,61 +195,6 @@ pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
 pub fn text(path: &Path) -> String {
     let log = fs::read_to_string(path).unwrap_or_default();
     log.lines().filter_map(|line| line.splitn(4, ' ').nth(3)).map(|line| format!("{line}\n")).collect()
-}
-
-/// A layer with busybox and the usual few files.
-pub fn busybox_layer() -> Vec<u8> {
-    let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find_map(|p| fs::read(p).ok());
-    let busybox = busybox.expect("these tests need Debian's busybox-static");
-    let mut archive = tar::Builder::new(Vec::new());
-    add(&mut archive, "bin/busybox", 0o755, &busybox);
-    for applet in ["sh", "cat", "echo", "id", "sleep", "ls", "touch", "grep", "hostname", "head", "stty", "tail"] {
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(tar::EntryType::Symlink);
-        header.set_size(0);
-        header.set_mode(0o777);
-        archive.append_link(&mut header, format!("bin/{applet}"), "busybox").unwrap();
-    }
-    add(&mut archive, "etc/passwd", 0o644, b"root:x:0:0::/root:/bin/sh\nweb:x:33:34::/srv:/bin/sh\n");
-    add(&mut archive, "etc/group", 0o644, b"root:x:0:\nwww:x:34:\nlog:x:50:web\n");
-    add(&mut archive, "tmp/", 0o1777, b"");
-    archive.into_inner().unwrap()
-}
-
-pub fn add(archive: &mut tar::Builder<Vec<u8>>, path: &str, mode: u32, bytes: &[u8]) {
-    let mut header = tar::Header::new_gnu();
-    header.set_entry_type(if path.ends_with('/') { tar::EntryType::Directory } else { tar::EntryType::Regular });
-    header.set_mode(mode);
-    header.set_size(bytes.len() as u64);
-    archive.append_data(&mut header, path, bytes).unwrap();
-}
-
-/// A docker-save archive with one image.
-pub fn busybox_archive(name: &str) -> Vec<u8> {
-    save_archive(name, &[busybox_layer()])
-}
-
-pub fn save_archive(name: &str, layers: &[Vec<u8>]) -> Vec<u8> {
-    use sha2::{Digest, Sha256};
-    let digests: Vec<String> = layers.iter().map(|l| format!("sha256:{}", hex::encode(Sha256::digest(l)))).collect();
-    let config = serde_json::json!({
-        "architecture": if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" },
-        "os": "linux",
-        "config": { "Cmd": ["sh"], "Env": ["FROM_IMAGE=yes"], "Labels": BTreeMap::from([("a", "b")]) },
-        "rootfs": { "type": "layers", "diff_ids": digests },
-    })
-    .to_string();
-    let mut archive = tar::Builder::new(Vec::new());
-    let mut names = Vec::new();
-    for (number, layer) in layers.iter().enumerate() {
-        let path = format!("{number}/layer.tar");
-        add(&mut archive, &path, 0o644, layer);
-        names.push(path);
-    }
-    add(&mut archive, "config.json", 0o644, config.as_bytes());
-    let manifest = serde_json::json!([{ "Config": "config.json", "RepoTags": [name], "Layers": names }]).to_string();
-    add(&mut archive, "manifest.json", 0o644, manifest.as_bytes());
-    archive.into_inner().unwrap()
 }
 
 /// Whether the machine has the program.

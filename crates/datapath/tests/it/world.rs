@@ -21,8 +21,10 @@ use runtime::{Clock, Tasks};
 use serde_json::{Value, json};
 
 use test_api::Api;
+use test_support::traces;
 
 const PATIENCE: Duration = Duration::from_secs(10);
+const CGROUPS: &str = "plinth-datapath-";
 
 /// Runs `test` on this thread, from which all threads and processes inherit the namespaces.
 pub fn block_on(test: impl Future<Output = ()>) {
@@ -61,7 +63,9 @@ impl World {
         let roots = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
         let is_cgroup2 = |path: &str| statfs(path).is_ok_and(|f| f.filesystem_type() == CGROUP2_SUPER_MAGIC);
         let tree = roots.into_iter().find(|path| is_cgroup2(path)).expect("a cgroup2 tree");
-        let cgroup = Path::new(tree).join(format!("plinth-test-{name}-{}", std::process::id()));
+        // What a killed test has left; nothing lives in it any more, or it stays.
+        traces::abandoned(Path::new(tree), CGROUPS).iter().for_each(|left| drop(fs::remove_dir(left)));
+        let cgroup = Path::new(tree).join(format!("{CGROUPS}{}-{name}", std::process::id()));
         fs::create_dir(&cgroup).unwrap();
         let cgroup = Cgroup(cgroup);
         let folder = tempfile::tempdir().unwrap();

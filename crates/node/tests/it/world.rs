@@ -1,13 +1,6 @@
 //! A cluster of one node for each test, with a check afterwards that nothing of it is left on the machine.
 
-use std::{
-    fs,
-    future::Future,
-    panic::AssertUnwindSafe,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, future::Future, panic::AssertUnwindSafe, path::PathBuf, sync::Arc, time::Duration};
 
 use apiserver::{ApiServer, Identity, ServiceAccountOptions};
 use client::{Api, Client, Informer, Informers, Key, Recorder};
@@ -19,11 +12,14 @@ use node::{Handle, Node, Options};
 use runtime::{Clock, Tasks};
 use serde_json::{Value, json};
 use telemetry::Metrics;
+use test_support::{image::busybox_archive, traces};
 
 use crate::network::Namespaces;
 
 /// No test waits longer for anything.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How the folders of these tests are called.
+const FOLDERS: &str = "pn";
 pub const NODE: &str = "node-1";
 pub const BUSYBOX: &str = "docker.io/library/busybox:test";
 
@@ -51,11 +47,15 @@ pub fn with_world<F: Future<Output = World>>(test: impl FnOnce(World) -> F) {
     // The process-wide choice may have been made by another test of this binary.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let folder = tempfile::Builder::new().prefix("pn").tempdir().unwrap();
+    let folder = traces::folder(FOLDERS);
     let dir = folder.path().to_path_buf();
-    let root = format!("/plinth-node-{:08x}", runtime::entropy::random_u64() as u32);
+    let root = traces::cgroup_root(&dir);
     let tasks = Tasks::root();
     let outcome = tokio.block_on(async {
+        traces::remove_abandoned(FOLDERS, async |dir, root| {
+            let _ = containers::cleanup(&dir.join("run"), &dir.join("data"), &root).await;
+        })
+        .await;
         let body = async {
             let mut world = test(World::open(dir.clone(), root.clone(), tasks.clone()).await).await;
             world.stop_node().await;
@@ -68,24 +68,12 @@ pub fn with_world<F: Future<Output = World>>(test: impl FnOnce(World) -> F) {
         outcome
     });
     tokio.shutdown_timeout(Duration::from_secs(1));
-    unmount_all(&dir);
+    traces::unmount_below(&dir);
     match outcome {
         Ok(finished) => finished.expect("the test took too long"),
         Err(panic) => std::panic::resume_unwind(panic),
     }
     folder.close().expect("the folder can be removed");
-}
-
-fn mounts(dir: &Path) -> Vec<String> {
-    let table = fs::read_to_string("/proc/self/mounts").unwrap();
-    let points = table.lines().filter_map(|line| line.split(' ').nth(1)).map(str::to_owned);
-    points.filter(|point| Path::new(point).starts_with(dir)).collect()
-}
-
-fn unmount_all(dir: &Path) {
-    for point in mounts(dir).into_iter().rev() {
-        let _ = nix::mount::umount2(Path::new(&point), nix::mount::MntFlags::MNT_DETACH);
-    }
 }
 
 impl World {
@@ -130,7 +118,7 @@ impl World {
         let runtime = Runtime::open(options).await.expect("open the runtime");
         if runtime.images().get(BUSYBOX).is_none() {
             let archive = self.dir.join("busybox.tar");
-            fs::write(&archive, busybox_archive()).unwrap();
+            fs::write(&archive, busybox_archive(BUSYBOX)).unwrap();
             runtime.images().import(&archive).await.expect("import busybox");
         }
         let options = Options {
@@ -307,7 +295,8 @@ impl World {
 
     /// What the pod has left on the node: its folders, sandboxes and mounts.
     pub fn left_of(&self, uid: &str) -> Vec<String> {
-        let mut left: Vec<String> = mounts(&self.dir).into_iter().filter(|point| point.contains(uid)).collect();
+        let mounts = traces::mounts_below(&self.dir).into_iter().map(|point| point.display().to_string());
+        let mut left: Vec<String> = mounts.filter(|point| point.contains(uid)).collect();
         for parent in ["node/pods", "node/logs", "netns"] {
             let entries = fs::read_dir(self.dir.join(parent)).into_iter().flatten().flatten();
             left.extend(entries.map(|e| e.path().display().to_string()).filter(|path| path.contains(uid)));
@@ -359,42 +348,4 @@ pub fn waiting(pod: &Pod, name: &str) -> String {
 /// A container that runs `script` with busybox.
 pub fn shell(name: &str, script: &str) -> Value {
     json!({ "name": name, "image": BUSYBOX, "command": ["sh", "-c", script] })
-}
-
-fn busybox_archive() -> Vec<u8> {
-    use sha2::{Digest, Sha256};
-    let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find_map(|path| fs::read(path).ok());
-    let busybox = busybox.expect("these tests need Debian's busybox-static");
-    let mut layer = tar::Builder::new(Vec::new());
-    add(&mut layer, "bin/busybox", &busybox);
-    for applet in
-        ["sh", "cat", "echo", "id", "sleep", "ls", "touch", "env", "hostname", "kill", "printf", "stat", "test"]
-    {
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(tar::EntryType::Symlink);
-        header.set_size(0);
-        header.set_mode(0o777);
-        layer.append_link(&mut header, format!("bin/{applet}"), "busybox").unwrap();
-    }
-    add(&mut layer, "etc/passwd", b"root:x:0:0::/root:/bin/sh\n");
-    let layer = layer.into_inner().unwrap();
-    let config = json!({
-        "architecture": if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" },
-        "os": "linux",
-        "config": { "Cmd": ["sh"] },
-        "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", hex::encode(Sha256::digest(&layer)))] },
-    });
-    let manifest = json!([{ "Config": "config.json", "RepoTags": [BUSYBOX], "Layers": ["layer.tar"] }]);
-    let mut archive = tar::Builder::new(Vec::new());
-    add(&mut archive, "layer.tar", &layer);
-    add(&mut archive, "config.json", config.to_string().as_bytes());
-    add(&mut archive, "manifest.json", manifest.to_string().as_bytes());
-    archive.into_inner().unwrap()
-}
-
-fn add(archive: &mut tar::Builder<Vec<u8>>, path: &str, bytes: &[u8]) {
-    let mut header = tar::Header::new_gnu();
-    header.set_mode(0o755);
-    header.set_size(bytes.len() as u64);
-    archive.append_data(&mut header, path, bytes).unwrap();
 }
