@@ -120,21 +120,22 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Moves the caller, which must be single-threaded, into it.
-    pub(crate) fn join(&self) -> io::Result<()> {
+    /// Moves the caller, which must be single-threaded, into it; a caller that was `placed` is in the cgroup2 folder.
+    pub(crate) fn join(&self, placed: bool) -> io::Result<()> {
         // A thread that moves itself need not wait for all CPUs, as moving a process has to. v2 knows no such move.
         let v1 = self.hierarchies.v1.iter().map(|(_, mount)| mount.join(&self.path).join("tasks"));
-        let v2 = self.v2().map(|dir| dir.join("cgroup.procs"));
+        let v2 = self.v2().filter(|_| !placed).map(|dir| dir.join("cgroup.procs"));
         v1.chain(v2).try_for_each(|file| fs::write(file, "0"))
     }
 
     /// Moves the caller where processes are grouped without limits: cgroup2 and, beside v1 controllers, systemd's own
     /// hierarchy. That is what decides who is ended with a service, and what libcontainer leaves out on hybrid
     /// machines. Each move waits for all CPUs, so none is made in vain.
-    pub(crate) fn join_grouping(&self) -> io::Result<()> {
+    pub(crate) fn join_grouping(&self, placed: bool) -> io::Result<()> {
         let systemd = self.hierarchies.v1.iter().find(|(name, _)| *name == "systemd").map(|(_, mount)| mount);
         let systemd = systemd.map(|mount| mount.join(&self.path).join("tasks"));
-        systemd.into_iter().chain(self.v2().map(|dir| dir.join("cgroup.procs"))).try_for_each(|f| fs::write(f, "0"))
+        let v2 = self.v2().filter(|_| !placed).map(|dir| dir.join("cgroup.procs"));
+        systemd.into_iter().chain(v2).try_for_each(|file| fs::write(file, "0"))
     }
 
     /// The cgroup2 folder.

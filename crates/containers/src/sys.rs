@@ -31,6 +31,40 @@ pub(crate) fn fork() -> io::Result<Option<Pid>> {
     }
 }
 
+/// linux/sched.h; libc's constant is cut to 32 bits.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// Which side of a fork this is.
+pub(crate) enum Side {
+    Parent(Pid),
+    /// `placed`: born in the cgroup that was asked for.
+    Child {
+        placed: bool,
+    },
+}
+
+/// As [`fork`], with the child born in a cgroup2 folder: a process that moves there by itself waits for all CPUs, some
+/// 10 ms. Where the kernel cannot (before 5.7), the child is not placed and has to move.
+pub(crate) fn fork_into(cgroup: Option<&Path>) -> io::Result<Side> {
+    let plain = || match fork()? {
+        Some(child) => Ok(Side::Parent(child)),
+        None => Ok(Side::Child { placed: false }),
+    };
+    let Some(Ok(folder)) = cgroup.map(std::fs::File::open) else { return plain() };
+    // SAFETY: all zeroes is clone3's way of asking for nothing.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = CLONE_INTO_CGROUP;
+    args.exit_signal = libc::SIGCHLD as u64;
+    args.cgroup = u64::from(folder.as_raw_fd().unsigned_abs());
+    // SAFETY: without shared memory and without a stack this is fork; the caller is single-threaded (see `fork`), so the
+    // child's memory is consistent. The arguments live until the call returns.
+    match unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) } {
+        -1 => plain(),
+        0 => Ok(Side::Child { placed: true }),
+        pid => Ok(Side::Parent(Pid::from_raw(i32::try_from(pid).map_err(io::Error::other)?))),
+    }
+}
+
 /// Ends a forked child at once, without running the parent's destructors.
 pub(crate) fn exit_child(code: i32) -> ! {
     // SAFETY: _exit takes no pointers and does not return.

@@ -8,6 +8,7 @@ use std::{
     fs::File,
     io::{self, Write},
     os::fd::OwnedFd,
+    path::Path,
     time::Duration,
 };
 
@@ -15,7 +16,10 @@ use nix::{fcntl::OFlag, sys::wait::WaitStatus, unistd::Pid};
 use serde::{Deserialize, Serialize};
 
 use super::{clients::Asker, container::set_nonblocking};
-use crate::{sys, types::ContainerId};
+use crate::{
+    sys::{self, Side},
+    types::ContainerId,
+};
 
 /// A helper that takes longer is killed.
 pub(super) const JOB_TIME: Duration = Duration::from_secs(60);
@@ -63,27 +67,32 @@ impl Job {
     }
 }
 
-/// Forks a helper that runs `body` with the writing end of its report, and ends.
+/// Forks a helper that runs `body` with the writing end of its report, and ends. It is born in the folder `into` where
+/// that is possible; `body` is told whether it was.
 pub(super) fn start(
     purpose: Purpose,
     asker: Asker,
     deadline: Duration,
-    body: impl FnOnce(&mut Reporter) -> Result<(), String>,
+    into: Option<&Path>,
+    body: impl FnOnce(&mut Reporter, bool) -> Result<(), String>,
 ) -> io::Result<Job> {
     let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
-    let Some(helper) = sys::fork()? else {
-        drop(read);
-        let mut reporter = Reporter(File::from(write));
-        // The new program must not start with our signals blocked.
-        let _ = nix::sys::signal::SigSet::all().thread_unblock();
-        let code = match body(&mut reporter) {
-            Ok(()) => 0,
-            Err(reason) => {
-                reporter.say(&Report::Failed(reason));
-                1
-            }
-        };
-        sys::exit_child(code);
+    let helper = match sys::fork_into(into)? {
+        Side::Parent(helper) => helper,
+        Side::Child { placed } => {
+            drop(read);
+            let mut reporter = Reporter(File::from(write));
+            // The new program must not start with our signals blocked.
+            let _ = nix::sys::signal::SigSet::all().thread_unblock();
+            let code = match body(&mut reporter, placed) {
+                Ok(()) => 0,
+                Err(reason) => {
+                    reporter.say(&Report::Failed(reason));
+                    1
+                }
+            };
+            sys::exit_child(code);
+        }
     };
     drop(write);
     set_nonblocking(&read)?;

@@ -53,15 +53,15 @@ pub(super) enum Streams {
 }
 
 /// Makes and starts the container, and reports its process.
-pub(super) fn create(creation: Creation<'_>, reporter: &mut Reporter) -> Result<(), String> {
+pub(super) fn create(creation: Creation<'_>, reporter: &mut Reporter, placed: bool) -> Result<(), String> {
     let rootfs = creation.dir.join("rootfs");
     rootfs::mount_private(creation.container, &rootfs).map_err(|e| e.to_string())?;
     write_bundle(&creation, &rootfs).map_err(|e| chain(&e))?;
     // Before anything is forked, so that the container's cgroup namespace begins in these cgroups too.
     // On pure v2 libcontainer does it: there it would count this helper's memory as the container's.
-    let enter = || if creation.device_control { creation.cgroup.join_grouping() } else { Ok(()) };
-    let prepared = creation.cgroup.create().and_then(|()| enter());
-    prepared.map_err(|e| format!("make the container's cgroup: {e}"))?;
+    if creation.device_control {
+        creation.cgroup.join_grouping(placed).map_err(|e| format!("enter the container's cgroup: {e}"))?;
+    }
     let limited = creation.cgroup.limit(&creation.container.config.resources);
     limited.map_err(|e| format!("set the container's limits: {e}"))?;
     let state = creation.dir.join("oci");

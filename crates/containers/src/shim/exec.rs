@@ -32,10 +32,10 @@ pub(super) struct Command<'a> {
 }
 
 /// Becomes the command. Reports its process; on failure says why.
-pub(super) fn exec(command: Command<'_>, reporter: &mut Reporter) -> Result<(), String> {
+pub(super) fn exec(command: Command<'_>, reporter: &mut Reporter, placed: bool) -> Result<(), String> {
     let text = fs::read(command.bundle.join("config.json")).map_err(|e| e.to_string())?;
     let spec: Spec = serde_json::from_slice(&text).map_err(|e| e.to_string())?;
-    command.cgroup.join().map_err(|e| format!("join the container's cgroup: {e}"))?;
+    command.cgroup.join(placed).map_err(|e| format!("join the container's cgroup: {e}"))?;
     let streams = command.streams.map(|fd| fd.map_or_else(null, Ok));
     let [stdin, stdout, stderr] = streams;
     let open = |r: io::Result<OwnedFd>| r.map_err(|e| e.to_string());

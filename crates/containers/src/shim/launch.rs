@@ -22,7 +22,7 @@ use super::service::Shim;
 use crate::{
     cgroup::Hierarchies,
     record::{self, SANDBOX_FILE, SOCKET, SandboxRecord},
-    sys,
+    sys::{self, Side},
 };
 
 /// Size of a pod's `/dev/shm`, as container runtimes give.
@@ -31,9 +31,13 @@ const SHM_SIZE: &str = "size=67108864,mode=1777";
 /// Starts the shim in a process of its own. In the calling process it returns once the shim answers or has failed.
 pub(super) fn launch(dir: PathBuf) -> io::Result<ExitCode> {
     let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
-    if sys::fork()?.is_none() {
+    let record: SandboxRecord =
+        record::read(&dir.join(SANDBOX_FILE)).map_err(|e| describe("read the sandbox's record", &e))?;
+    let shims = Hierarchies::detect().group(&record.shim_cgroup);
+    shims.create().map_err(|e| describe("make the shims' cgroup", &e))?;
+    if let Side::Child { placed } = sys::fork_into(shims.v2().as_deref())? {
         drop(read);
-        run(&dir, write);
+        run(&dir, record, placed, write);
     }
     drop(write);
     let mut report = String::new();
@@ -46,9 +50,9 @@ pub(super) fn launch(dir: PathBuf) -> io::Result<ExitCode> {
 }
 
 /// The shim's own process; does not return.
-fn run(dir: &Path, report: OwnedFd) -> ! {
+fn run(dir: &Path, record: SandboxRecord, placed: bool, report: OwnedFd) -> ! {
     let mut report = File::from(report);
-    let shim = match prepare(dir) {
+    let shim = match prepare(dir, record, placed) {
         Ok(shim) => shim,
         Err(error) => {
             let _ = report.write_all(error.to_string().as_bytes());
@@ -64,15 +68,13 @@ fn run(dir: &Path, report: OwnedFd) -> ! {
     sys::exit_child(0)
 }
 
-fn prepare(dir: &Path) -> io::Result<Shim> {
+fn prepare(dir: &Path, record: SandboxRecord, placed: bool) -> io::Result<Shim> {
     sys::set_name("plinth-shim");
     setsid()?;
     sys::become_subreaper()?;
-    let record: SandboxRecord =
-        record::read(&dir.join(SANDBOX_FILE)).map_err(|e| describe("read the sandbox's record", &e))?;
     let hierarchies = Hierarchies::detect();
     let shims = hierarchies.group(&record.shim_cgroup);
-    shims.create().and_then(|()| shims.join_grouping()).map_err(|e| describe("leave the caller's cgroup", &e))?;
+    shims.join_grouping(placed).map_err(|e| describe("leave the caller's cgroup", &e))?;
     let pod = hierarchies.group(&record.cgroup);
     pod.create()
         .and_then(|()| pod.limit(&record.config.resources))

@@ -139,6 +139,8 @@ impl Shim {
         let log = Log::open(&path, MAX_FILE, clock.clone());
         container.log = Some(log.map_err(|e| io::Error::new(e.kind(), format!("open log {path:?}: {e}")))?);
         let (streams, console) = connect(container, dir)?;
+        let made = container.cgroup.create();
+        made.map_err(|e| io::Error::new(e.kind(), format!("make the container's cgroup: {e}")))?;
         container.starting = true;
         let container = &*container;
         let creation = Creation {
@@ -153,7 +155,10 @@ impl Shim {
             streams,
         };
         let purpose = Purpose::Start { container: id.clone(), console };
-        jobs.push(children::start(purpose, asker, deadline, move |reporter| create::create(creation, reporter))?);
+        // On pure v2 the container's cgroup would count this helper's memory as the container's.
+        let into = container.cgroup.v2().filter(|_| creation.device_control);
+        let body = move |reporter: &mut _, placed| create::create(creation, reporter, placed);
+        jobs.push(children::start(purpose, asker, deadline, into.as_deref(), body)?);
         Ok(())
     }
 
@@ -208,7 +213,9 @@ impl Shim {
         let command =
             exec::Command { init, bundle: &container.dir, cgroup: &container.cgroup, argv, terminal: tty, streams };
         let purpose = Purpose::Exec { exec: number };
-        let job = children::start(purpose, asker, deadline, move |reporter| exec::exec(command, reporter));
+        let into = command.cgroup.v2();
+        let body = move |reporter: &mut _, placed| exec::exec(command, reporter, placed);
+        let job = children::start(purpose, asker, deadline, into.as_deref(), body);
         self.jobs.push(job.map_err(failed)?);
         if let Some(master) = console {
             // The terminal goes ahead of the answer: the asker pairs them by the request's number.
