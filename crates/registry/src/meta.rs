@@ -187,7 +187,7 @@ pub(crate) fn validate(kind: &Kind, name_rule: Rule, object: &Value, errors: &mu
     validate_labels(&metadata["labels"], &path.field("labels"), errors);
     validate_annotations(&metadata["annotations"], &path.field("annotations"), errors);
     validate_owners(&metadata["ownerReferences"], &path.field("ownerReferences"), errors);
-    validate_finalizers(&metadata["finalizers"], &path.field("finalizers"), errors);
+    validate_finalizers(Finalizers::OfMetadata, &metadata["finalizers"], &path.field("finalizers"), errors);
 }
 
 /// Keys and values of a label map, wherever it stands.
@@ -245,15 +245,28 @@ fn validate_owners(owners: &Value, path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
-pub(crate) fn validate_finalizers(finalizers: &Value, path: &dyn Display, errors: &mut Errors) {
+/// Which list of finalizers.
+pub(crate) enum Finalizers {
+    /// `metadata.finalizers`
+    OfMetadata,
+    /// `spec.finalizers` of a namespace
+    OfNamespace,
+}
+
+pub(crate) fn validate_finalizers(kind: Finalizers, finalizers: &Value, path: &dyn Display, errors: &mut Errors) {
     let has = |name: &str| items(finalizers).iter().any(|f| f == name);
-    for finalizer in items(finalizers) {
+    for (at, finalizer) in items(finalizers).iter().enumerate() {
         let name = finalizer.as_str().unwrap_or_default();
         for why in names::qualified_name(name) {
             errors.invalid_text(path, name, &why);
         }
         if !name.contains('/') && !PLAIN_FINALIZERS.contains(&name) {
-            errors.invalid_text(path, name, "name is neither a standard finalizer name nor is it fully qualified");
+            let why = "name is neither a standard finalizer name nor is it fully qualified";
+            match kind {
+                // Kubernetes names the item here, and not where a namespace has its own list.
+                Finalizers::OfMetadata => errors.invalid_text(&format_args!("{path}[{at}]"), name, why),
+                Finalizers::OfNamespace => errors.invalid_text(path, name, why),
+            }
         }
     }
     if has("orphan") && has("foregroundDeletion") {

@@ -50,7 +50,7 @@ impl Strategy for EndpointSlice {
         if family.is_empty() {
             errors.required(&place, "");
         } else {
-            common::validate_choice(&object["addressType"], &["IPv4", "IPv6", "FQDN"], &place, errors);
+            common::validate_choice(&object["addressType"], &["FQDN", "IPv4", "IPv6"], &place, errors);
         }
         let list = Path::root("endpoints");
         let endpoints = items(&object["endpoints"]);

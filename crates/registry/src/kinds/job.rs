@@ -89,6 +89,16 @@ impl Strategy for Job {
         if text(spec, "completionMode") == "Indexed" && spec["completions"].is_null() {
             errors.required(&path.field("completions"), "when completion mode is Indexed");
         }
+        let replaces = ["Failed", "TerminatingOrFailed"];
+        let place = path.field("podReplacementPolicy");
+        common::validate_choice(&spec["podReplacementPolicy"], &replaces, &place, errors);
+        if text(spec, "completionMode") != "Indexed" {
+            for field in ["backoffLimitPerIndex", "maxFailedIndexes"] {
+                if spec[field].is_i64() {
+                    errors.invalid(&path.field(field), &spec[field], "requires indexed completion mode");
+                }
+            }
+        }
         let uid = text(&object["metadata"], "uid");
         if spec["manualSelector"] != true && spec["selector"]["matchLabels"][UID_LABEL] != uid {
             errors.invalid(&path.field("selector"), &spec["selector"], "`selector` not auto-generated");

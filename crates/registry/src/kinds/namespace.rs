@@ -49,7 +49,8 @@ impl Strategy for Namespace {
     }
 
     fn validate(&self, object: &Value, errors: &mut Errors) {
-        meta::validate_finalizers(&object["spec"]["finalizers"], &"spec.finalizers", errors);
+        let finalizers = &object["spec"]["finalizers"];
+        meta::validate_finalizers(meta::Finalizers::OfNamespace, finalizers, &"spec.finalizers", errors);
     }
 
     fn validate_status(&self, new: &Value, _old: &Value, errors: &mut Errors) {

@@ -34,6 +34,12 @@ pub(super) fn validate(spec: &Value, volumes: &HashSet<&str>, path: &Path<'_>, e
     for (at, container) in items(&spec["initContainers"]).iter().enumerate() {
         let path = list.index(at);
         validate_container(container, volumes, &mut seen, &path, errors);
+        validate_choice(
+            &container["restartPolicy"],
+            &["Always", "Never", "OnFailure"],
+            &path.field("restartPolicy"),
+            errors,
+        );
         let sidecar = text(container, "restartPolicy") == "Always";
         if sidecar {
             probes::validate(container, grace, &path, errors);
@@ -132,9 +138,9 @@ fn validate_host_ports<'p>(
         let path = list.index(at);
         if host_network && port["containerPort"].as_i64() != Some(host) {
             errors.invalid(
-                &path.field("containerPort"),
-                &port["containerPort"],
-                "must match `hostPort` when `hostNetwork` is true",
+                &path.field("hostPort"),
+                &port["hostPort"],
+                "must match `containerPort` when `hostNetwork` is true",
             );
         }
         if !taken.insert((text(port, "hostIP"), text(port, "protocol"), host)) {
@@ -184,6 +190,24 @@ fn validate_env_source(source: &Value, path: &Path<'_>, errors: &mut Errors) {
             if text(reference, "key").is_empty() {
                 errors.required(&path.field("key"), "");
             }
+        }
+    }
+    let resource = &source["resourceFieldRef"];
+    if resource.is_object() {
+        let known = [
+            "limits.cpu",
+            "limits.ephemeral-storage",
+            "limits.memory",
+            "requests.cpu",
+            "requests.ephemeral-storage",
+            "requests.memory",
+        ];
+        let (path, name) = (path.field("resourceFieldRef"), text(resource, "resource"));
+        let huge = ["limits.hugepages-", "requests.hugepages-"].iter().any(|prefix| name.starts_with(prefix));
+        if name.is_empty() {
+            errors.required(&path.field("resource"), "");
+        } else if !known.contains(&name) && !huge {
+            errors.not_supported(&path.field("resource"), &name.into(), &known);
         }
     }
     let path_text = text(&source["fieldRef"], "fieldPath");

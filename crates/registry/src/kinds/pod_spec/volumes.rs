@@ -12,7 +12,7 @@ use crate::{
 };
 
 const HOST_PATH_TYPES: [&str; 8] =
-    ["", "DirectoryOrCreate", "Directory", "FileOrCreate", "File", "Socket", "CharDevice", "BlockDevice"];
+    ["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
 const MIN_TOKEN_SECONDS: i64 = 600;
 
 /// Checks the volumes of a pod spec and returns their names.
@@ -75,6 +75,10 @@ fn validate_source(name: &str, source: &Value, path: &Path<'_>, errors: &mut Err
         "persistentVolumeClaim" if text(source, "claimName").is_empty() => {
             errors.required(&path.field("claimName"), "");
         }
+        "emptyDir" if text(source, "sizeLimit").starts_with('-') => {
+            errors.forbidden(&path.field("sizeLimit"), "SizeLimit field must be a valid resource quantity");
+        }
+        "image" if text(source, "reference").is_empty() => errors.required(&path.field("reference"), ""),
         "downwardAPI" => validate_mode(&source["defaultMode"], &path.field("defaultMode"), errors),
         "projected" => {
             validate_mode(&source["defaultMode"], &path.field("defaultMode"), errors);
@@ -119,6 +123,9 @@ fn validate_mode(mode: &Value, path: &Path<'_>, errors: &mut Errors) {
 }
 
 fn validate_projection(part: &Value, path: &Path<'_>, errors: &mut Errors) {
+    if part.as_object().is_some_and(|sources| sources.len() > 1) {
+        errors.forbidden(path, "may not specify more than 1 volume type per source");
+    }
     for field in ["secret", "configMap"] {
         if part[field].is_object() {
             let path = path.field(field);

@@ -147,7 +147,7 @@ fn validate_balancer(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
 }
 
 fn validate_families(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
-    let known = ["SingleStack", "PreferDualStack", "RequireDualStack"];
+    let known = ["PreferDualStack", "RequireDualStack", "SingleStack"];
     validate_choice(&spec["ipFamilyPolicy"], &known, &path.field("ipFamilyPolicy"), errors);
     // Addresses of this cluster are of one family, but who writes endpoints by hand is not bound to it.
     if text(spec, "clusterIP") == "None" && entries(&spec["selector"]).next().is_none() {
