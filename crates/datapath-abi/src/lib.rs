@@ -197,7 +197,10 @@ mod tests {
     #[test]
     fn the_header_states_every_offset() {
         let header = c_header();
-        assert!(header.contains("struct frontend {\n\t__u32 address;\n\t__u16 port;\n\t__u16 protocol;\n};"), "{header}");
+        assert!(
+            header.contains("struct frontend {\n\t__u32 address;\n\t__u16 port;\n\t__u16 protocol;\n};"),
+            "{header}"
+        );
         assert!(header.contains("_Static_assert(__builtin_offsetof(struct sticky, port) == 12, \"offset\");"));
     }
 }
