@@ -97,9 +97,8 @@ fn addresses(message: &Message) -> Vec<String> {
 
 /// A resolver that knows `known.example` (long by TCP only) and counts what it is asked.
 async fn resolver(tasks: &Tasks) -> (SocketAddr, Arc<AtomicUsize>) {
-    let datagrams = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let (datagrams, streams) = one_port().await;
     let address = datagrams.local_addr().unwrap();
-    let streams = TcpListener::bind(address).await.unwrap();
     let asked = Arc::new(AtomicUsize::new(0));
     let count = asked.clone();
     tasks.spawn("resolver-udp", async move {
@@ -131,6 +130,17 @@ async fn resolver(tasks: &Tasks) -> (SocketAddr, Arc<AtomicUsize>) {
         }
     });
     (address, asked)
+}
+
+/// A port that is free for both protocols: one that the kernel gives for UDP may be somebody's for TCP.
+async fn one_port() -> (UdpSocket, TcpListener) {
+    for _ in 0..100 {
+        let datagrams = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        if let Ok(streams) = TcpListener::bind(datagrams.local_addr().unwrap()).await {
+            return (datagrams, streams);
+        }
+    }
+    panic!("no port is free for both UDP and TCP");
 }
 
 fn known(query: &Message, count: usize, address: &str) -> Message {
