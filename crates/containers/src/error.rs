@@ -56,3 +56,17 @@ impl<T> IoContext<T> for nix::Result<T> {
         self.map_err(io::Error::from).context(action, path)
     }
 }
+
+/// An error with its sources in one line; repeated texts once.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        let more = source.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        next = source.source();
+    }
+    text
+}

@@ -60,7 +60,7 @@ async fn etcdctl_reads_and_writes_through_the_server() {
 #[tokio::test]
 async fn a_dead_endpoint_is_passed_over_and_no_endpoint_is_told() {
     let Some((etcd, _client)) = real().await else { return };
-    let dead = format!("http://127.0.0.1:{}", etcd::free_port());
+    let dead = format!("http://127.0.0.1:{}", test_support::ports::free_port());
     let client = Client::connect(Options::new([dead.clone(), etcd.url.clone()])).await.unwrap();
     assert!(client.status().await.unwrap().version.starts_with("3."));
     let error = Client::connect(Options::new([dead.clone()])).await.map(|_| ()).unwrap_err();

@@ -8,6 +8,7 @@
 mod cluster;
 pub mod image;
 mod kubectl;
+pub mod ports;
 pub mod traces;
 
 pub use cluster::{Cluster, Setup};

@@ -23,6 +23,7 @@ use super::{
     archive::Draft,
     install::{self, Blob, Incoming, MAX_DOCUMENT, MAX_LAYERS},
 };
+use crate::error::chain;
 
 /// How often a step is tried, and how long apart at first.
 const TRIES: u32 = 3;
@@ -209,17 +210,4 @@ fn failure(reference: &Reference, error: &OciDistributionError) -> ImageError {
         other => chain(other),
     };
     ImageError::Pull { reference: name, reason, retryable: is_passing(error) }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        let more = source.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        next = source.source();
-    }
-    text
 }

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     cgroup::Cgroup,
+    error::chain,
     record::{ContainerRecord, SandboxRecord},
     spec::{self, DeviceNode, Machine, capabilities, user},
 };
@@ -167,18 +168,4 @@ fn set_oom_score(pid: i32, score: i32) {
         let own: i32 = own.trim().parse().unwrap_or(0);
         let _ = fs::write(&path, score.max(own).to_string());
     }
-}
-
-/// An error with its sources in one line; repeated texts once.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        let more = source.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        next = source.source();
-    }
-    text
 }

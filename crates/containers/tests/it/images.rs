@@ -170,7 +170,7 @@ fn images_are_pulled_from_a_registry() {
         return;
     }
     with_world(async |world| {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = test_support::ports::free_port();
         let config = world.dir.path().join("registry.yml");
         let storage = world.dir.path().join("registry");
         let text = format!(

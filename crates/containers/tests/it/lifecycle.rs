@@ -29,7 +29,7 @@ fn the_demo_image_needs_nothing_else() {
     with_world(async |world| {
         let sandbox = world.runtime.run_sandbox(world.sandbox("demo")).await.unwrap();
         // The pod is on the host's network here, so any free port of this machine will do.
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = test_support::ports::free_port();
         let config = ContainerConfig {
             image: DEMO_V1.into(),
             env: vec![("PORT".into(), port.to_string())],

@@ -8,16 +8,13 @@ use std::{
 
 use etcd_client::{Client, Options};
 use store_api::Store;
+use test_support::ports::free_port;
 
 use crate::etcdctl::tool;
 
 /// How long a program that was started may take to answer.
 const START_LIMIT: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(50);
-
-pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 pub struct Etcd {
     program: PathBuf,

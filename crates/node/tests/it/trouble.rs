@@ -118,7 +118,7 @@ async fn exec(world: &crate::world::World, pod: &str, path: &str) {
 #[test]
 fn an_http_probe_makes_a_pod_ready_at_once() {
     with_world(|world| async move {
-        let port = free_port();
+        let port = test_support::ports::free_port();
         let main = json!({ "name": "a", "image": containers::images::DEMO_V1,
             "env": [{ "name": "PORT", "value": port.to_string() }],
             "readinessProbe": { "httpGet": { "path": "/healthz", "port": port } } });
@@ -127,10 +127,6 @@ fn an_http_probe_makes_a_pod_ready_at_once() {
         world.delete("web").await;
         world
     });
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 #[test]
