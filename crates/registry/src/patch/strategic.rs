@@ -47,12 +47,19 @@ fn merge_object(schema: &Schema, shape: &Shape, live: &mut Value, mut patch: Map
     };
     let mut orders = vec![];
     let mut deletions = vec![];
+    // The order of a list before the patch: what only the server has keeps its place relative to it.
+    let mut before: Vec<(String, Vec<Value>)> = vec![];
+    let merge_key = |field: &str| object.and_then(|o| o.field(field)).and_then(|f| f.patch.merge_key.as_deref());
     for (key, value) in patch {
         if let Some(field) = key.strip_prefix(ORDER_PREFIX) {
             orders.push((field.to_owned(), value));
         } else if let Some(field) = key.strip_prefix(DELETE_PREFIX) {
             deletions.push((field.to_owned(), value));
         } else {
+            if let Some(Value::Array(live)) = fields.get(&key) {
+                let name = merge_key(&key);
+                before.push((key.clone(), live.iter().map(|item| sort_key(item, name).clone()).collect()));
+            }
             merge_field(schema, shape, object, fields, key, value)?;
         }
     }
@@ -63,10 +70,15 @@ fn merge_object(schema: &Schema, shape: &Shape, live: &mut Value, mut patch: Map
         }
     }
     for (field, order) in orders {
-        let Value::Array(order) = order else { return Err(format!("{ORDER_PREFIX}{field} must be a list")) };
-        let merge_key = object.and_then(|o| o.field(&field)).and_then(|f| f.patch.merge_key.as_deref());
+        let Value::Array(order) = order else {
+            return Err(format!("{ORDER_PREFIX}{field} must be a list"));
+        };
+        let name = merge_key(&field);
+        let order: Vec<Value> = order.iter().map(|item| sort_key(item, name).clone()).collect();
         if let Some(Value::Array(live)) = fields.get_mut(&field) {
-            sort(live, &order, merge_key);
+            let known = before.iter().find(|(known, _)| *known == field).map(|(_, keys)| keys.clone());
+            let known = known.unwrap_or_else(|| live.iter().map(|item| sort_key(item, name).clone()).collect());
+            sort(live, &order, &known, name);
         }
     }
     Ok(())
@@ -157,6 +169,8 @@ fn merge_list(
         }
         return Ok(());
     };
+    let known: Vec<Value> = live.iter().map(|item| item[merge_key].clone()).collect();
+    let named: Vec<Value> = patch.iter().map(|item| item[merge_key].clone()).collect();
     for item in patch {
         let Value::Object(mut item) = item else {
             return Err(format!("a list merged by {merge_key:?} must hold objects"));
@@ -184,6 +198,7 @@ fn merge_list(
             },
         }
     }
+    sort(live, &named, &known, Some(merge_key));
     Ok(())
 }
 
@@ -205,24 +220,28 @@ fn strip_directives(value: &mut Value) {
     }
 }
 
-/// Brings `live` into the order asked for. Items that the order does not name stay behind the item they followed.
-fn sort(live: &mut Vec<Value>, order: &[Value], merge_key: Option<&str>) {
-    fn key<'v>(item: &'v Value, merge_key: Option<&str>) -> &'v Value {
-        merge_key.map_or(item, |name| &item[name])
+/// What an item is told by: its merge key, or itself.
+fn sort_key<'v>(item: &'v Value, merge_key: Option<&str>) -> &'v Value {
+    merge_key.map_or(item, |name| &item[name])
+}
+
+/// Brings `live` into the order that the patch names. Items that only the server has come before a named one only where
+/// both were there already, in that order: so new items of a patch come first, as in kube-apiserver.
+fn sort(live: &mut Vec<Value>, order: &[Value], before: &[Value], merge_key: Option<&str>) {
+    let place = |keys: &[Value], item: &Value| keys.iter().position(|key| key == sort_key(item, merge_key));
+    let (mut named, mut others): (Vec<Value>, Vec<Value>) =
+        live.drain(..).partition(|item| place(order, item).is_some());
+    named.sort_by_key(|item| place(order, item));
+    others.sort_by_key(|item| place(before, item));
+    let mut others = others.into_iter().peekable();
+    for item in named {
+        let at = place(before, &item);
+        while let (Some(at), Some(other)) = (at, others.peek())
+            && place(before, other).is_some_and(|other| other < at)
+        {
+            live.extend(others.next());
+        }
+        live.push(item);
     }
-    let rank = |item: &Value| order.iter().position(|o| key(o, merge_key) == key(item, merge_key));
-    let mut last = 0;
-    let mut ranked: Vec<((usize, usize), Value)> = Vec::with_capacity(live.len());
-    for (at, item) in live.drain(..).enumerate() {
-        let place = match rank(&item) {
-            Some(rank) => {
-                last = rank + 1;
-                (rank + 1, 0)
-            }
-            None => (last, at + 1),
-        };
-        ranked.push((place, item));
-    }
-    ranked.sort_by_key(|(place, _)| *place);
-    live.extend(ranked.into_iter().map(|(_, item)| item));
+    live.extend(others);
 }
