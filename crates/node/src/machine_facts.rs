@@ -28,8 +28,10 @@ pub(crate) struct Pressure {
 
 /// Less memory than this is pressure: kubelet's default.
 const LEAST_MEMORY: i64 = 100 << 20;
-/// Less disk than this share, in percent, is pressure.
+/// Less disk than this share, in percent, is pressure…
 const LEAST_DISK_PERCENT: u64 = 5;
+/// …but not while so much is free: a share of a large disk is room enough.
+const LEAST_DISK_BYTES: u64 = 1 << 30;
 
 fn word(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default().trim().to_owned()
@@ -67,7 +69,9 @@ impl MachineFacts {
 impl Pressure {
     pub fn read(data_dir: &Path) -> Self {
         let disk = statvfs(data_dir).is_ok_and(|fs| {
-            fs.blocks() > 0 && fs.blocks_available().saturating_mul(100) / fs.blocks() < LEAST_DISK_PERCENT
+            let free = fs.blocks_available().saturating_mul(fs.fragment_size());
+            let share = fs.blocks().saturating_mul(fs.fragment_size()) / 100 * LEAST_DISK_PERCENT;
+            free < share.min(LEAST_DISK_BYTES)
         });
         Pressure { memory: meminfo("MemAvailable").is_some_and(|free| free < LEAST_MEMORY), disk }
     }

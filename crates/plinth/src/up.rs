@@ -16,7 +16,7 @@ mod parts;
 mod settings;
 mod storage;
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{path::Path, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use runtime::{Clock, Tasks};
@@ -153,7 +153,7 @@ async fn start(args: &UpArgs, settings: &Settings, ground: &Ground) -> anyhow::R
     let waited = tokio::time::timeout(READY_PATIENCE, parts.node.ready()).await;
     waited.with_context(|| format!("the node did not become Ready: kubectl describe node {}", settings.node_name))?;
     step.done(&format!("{} is Ready", settings.node_name));
-    welcome(&path.clone(), ground.clock.monotonic().saturating_sub(began));
+    welcome(path, ground.clock.monotonic().saturating_sub(began));
     Ok(data_dir)
 }
 
@@ -169,7 +169,7 @@ fn telemetry_options(args: &UpArgs) -> telemetry::Options {
     }
 }
 
-fn welcome(kubeconfig: &PathBuf, took: Duration) {
+fn welcome(kubeconfig: &Path, took: Duration) {
     let path = kubeconfig.display();
     println!("\nReady after {:.2} s. In another terminal:", took.as_secs_f64());
     println!("  {}", terminal::strong(&format!("export KUBECONFIG={path}")));

@@ -14,8 +14,9 @@ use crate::{
 
 /// For one look at a part.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Less free space than this share of the disk is told.
+/// Less free space than this share of the disk, and than so many bytes, is told; the node's own measure.
 const DISK_FREE: f64 = 0.05;
+const DISK_FREE_BYTES: u64 = 1 << 30;
 
 struct Checker {
     store: Arc<dyn store_api::Store>,
@@ -74,7 +75,8 @@ impl Checker {
             Ok(stat) => {
                 let share = stat.blocks_available() as f64 / (stat.blocks().max(1)) as f64;
                 let detail = format!("{:.0} % free at {folder}", share * 100.0);
-                match share < DISK_FREE {
+                let free = stat.blocks_available() * stat.fragment_size();
+                match share < DISK_FREE && free < DISK_FREE_BYTES {
                     false => Check::good("Disk", detail),
                     true => Check::bad("Disk", detail, "remove images (plinth image rm) or give the disk more room"),
                 }

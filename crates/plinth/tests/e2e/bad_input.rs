@@ -114,11 +114,12 @@ fn huge_body(cluster: &Cluster) {
     fs::File::create(&body).unwrap().set_len(100 << 20).unwrap();
     let mut command = curl(cluster);
     command
-        .args(["-X", "POST", "-H", "Content-Type: application/json", "-o", "-", "-w", "\n%{http_code}", "-T"])
+        // On HTTP/2 the answer comes as well, but Debian's curl drops it when the server then resets the stream.
+        .args(["--http1.1", "-X", "POST", "-H", "Content-Type: application/json", "-T"])
         .arg(&body)
         .arg(format!("{}/api/v1/namespaces/default/configmaps", server(cluster)));
     let ran = run(&mut command, None, 60);
-    assert!(ran.stdout.contains("413") || ran.code == Some(55) || ran.code == Some(56), "{ran:?}");
+    assert!(ran.stdout.contains("Request entity too large: limit is 3145728"), "{ran:?}");
 }
 
 fn idle_connections(cluster: &Cluster) {

@@ -26,7 +26,7 @@ fn wait_for_event(cluster: &Cluster, name: &str, reason: &str, message: &str) {
     });
 }
 
-fn waiting<'a>(status: &'a Value) -> &'a str {
+fn waiting(status: &Value) -> &str {
     status["containerStatuses"][0]["state"]["waiting"]["reason"].as_str().unwrap_or("")
 }
 
