@@ -26,7 +26,6 @@ for group in "$@"; do
         need skopeo skopeo
         need docker-registry docker-registry
         need iproute2 ip
-        need python3 python3
         need curl curl
         ;;
     *)

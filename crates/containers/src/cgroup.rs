@@ -66,6 +66,11 @@ impl Hierarchies {
         Hierarchies { v1, v2: is_v2(&unified).then_some(unified) }
     }
 
+    /// The cgroup2 tree's mount point.
+    pub(crate) fn into_v2(self) -> Option<PathBuf> {
+        self.v2
+    }
+
     /// Whether limits live in the cgroup2 tree.
     pub(crate) fn is_pure_v2(&self) -> bool {
         self.v1.is_empty() && self.v2.is_some()

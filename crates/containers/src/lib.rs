@@ -15,6 +15,7 @@
 mod cgroup;
 mod error;
 pub mod images;
+mod moves;
 mod protocol;
 mod record;
 mod runtime_api;

@@ -28,10 +28,10 @@ impl DataDir {
         check_marker(root)?;
         fs::set_permissions(root, fs::Permissions::from_mode(0o711))?;
         let lock = take_lock(root)?;
-        for dir in ["server/tls/etcd", "agent"] {
-            fs::create_dir_all(root.join(dir))?;
-        }
-        fs::set_permissions(root.join("server"), fs::Permissions::from_mode(0o700))?;
+        // Keys on one side, mounted secrets on the other: nobody else's business.
+        make_private(&root.join("server"))?;
+        make_private(&root.join("agent"))?;
+        fs::create_dir_all(root.join("server/tls/etcd"))?;
         Ok(DataDir { root: root.to_owned(), _lock: lock })
     }
 
@@ -46,6 +46,13 @@ impl DataDir {
     pub fn agent(&self) -> PathBuf {
         agent(&self.root)
     }
+}
+
+/// Makes a folder that only root enters.
+pub fn make_private(dir: &Path) -> anyhow::Result<()> {
+    let describe = || format!("cannot create {}", dir.display());
+    fs::create_dir_all(dir).with_context(describe)?;
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).with_context(describe)
 }
 
 /// Certificates and keys.

@@ -129,6 +129,7 @@ pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
 async fn start(args: &UpArgs, settings: &Settings, ground: &Ground) -> anyhow::Result<DataDir> {
     let began = ground.clock.monotonic();
     let data_dir = DataDir::open(&args.paths.data_dir)?;
+    data_dir::make_private(&args.paths.run_dir)?;
     let credentials = Credentials::load(&data_dir, args, settings, ground.clock.now())?;
 
     let step = Step::begin("Store");

@@ -8,6 +8,7 @@ use super::connection::Connection;
 use crate::{
     cgroup::{Cgroup, Hierarchies},
     error::{Error, IoContext},
+    moves,
     protocol::Op,
     record::{self, CONTAINERS, SANDBOX_FILE, SOCKET, SandboxRecord},
     types::ContainerId,
@@ -32,9 +33,10 @@ pub async fn cleanup(state_dir: &Path, data_dir: &Path, cgroup_root: &str) -> Re
         forget_pod(dir, data_dir, &hierarchies).await;
     }
     let group = hierarchies.group(&root);
-    let containers = data_dir.join("containers");
+    let (data_dir, containers) = (data_dir.to_path_buf(), data_dir.join("containers"));
     blocking(move || {
         group.kill();
+        moves::restore(&data_dir).context("put back the cgroup2 mount's options in", &data_dir)?;
         group.remove().context("remove cgroup", root)?;
         remove_all(&pods).context("remove", &pods)?;
         remove_all(&containers).context("remove", &containers)

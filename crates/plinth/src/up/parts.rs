@@ -82,6 +82,11 @@ async fn open_runtime(args: &UpArgs, data_dir: &DataDir, ground: &Ground) -> any
         tasks: ground.agents.child("containers"),
         clock: ground.clock.clone(),
     };
+    let folder = data_dir.agent();
+    if let Err(error) = runtime::blocking(move || containers::favor_moves(&folder)).await {
+        // Containers start all the same, only later.
+        tracing::info!(%error, "moving processes between cgroups stays slow on this machine");
+    }
     containers::Runtime::open(options).await.context("the container runtime cannot start")
 }
 

@@ -167,6 +167,7 @@ fn ctrl_c_and_down_leave_nothing() {
             ("ip", &["link"][..], "plinth"),
             ("nft", &["list", "tables"][..], "plinth"),
             ("mount", &[][..], "plinth"),
+            ("mount", &[][..], "favordynmods"),
             ("find", &["/sys/fs/bpf", "-name", "*plinth*"][..], "plinth"),
             ("find", &["/sys/fs/cgroup", "-maxdepth", "3", "-name", "plinth"][..], "plinth"),
             ("ps", &["-eo", "args"][..], "plinth shim"),
