@@ -26,6 +26,7 @@ mod types;
 
 pub use error::Error;
 pub use images::{DEMO_V1, DEMO_V2, Images};
+pub use moves::favor_moves;
 pub use runtime_api::{
     AttachSession, Events, ExecControl, ExecOutput, ExecRequest, ExecSession, Options, Runtime, StreamReader,
     StreamWriter, cleanup,
