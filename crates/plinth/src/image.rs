@@ -63,7 +63,10 @@ fn table(images: &[Image]) -> Table {
     for image in images {
         let short = image.id.strip_prefix("sha256:").unwrap_or(&image.id);
         let short = short.get(..12).unwrap_or(short).to_owned();
-        let size = format!("{:.1} MB", image.size as f64 / 1e6);
+        let size = match image.size {
+            small @ ..1_000_000 => format!("{:.1} kB", small as f64 / 1e3),
+            size => format!("{:.1} MB", size as f64 / 1e6),
+        };
         let names = if image.tags.is_empty() { &image.digests } else { &image.tags };
         for name in names {
             table.add_row([name.clone(), short.clone(), size.clone()]);

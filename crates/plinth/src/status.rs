@@ -123,9 +123,12 @@ fn pod_summary(pods: &[Pod]) -> Check {
         let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
         conditions.is_some_and(|list| list.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
     };
-    let live: Vec<&Pod> = pods.iter().filter(|pod| !matches!(phase(pod).as_str(), "Succeeded" | "Failed")).collect();
+    let ended = |pod: &&Pod| matches!(phase(pod).as_str(), "Succeeded" | "Failed");
+    let leaving = |pod: &&Pod| pod.metadata.deletion_timestamp.is_some();
+    let live: Vec<&Pod> = pods.iter().filter(|pod| !ended(pod) && !leaving(pod)).collect();
+    let finished = pods.iter().filter(ended).count();
     let ready = live.iter().copied().filter(|pod| is_ready(pod)).count();
-    let detail = format!("{ready} of {} ready, {} finished", live.len(), pods.len() - live.len());
+    let detail = format!("{ready} of {} ready, {finished} finished", live.len());
     if ready == live.len() {
         return Check::good("Pods", detail);
     }
