@@ -277,12 +277,19 @@ fn streams(cluster: &Cluster, pods: &[String]) {
 fn follow_logs(cluster: &Cluster, pods: &[String]) {
     let file = cluster.path("follow.txt");
     let mut child = cluster.kubectl.spawn(&format!("logs -f {}", pods[0]), &file);
-    let before = fs::metadata(&file).unwrap().len();
-    // Readiness probes make the demo image write a line every now and then.
-    until("the log is followed", SOON, || {
-        let now = fs::metadata(&file).unwrap().len();
-        if now > before { Ok(()) } else { Err(format!("{now} bytes")) }
+    until("what stands in the log has come", SOON, || {
+        let text = fs::read_to_string(&file).unwrap();
+        if text.contains("listening") { Ok(()) } else { Err(text) }
     });
+    // Only a follower sees a line that is written from here on.
+    let ip = cluster.kubectl.ok(&format!("get pod {} -o jsonpath={{.status.podIP}}", pods[0]));
+    run(Command::new("curl").args(["-s", "-m", "5", &format!("http://{ip}:8080/seen-by-followers")]), None, 10)
+        .expect_ok();
+    until("the log is followed", SOON, || {
+        let text = fs::read_to_string(&file).unwrap();
+        if text.contains("/seen-by-followers") { Ok(()) } else { Err(text) }
+    });
+    assert!(child.try_wait().unwrap().is_none(), "it goes on following");
     child.kill().unwrap();
     child.wait().unwrap();
 }
