@@ -1,6 +1,6 @@
 //! The one place where errors get their gRPC codes, in etcd 3.5's words. Clients compare the words.
 
-use store_api::StoreError;
+use store_api::{MembershipError, StoreError};
 use tonic::{Code, Status};
 
 /// A failure of the store as etcd would tell it.
@@ -23,12 +23,28 @@ pub(crate) fn status(error: &StoreError) -> Status {
         StoreError::NoSpace(_) => (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded"),
         StoreError::TooManyRequests => (Code::ResourceExhausted, "etcdserver: too many requests"),
         StoreError::SlowWatcher => (Code::Cancelled, "etcdserver: watch canceled"),
+        StoreError::NoLeader => (Code::Unavailable, "etcdserver: no leader"),
+        StoreError::NotLeader => (Code::FailedPrecondition, "etcdserver: not leader"),
+        StoreError::LeaderChanged => (Code::Unavailable, "etcdserver: leader changed"),
+        StoreError::Timeout => (Code::Unavailable, "etcdserver: request timed out"),
+        StoreError::Learner => (Code::Unavailable, "etcdserver: rpc not supported for learner"),
+        StoreError::Membership(error) => return membership(error),
         StoreError::Corrupt(_) => (Code::DataLoss, "etcdserver: corrupt cluster"),
         StoreError::Stopped => (Code::Unavailable, "etcdserver: server stopped"),
         StoreError::InvalidArgument(text) => return Status::invalid_argument(format!("etcdserver: {text}")),
         StoreError::Unavailable(text) => return Status::unavailable(format!("etcdserver: {text}")),
     };
     Status::new(code, text)
+}
+
+fn membership(error: &MembershipError) -> Status {
+    let code = match error {
+        MembershipError::NotFound => Code::NotFound,
+        MembershipError::BadUrls => Code::InvalidArgument,
+        MembershipError::Unhealthy | MembershipError::Busy => Code::Unavailable,
+        _ => Code::FailedPrecondition,
+    };
+    Status::new(code, format!("etcdserver: {error}"))
 }
 
 /// A sort order or target that the protocol does not have.

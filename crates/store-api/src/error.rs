@@ -56,12 +56,60 @@ pub enum StoreError {
     /// The backend cannot answer now. The operation may or may not have happened.
     #[error("store is unavailable: {0}")]
     Unavailable(String),
+    /// No leader is known; an election is under way, or most members cannot be reached.
+    #[error("no leader")]
+    NoLeader,
+    /// The member is not the leader, and only the leader can do this.
+    #[error("not leader")]
+    NotLeader,
+    /// The leader changed while the request was on its way. The operation may or may not have happened.
+    #[error("leader changed")]
+    LeaderChanged,
+    /// It took longer than an answer may take. The operation may or may not have happened.
+    #[error("request timed out")]
+    Timeout,
+    /// The member is a learner, which serves no linearizable reads and no writes.
+    #[error("rpc not supported for learner")]
+    Learner,
+    /// A change of membership was refused.
+    #[error(transparent)]
+    Membership(#[from] MembershipError),
     /// The data on disk is damaged.
     #[error("store is corrupt: {0}")]
     Corrupt(String),
     /// The store is stopping or has stopped.
     #[error("store is stopped")]
     Stopped,
+}
+
+/// Why membership did not change.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MembershipError {
+    #[error("member not found")]
+    NotFound,
+    #[error("member ID already exist")]
+    IdExists,
+    #[error("Peer URLs already exists")]
+    UrlExists,
+    #[error("given member URLs are invalid")]
+    BadUrls,
+    /// A majority of started voters would be missing afterwards.
+    #[error("re-configuration failed due to not enough started members")]
+    NotEnoughStarted,
+    /// A voter cannot be reached.
+    #[error("unhealthy cluster")]
+    Unhealthy,
+    #[error("can only promote a learner member")]
+    NotLearner,
+    #[error("can only promote a learner member which is in sync with leader")]
+    LearnerNotReady,
+    #[error("too many learner members in cluster")]
+    TooManyLearners,
+    #[error("bad leader transferee")]
+    BadTransferee,
+    /// Another change is still under way.
+    #[error("another change of membership is under way")]
+    Busy,
 }
 
 /// Whether the same request may succeed later.
@@ -80,6 +128,10 @@ impl StoreError {
             StoreError::TooManyRequests
             | StoreError::SlowWatcher
             | StoreError::Unavailable(_)
+            | StoreError::NoLeader
+            | StoreError::LeaderChanged
+            | StoreError::Timeout
+            | StoreError::Membership(MembershipError::LearnerNotReady | MembershipError::Busy)
             | StoreError::NoSpace(_) => Retry::Later,
             _ => Retry::Never,
         }

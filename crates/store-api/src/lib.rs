@@ -8,10 +8,12 @@
 //! Knows no socket, no disk and no backend. Field meanings are those of etcd's `rpc.proto` (v3.5): a zero or an empty
 //! value means "not given", `range_end` empty means the single key, `[0]` means every key from `key` on.
 
+mod cluster;
 mod error;
 mod types;
 
-pub use error::{Retry, StoreError};
+pub use cluster::{Alarm, AlarmKind, Backup, Cluster, Member};
+pub use error::{MembershipError, Retry, StoreError};
 pub use types::*;
 
 use async_trait::async_trait;
