@@ -1,35 +1,35 @@
 //! Segment files: their names and heads.
 
 use std::{
-    fs::{self, File},
     io,
     path::{Path, PathBuf},
 };
 
-use crate::disk::Disk;
+use crate::disk::{Disk, DiskFile};
 
 /// Bytes before the first frame.
 pub const HEADER: usize = 64;
 const MAGIC: [u8; 8] = *b"PLINWAL1";
 
 /// Makes a segment that begins with entry `first`. Its name appears when it is ready.
-pub fn create(disk: &Disk, dir: &Path, store: u64, first: u64, len: u64) -> io::Result<(File, PathBuf)> {
+pub fn create(disk: &dyn Disk, dir: &Path, store: u64, first: u64, len: u64) -> io::Result<(Box<dyn DiskFile>, PathBuf)> {
     let tmp = dir.join("next.tmp");
     let path = path(dir, first);
     let made = (|| {
         let file = disk.create(&tmp)?;
-        disk.allocate(&file, &tmp, len)?;
-        disk.write_at(&file, &tmp, &header(store, first), 0)?;
-        disk.sync(&file, &tmp)?;
+        file.allocate(len)?;
+        file.write_at(&header(store, first), 0)?;
+        file.sync()?;
+        drop(file);
         disk.rename(&tmp, &path)?;
-        Ok(file)
+        disk.open(&path)
     })();
     match made {
         Ok(file) => Ok((file, path)),
         Err(error) => {
             // A full disk must not be kept full by what did not fit; a missing file is fine too.
-            drop(fs::remove_file(&tmp));
-            drop(fs::remove_file(&path));
+            drop(disk.remove(&tmp));
+            drop(disk.remove(&path));
             Err(error)
         }
     }
@@ -41,10 +41,9 @@ pub fn path(dir: &Path, first: u64) -> PathBuf {
 }
 
 /// The segments of a folder by their first index.
-pub fn segments(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+pub fn segments(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
+    for path in disk.list(dir)? {
         if path.extension().is_some_and(|e| e == "wal")
             && let Some(first) = path.file_stem().and_then(|s| s.to_str()?.parse().ok())
         {

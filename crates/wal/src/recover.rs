@@ -1,43 +1,37 @@
 //! Reading the log back after a start.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use store_api::StoreError;
 
-use super::{
-    Wal,
-    frame::{self, Found},
-    segment,
-};
 use crate::{
-    disk::Disk,
-    folder::{full_or, unavailable},
+    disk::{SharedDisk, full_or, is_full, read, unavailable},
+    frame::{self, Found},
+    log::Wal,
+    segment,
 };
 
 /// A log that was read and is ready to be appended to.
 pub struct Recovered {
     pub wal: Wal,
-    /// Entries read, with those before the snapshot.
-    pub entries: u64,
+    /// Records read, with those that were skipped.
+    pub records: u64,
     /// Bytes of an unfinished frame that were cut off.
     pub torn: u64,
 }
 
-/// Reads all segments in order and hands each entry after `snapshot` to `apply`. Refuses damage and gaps; cuts off an
+/// Reads all segments in order and hands each record after number `snapshot` to `apply`. Refuses damage and gaps; cuts off an
 /// unfinished last frame.
 pub fn recover(
-    disk: &Disk,
+    disk: &SharedDisk,
     dir: &Path,
     store: u64,
     segment_bytes: u64,
     snapshot: u64,
     mut apply: impl FnMut(u64, Bytes) -> Result<(), String>,
 ) -> Result<Recovered, StoreError> {
-    let found = segment::segments(dir).map_err(|e| unavailable("cannot read", dir, &e))?;
+    let found = segment::segments(&**disk, dir).map_err(|e| unavailable("cannot read", dir, &e))?;
     let Some((oldest, _)) = found.first() else {
         return Err(corrupt(dir, 0, "there is no log segment"));
     };
@@ -52,7 +46,7 @@ pub fn recover(
         if *first != next {
             return Err(corrupt(path, 0, &format!("entries {next} to {} are missing before it", first - 1)));
         }
-        let bytes = fs::read(path).map_err(|e| unavailable("cannot read", path, &e))?;
+        let bytes = read(&**disk, path).map_err(|e| unavailable("cannot read", path, &e))?;
         segment::check_header(&bytes, store, *first).map_err(|why| corrupt(path, 0, why))?;
         let mut offset = segment::HEADER;
         loop {
@@ -92,12 +86,12 @@ pub fn recover(
     }
     let torn = bytes[offset as usize..].iter().rposition(|b| *b != 0).map_or(0, |last| last as u64 + 1);
     let wal = reopen(disk, dir, store, segment_bytes, path, offset, torn > 0, next)?;
-    Ok(Recovered { wal, entries, torn })
+    Ok(Recovered { wal, records: entries, torn })
 }
 
 #[expect(clippy::too_many_arguments, reason = "these are the fields of the log's end")]
 fn reopen(
-    disk: &Disk,
+    disk: &SharedDisk,
     dir: &Path,
     store: u64,
     segment_bytes: u64,
@@ -106,21 +100,20 @@ fn reopen(
     torn: bool,
     next: u64,
 ) -> Result<Wal, StoreError> {
-    let opened = fs::File::options().read(true).write(true).open(&path);
-    let file = opened.map_err(|e| unavailable("cannot open", &path, &e))?;
-    let mut len = file.metadata().map_err(|e| unavailable("cannot open", &path, &e))?.len();
+    let file = disk.open(&path).map_err(|e| unavailable("cannot open", &path, &e))?;
+    let mut len = file.len().map_err(|e| unavailable("cannot open", &path, &e))?;
     let prepared = (|| {
         if torn {
-            disk.truncate(&file, &path, offset)?;
+            file.truncate(offset)?;
         }
         // On a full disk the segment stays as short as it is, and the first append that does not fit is refused.
-        match disk.allocate(&file, &path, len.max(segment_bytes)) {
+        match file.allocate(len.max(segment_bytes)) {
             Ok(()) => len = len.max(segment_bytes),
-            Err(error) if crate::disk::is_full(&error) => len = if torn { offset } else { len },
+            Err(error) if is_full(&error) => len = if torn { offset } else { len },
             Err(error) => return Err(error),
         }
-        drop(fs::remove_file(dir.join("next.tmp")));
-        disk.sync(&file, &path)
+        drop(disk.remove(&dir.join("next.tmp")));
+        file.sync()
     })();
     prepared.map_err(|e| full_or("cannot prepare", &path, &e))?;
     let (disk, dir) = (disk.clone(), dir.to_owned());

@@ -4,15 +4,10 @@
 //! last frame, and whatever is wrong anywhere else is damage: the first is cut off, the second is refused.
 //!
 //! Segments are allocated ahead, so that appending does not change the file's size and a full disk shows when a
-//! segment is begun, not in the middle of one. The last [`RESERVE`] bytes of a segment take only batches that free
-//! space: on a full disk, deletions and compactions still find room.
-
-mod frame;
-mod recover;
-mod segment;
+//! segment is begun, not in the middle of one. [`Wal::prepare`] leaves the last [`RESERVE`] bytes of a segment to what
+//! frees space: on a full disk, deletions and compactions still find room.
 
 use std::{
-    fs::File,
     io,
     path::{Path, PathBuf},
 };
@@ -20,15 +15,12 @@ use std::{
 use bytes::Bytes;
 use store_api::StoreError;
 
-pub use recover::recover;
-pub use segment::segments;
-
 use crate::{
-    disk::{Disk, is_full},
-    folder::full_or,
+    disk::{DiskFile, SharedDisk, full_or, is_full},
+    frame, segment,
 };
 
-/// Bytes at a segment's end that only space-freeing batches may use.
+/// Bytes at a segment's end that only what frees space may use.
 pub const RESERVE: u64 = 64 * 1024;
 
 /// A larger buffer is not kept for the next batch.
@@ -45,26 +37,26 @@ pub enum CommitError {
 
 /// The end of the log, where batches are appended.
 pub struct Wal {
-    disk: Disk,
-    dir: PathBuf,
-    store: u64,
-    segment_bytes: u64,
-    file: File,
-    path: PathBuf,
+    pub(crate) disk: SharedDisk,
+    pub(crate) dir: PathBuf,
+    pub(crate) store: u64,
+    pub(crate) segment_bytes: u64,
+    pub(crate) file: Box<dyn DiskFile>,
+    pub(crate) path: PathBuf,
     /// Where the next frame goes.
-    offset: u64,
+    pub(crate) offset: u64,
     /// Bytes the segment has.
-    len: u64,
-    /// The index of the next entry.
-    next: u64,
-    buffer: Vec<u8>,
-    begun: u64,
+    pub(crate) len: u64,
+    /// The number of the next entry.
+    pub(crate) next: u64,
+    pub(crate) buffer: Vec<u8>,
+    pub(crate) begun: u64,
 }
 
 impl Wal {
-    /// Begins a log at entry `first`.
-    pub fn create(disk: Disk, dir: PathBuf, store: u64, segment_bytes: u64, first: u64) -> Result<Self, StoreError> {
-        let made = segment::create(&disk, &dir, store, first, segment_bytes);
+    /// Begins a log at record `first`.
+    pub fn create(disk: SharedDisk, dir: PathBuf, store: u64, segment_bytes: u64, first: u64) -> Result<Self, StoreError> {
+        let made = segment::create(&*disk, &dir, store, first, segment_bytes);
         let (file, path) = made.map_err(|e| full_or("cannot create a log segment in", &dir, &e))?;
         let offset = segment::HEADER as u64;
         let buffer = Vec::new();
@@ -83,7 +75,7 @@ impl Wal {
         })
     }
 
-    /// The index of the last entry.
+    /// The number of the last record.
     pub fn last(&self) -> u64 {
         self.next - 1
     }
@@ -103,24 +95,30 @@ impl Wal {
         self.begun
     }
 
-    /// Appends the entries as one frame; afterwards they are on disk. Returns the frame's size.
-    pub fn append(&mut self, entries: &[Bytes], frees_space: bool) -> Result<u64, CommitError> {
+    /// Makes sure that a frame of about `bytes` finds room, so that what is proposed next cannot be refused by a full
+    /// disk once it is in the Raft log. Only what `frees_space` may use the [`RESERVE`].
+    pub fn prepare(&mut self, bytes: u64, frees_space: bool) -> Result<(), CommitError> {
+        let needed = bytes + if frees_space { 0 } else { RESERVE };
+        if self.offset + needed > self.len { self.roll(needed) } else { Ok(()) }
+    }
+
+    /// Appends the records as one frame; afterwards they are on disk. Returns the frame's size.
+    pub fn append(&mut self, records: &[Bytes]) -> Result<u64, CommitError> {
         self.buffer.clear();
-        frame::encode(&mut self.buffer, self.store, self.next, entries);
+        frame::encode(&mut self.buffer, self.store, self.next, records);
         let size = self.buffer.len() as u64;
-        let reserve = if frees_space { 0 } else { RESERVE };
-        if self.offset + size + reserve > self.len {
-            self.roll(size + reserve)?;
+        if self.offset + size > self.len {
+            self.roll(size)?;
         }
-        if let Err(error) = self.disk.write_at(&self.file, &self.path, &self.buffer, self.offset) {
+        if let Err(error) = self.file.write_at(&self.buffer, self.offset) {
             return Err(self.undo(error));
         }
-        if let Err(error) = self.disk.sync(&self.file, &self.path) {
+        if let Err(error) = self.file.sync() {
             let text = format!("fdatasync of {} failed: {error}", self.path.display());
             return Err(CommitError::Broken(text));
         }
         self.offset += size;
-        self.next += entries.len() as u64;
+        self.next += records.len() as u64;
         if self.buffer.capacity() > KEPT_BUFFER {
             self.buffer = Vec::new();
         }
@@ -129,10 +127,10 @@ impl Wal {
 
     fn roll(&mut self, needed: u64) -> Result<(), CommitError> {
         let len = self.segment_bytes.max(needed + segment::HEADER as u64);
-        match segment::create(&self.disk, &self.dir, self.store, self.next, len) {
+        match segment::create(&*self.disk, &self.dir, self.store, self.next, len) {
             Ok((file, path)) => {
                 // What the old segment did not use is given back; if that fails, it is only not given back.
-                if let Err(error) = self.disk.truncate(&self.file, &self.path, self.offset) {
+                if let Err(error) = self.file.truncate(self.offset) {
                     tracing::warn!(segment = %self.path.display(), %error, "cannot trim a full log segment");
                 }
                 (self.file, self.path, self.offset, self.len) = (file, path, segment::HEADER as u64, len);
@@ -141,7 +139,7 @@ impl Wal {
             }
             Err(error) => {
                 let text = format!("cannot begin a log segment in {}: {error}", self.dir.display());
-                if segment::path(&self.dir, self.next).exists() {
+                if self.disk.open(&segment::path(&self.dir, self.next)).is_ok() {
                     // Entries appended to the old segment would collide with it.
                     return Err(CommitError::Broken(format!("{text}; and what was begun stays")));
                 }
@@ -159,13 +157,13 @@ impl Wal {
         if !is_full(&error) {
             return CommitError::Broken(text);
         }
-        let undone = self.disk.truncate(&self.file, &self.path, self.offset).and_then(|()| {
+        let undone = self.file.truncate(self.offset).and_then(|()| {
             // A segment that cannot be allocated again grows as it is written.
-            self.len = match self.disk.allocate(&self.file, &self.path, self.len) {
+            self.len = match self.file.allocate(self.len) {
                 Err(error) if !is_full(&error) => return Err(error),
                 _ => self.len,
             };
-            self.disk.sync(&self.file, &self.path)
+            self.file.sync()
         });
         match undone {
             Ok(()) => CommitError::Refused(StoreError::NoSpace(text)),
