@@ -121,6 +121,10 @@ impl Log {
     }
 }
 
+fn knows(conf: &ConfState, member: u64) -> bool {
+    [&conf.voters, &conf.learners, &conf.voters_outgoing, &conf.learners_next].iter().any(|ids| ids.contains(&member))
+}
+
 fn size(entry: &Entry) -> usize {
     // What an entry costs beside its data.
     96 + entry.data.len() + entry.context.len()
@@ -166,10 +170,10 @@ impl Storage for Log {
         Ok(self.last())
     }
 
-    fn snapshot(&self, request_index: u64, _to: u64) -> Result<Snapshot> {
+    fn snapshot(&self, request_index: u64, to: u64) -> Result<Snapshot> {
         match &self.snapshot {
-            // The log must go on where the snapshot ends.
-            Some(base) if base.index >= request_index.max(self.before.0) => {
+            // The log must go on where the snapshot ends, and whoever gets it must be a member in it.
+            Some(base) if base.index >= request_index.max(self.before.0) && knows(&base.conf, to) => {
                 let mut snapshot = Snapshot::default();
                 let metadata = snapshot.mut_metadata();
                 metadata.index = base.index;
@@ -224,7 +228,9 @@ mod tests {
     #[test]
     fn a_snapshot_before_the_log_is_of_no_use() {
         let mut log = log();
-        log.set_snapshot(Base { index: 3, term: 1, ..Default::default() });
+        let conf = ConfState { voters: vec![1, 2], ..Default::default() };
+        log.set_snapshot(Base { index: 3, term: 1, conf });
+        assert!(log.snapshot(0, 3).is_err() && log.take_wanted(), "it does not know that member");
         assert_eq!(log.snapshot(0, 2).unwrap().get_metadata().index, 3);
         log.compact(5);
         assert!(log.snapshot(0, 2).is_err() && log.take_wanted() && !log.take_wanted());

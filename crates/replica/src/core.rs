@@ -61,8 +61,9 @@ pub trait Output {
     /// Committed entries, in order, each once.
     fn apply(&mut self, group: GroupId, entries: Vec<Entry>);
 
-    /// A received snapshot takes the place of the state. Its file has its final name already.
-    fn install(&mut self, group: GroupId, metadata: SnapshotMetadata);
+    /// A received snapshot takes the place of the state. Its file has its final name already. Returns the members in
+    /// it; an error stops the member.
+    fn install(&mut self, group: GroupId, metadata: SnapshotMetadata) -> Result<Members, String>;
 
     /// A read that was asked for with this context may be served once `index` is applied.
     fn read(&mut self, group: GroupId, context: u64, index: u64);
@@ -290,7 +291,7 @@ impl Group {
         if let Some(metadata) = ready.snapshot {
             self.install(disk, snapshot_dir, &metadata)?;
             records.push(Record::base(self.id, metadata.index, metadata.term));
-            out.install(self.id, metadata);
+            self.members = out.install(self.id, metadata).map_err(CommitError::Broken)?;
         }
         records.extend(ready.entries.iter().map(|e| Record::entry(self.id, e)));
         let hard = ready.hard_state.unwrap_or_else(|| self.raft.hard_state());

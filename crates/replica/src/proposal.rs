@@ -24,9 +24,16 @@ pub enum Request {
     /// Member 0: whosever.
     AlarmDisarm(Alarm),
     /// A member says its name and where clients reach it.
-    Attributes { member: u64, name: String, client_urls: Vec<String> },
+    Attributes {
+        member: u64,
+        name: String,
+        client_urls: Vec<String>,
+    },
     /// A member will be reached at other addresses by its peers.
-    PeerUrls { member: u64, urls: Vec<String> },
+    PeerUrls {
+        member: u64,
+        urls: Vec<String>,
+    },
 }
 
 impl From<Command> for Request {

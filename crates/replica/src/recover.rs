@@ -69,8 +69,7 @@ pub fn found(
         machines.push(machine);
     }
     disk.sync_dir(folders.snapshots).map_err(|e| full(folders.snapshots, &e))?;
-    let core =
-        Core::new(settings, disk.clone(), folders.snapshots.to_owned(), wal, VecDeque::new(), restored);
+    let core = Core::new(settings, disk.clone(), folders.snapshots.to_owned(), wal, VecDeque::new(), restored);
     Ok(Recovery { core, machines, since_snapshot: 0, snapshot_bytes: 0, torn: 0 })
 }
 
@@ -81,13 +80,11 @@ pub fn recover(disk: &SharedDisk, folders: &Folders<'_>, settings: Settings) -> 
     let snapshot_bytes = snapshots.values().map(|s| s.bytes).sum();
     let mut logs: BTreeMap<GroupId, GroupLog> =
         snapshots.iter().map(|(id, s)| (*id, GroupLog { base: s.point, ..Default::default() })).collect();
-    let found = wal::segments(&**disk, folders.wal)
-        .map_err(|e| wal::disk::unavailable("cannot read", folders.wal, &e))?;
+    let found =
+        wal::segments(&**disk, folders.wal).map_err(|e| wal::disk::unavailable("cannot read", folders.wal, &e))?;
     let oldest = found.first().map_or(1, |(first, _)| *first);
-    let mut segments: VecDeque<(u64, Segment)> = found
-        .into_iter()
-        .map(|(first, path)| (first, Segment { path, last: BTreeMap::new() }))
-        .collect();
+    let mut segments: VecDeque<(u64, Segment)> =
+        found.into_iter().map(|(first, path)| (first, Segment { path, last: BTreeMap::new() })).collect();
     let mut since_snapshot = 0;
     let read = wal::recover(disk, folders.wal, folders.salt, folders.segment_bytes, oldest - 1, |number, bytes| {
         since_snapshot += bytes.len() as u64;
@@ -123,8 +120,7 @@ pub fn recover(disk: &SharedDisk, folders: &Folders<'_>, settings: Settings) -> 
         machines.push(Machine::default());
     }
     let segments = segments.into_iter().map(|(_, segment)| segment).collect();
-    let core =
-        Core::new(settings, disk.clone(), folders.snapshots.to_owned(), read.wal, segments, restored);
+    let core = Core::new(settings, disk.clone(), folders.snapshots.to_owned(), read.wal, segments, restored);
     Ok(Recovery { core, machines, since_snapshot, snapshot_bytes, torn: read.torn })
 }
 
@@ -216,7 +212,11 @@ impl GroupLog {
                             self.entries.push(entry);
                             Ok(())
                         }
-                        false => Err(format!("entry {} follows entry {}", entry.index, self.entries[self.entries.len() - 1].index)),
+                        false => Err(format!(
+                            "entry {} follows entry {}",
+                            entry.index,
+                            self.entries[self.entries.len() - 1].index
+                        )),
                     };
                 }
                 self.entries.truncate(keep);

@@ -121,7 +121,7 @@ impl store_api::Store for Store {
                 other => Err(strange(&other)),
             };
         }
-        self.keep_alive_here(id)
+        self.keep_alive(id).await
     }
 
     async fn lease_time_to_live(&self, id: LeaseId, keys: bool) -> Result<LeaseStatus, StoreError> {
@@ -131,7 +131,7 @@ impl store_api::Store for Store {
                 other => Err(strange(&other)),
             };
         }
-        Ok(self.time_to_live_here(id, keys))
+        self.time_to_live(id, keys).await
     }
 
     async fn leases(&self) -> Result<Vec<LeaseId>, StoreError> {
@@ -185,16 +185,32 @@ impl Store {
         }
     }
 
-    /// Starts a lease's time again on this member, which leads.
-    pub(crate) fn keep_alive_here(&self, id: LeaseId) -> Result<Lease, StoreError> {
-        let now = self.shared.clock.monotonic();
-        let ttl = self.group().lease_times.lock().keep_alive(id, now).ok_or(StoreError::LeaseNotFound(id))?;
+    /// Starts a lease's time again on this member, which leads. One that is not known may have been granted through a
+    /// follower that has applied more than the leader.
+    pub(crate) async fn keep_alive(&self, id: LeaseId) -> Result<Lease, StoreError> {
+        let renew = || self.group().lease_times.lock().keep_alive(id, self.shared.clock.monotonic());
+        let ttl = match renew() {
+            Some(ttl) => ttl,
+            None => {
+                self.settle().await?;
+                renew().ok_or(StoreError::LeaseNotFound(id))?
+            }
+        };
         self.shared.metrics.leases_renewed.inc();
         Ok(Lease { id, ttl: ttl.as_secs().cast_signed() })
     }
 
     /// What is left of a lease by the time of this member, which leads.
-    pub(crate) fn time_to_live_here(&self, id: LeaseId, keys: bool) -> LeaseStatus {
+    pub(crate) async fn time_to_live(&self, id: LeaseId, keys: bool) -> Result<LeaseStatus, StoreError> {
+        let status = self.time_to_live_now(id, keys);
+        if status.ttl >= 0 {
+            return Ok(status);
+        }
+        self.settle().await?;
+        Ok(self.time_to_live_now(id, keys))
+    }
+
+    fn time_to_live_now(&self, id: LeaseId, keys: bool) -> LeaseStatus {
         let left = self.group().lease_times.lock().left(id, self.shared.clock.monotonic());
         let machine = self.group().machine.read();
         let (Some(left), Some(granted_ttl)) = (left, machine.kv.lease_ttl(id)) else {

@@ -75,11 +75,11 @@ impl Store {
         match question {
             Question::KeepAlive(group, id) => {
                 let store = self.leading(group)?;
-                store.keep_alive_here(id).map(Reply::KeepAlive)
+                store.keep_alive(id).await.map(Reply::KeepAlive)
             }
             Question::TimeToLive(group, id, keys) => {
                 let store = self.leading(group)?;
-                Ok(Reply::TimeToLive(store.time_to_live_here(id, keys)))
+                store.time_to_live(id, keys).await.map(Reply::TimeToLive)
             }
             Question::Promote(id) => self.leading(0)?.promote_here(id).await.map(Reply::Members),
             Question::Members => Ok(Reply::Members(self.membership().0)),

@@ -187,7 +187,10 @@ mod tests {
         for (name, content) in files {
             fs::write(dir.path().join(name), content).unwrap();
         }
-        let error = Folder::open(dir.path(), &RealDisk::default(), || Ok((1, 2))).err().map(|e| e.to_string()).unwrap_or_default();
+        let error = Folder::open(dir.path(), &RealDisk::default(), || Ok((1, 2)))
+            .err()
+            .map(|e| e.to_string())
+            .unwrap_or_default();
         assert!(error.contains(expected) && error.is_empty() == expected.is_empty(), "{files:?} gave {error:?}");
     }
 

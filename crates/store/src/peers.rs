@@ -35,7 +35,6 @@ pub enum Reply {
     Members(Vec<Member>),
 }
 
-
 /// There is nobody else.
 pub struct Nobody;
 

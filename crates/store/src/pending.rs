@@ -186,7 +186,7 @@ mod tests {
     #[tokio::test]
     async fn proposals_are_answered_expire_or_fail_with_their_term() {
         let pending = Pending::default();
-        let mut register = |id, term, deadline| {
+        let register = |id, term, deadline| {
             let (sender, receiver) = oneshot::channel();
             pending.register([(id, sender)].into_iter(), term, secs(deadline));
             receiver

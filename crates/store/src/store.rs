@@ -166,12 +166,8 @@ fn prepare(options: Options) -> Result<(Store, Writer), StoreError> {
     let folder = Arc::new(Folder::open(&options.data_dir, &disk, || Ok(bootstrap.identity()))?);
     let (wal_dir, snapshot_dir) = (folder.wal(), folder.snapshots());
     let (shared_disk, identity): (SharedDisk, _) = (Arc::new(disk.clone()), folder.identity);
-    let folders = Folders {
-        wal: &wal_dir,
-        snapshots: &snapshot_dir,
-        salt: identity.salt,
-        segment_bytes: options.segment_bytes,
-    };
+    let folders =
+        Folders { wal: &wal_dir, snapshots: &snapshot_dir, salt: identity.salt, segment_bytes: options.segment_bytes };
     let settings = Settings {
         member: identity.member,
         election_ticks: options.timing.election_ticks as usize,

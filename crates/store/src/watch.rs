@@ -68,9 +68,9 @@ impl StoreWatcher {
         let mut events = replay.step(&home.machine.read().kv, REPLAY_STEP)?;
         let next = replay.next_revision();
         self.seen = next - 1;
-        let subscribed = home.hub.subscribe(&self.me, &self.shared.metrics, || {
-            (next > home.machine.read().kv.revision()).then_some(next)
-        });
+        let subscribed = home
+            .hub
+            .subscribe(&self.me, &self.shared.metrics, || (next > home.machine.read().kv.revision()).then_some(next));
         if let Some(id) = subscribed {
             self.source = Source::Hub(id);
         }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use consensus::{MessageType, SnapshotMetadata};
-use replica::{Batch, Consensus, Core, Dropped, Entry, GroupId, Message, Output, Role, entry_bytes};
+use replica::{Batch, Consensus, Core, Dropped, Entry, GroupId, Members, Message, Output, Role, entry_bytes};
 use runtime::Tasks;
 use store_api::StoreError;
 use tracing::info_span;
@@ -336,12 +336,7 @@ impl Writer {
             let begun = self.core.wal().begun_bytes();
             let turned = {
                 let _entered = span.enter();
-                let mut out = Hands { shared: &self.shared, applier: &self.applier, failed: None };
-                let turned = self.core.turn(&mut out);
-                match out.failed {
-                    Some(why) => Err(CommitError::Broken(why)),
-                    None => turned,
-                }
+                self.core.turn(&mut Hands { shared: &self.shared, applier: &self.applier })
             };
             let bytes = self.core.appended - before;
             if bytes > 0 {
@@ -476,8 +471,6 @@ impl Drop for Writer {
 struct Hands<'a> {
     shared: &'a Shared,
     applier: &'a Applier,
-    /// Something that a turn needs could not be done.
-    failed: Option<String>,
 }
 
 impl Output for Hands<'_> {
@@ -489,11 +482,11 @@ impl Output for Hands<'_> {
         self.applier.push(Item::Entries(group, entries));
     }
 
-    fn install(&mut self, group: GroupId, metadata: SnapshotMetadata) {
-        match snapshot::load(self.shared, group, metadata.index, metadata.term) {
-            Ok(machine) => self.applier.push(Item::Install(group, Box::new(machine))),
-            Err(why) => self.failed = Some(why),
-        }
+    fn install(&mut self, group: GroupId, metadata: SnapshotMetadata) -> Result<Members, String> {
+        let machine = snapshot::load(self.shared, group, metadata.index, metadata.term)?;
+        let members = machine.members.clone();
+        self.applier.push(Item::Install(group, Box::new(machine)));
+        Ok(members)
     }
 
     fn read(&mut self, group: GroupId, context: u64, index: u64) {

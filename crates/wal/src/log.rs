@@ -55,7 +55,13 @@ pub struct Wal {
 
 impl Wal {
     /// Begins a log at record `first`.
-    pub fn create(disk: SharedDisk, dir: PathBuf, store: u64, segment_bytes: u64, first: u64) -> Result<Self, StoreError> {
+    pub fn create(
+        disk: SharedDisk,
+        dir: PathBuf,
+        store: u64,
+        segment_bytes: u64,
+        first: u64,
+    ) -> Result<Self, StoreError> {
         let made = segment::create(&*disk, &dir, store, first, segment_bytes);
         let (file, path) = made.map_err(|e| full_or("cannot create a log segment in", &dir, &e))?;
         let offset = segment::HEADER as u64;

@@ -12,7 +12,13 @@ pub const HEADER: usize = 64;
 const MAGIC: [u8; 8] = *b"PLINWAL1";
 
 /// Makes a segment that begins with entry `first`. Its name appears when it is ready.
-pub fn create(disk: &dyn Disk, dir: &Path, store: u64, first: u64, len: u64) -> io::Result<(Box<dyn DiskFile>, PathBuf)> {
+pub fn create(
+    disk: &dyn Disk,
+    dir: &Path,
+    store: u64,
+    first: u64,
+    len: u64,
+) -> io::Result<(Box<dyn DiskFile>, PathBuf)> {
     let tmp = dir.join("next.tmp");
     let path = path(dir, first);
     let made = (|| {
