@@ -27,7 +27,6 @@ use self::{
     start::{Running, StartError},
 };
 use crate::{
-    bootstrap::BootstrapError,
     config::{Config, Log},
     url,
 };
@@ -66,7 +65,7 @@ pub async fn run(config: &Config) -> End {
         Ok(running) => running,
         Err(error) => {
             tasks.stop(config, &[]).await;
-            refused(config, found, &error);
+            refused(found, &error);
             return End::Failed;
         }
     };
@@ -141,22 +140,9 @@ impl Layers {
 }
 
 /// Says why the member did not start, in the lines of etcd.
-fn refused(config: &Config, found: Found, error: &StartError) {
+fn refused(found: Found, error: &StartError) {
     if found == Found::Nothing {
         tracing::warn!(%error, "failed to start etcd");
-    }
-    if let StartError::Bootstrap(mismatch) = error
-        && BootstrapError::is_mismatch(mismatch)
-    {
-        tracing::warn!(%error, "failed to start");
-        let derived = config.advertise_peer_urls.iter().map(|url| format!("{}={}", config.name, url.as_str()));
-        if config.initial_cluster_text == derived.collect::<Vec<_>>().join(",") {
-            tracing::warn!("forgot to set --initial-cluster?");
-        }
-        if url::joined(&config.advertise_peer_urls) == "http://localhost:2380" {
-            tracing::warn!("forgot to set --initial-advertise-peer-urls?");
-        }
-        return;
     }
     tracing::error!(target: zap::FATAL, %error, "discovery failed");
 }

@@ -67,7 +67,7 @@ async fn bind_tcp(url: &Url, sockets: Sockets) -> Result<Bound, ListenError> {
 }
 
 /// The address of a host; the one of IPv4 where there are both, as in Go.
-async fn resolve(host: &str) -> io::Result<SocketAddr> {
+pub async fn resolve(host: &str) -> io::Result<SocketAddr> {
     let addresses: Vec<SocketAddr> = tokio::net::lookup_host(host).await?.collect();
     let v4 = addresses.iter().find(|address| address.is_ipv4());
     v4.or(addresses.first()).copied().ok_or_else(|| io::Error::other("no such host"))

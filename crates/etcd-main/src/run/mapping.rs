@@ -40,6 +40,34 @@ pub fn supported(config: &Config, members: usize) -> Result<(), Unsupported> {
     Ok(())
 }
 
+/// Flags with a value of their own that neither the store nor its server takes yet.
+pub fn not_yet(config: &Config) -> Vec<&'static str> {
+    let Config { raft, limits, keepalive, auth, corruption, .. } = config;
+    let flags = [
+        ("snapshot-count", raft.snapshot_count != 100_000),
+        ("experimental-snapshot-catchup-entries", raft.snapshot_catchup_entries != 5_000),
+        ("heartbeat-interval", raft.heartbeat_ms != 100),
+        ("election-timeout", raft.election_ms != 1_000),
+        ("pre-vote", !raft.pre_vote),
+        ("initial-election-tick-advance", !raft.initial_election_tick_advance),
+        ("strict-reconfig-check", !config.strict_reconfig_check),
+        ("max-concurrent-streams", limits.max_concurrent_streams != u32::MAX),
+        ("enable-grpc-gateway", !config.grpc_gateway),
+        ("grpc-keepalive-min-time", keepalive.min_time != Duration::from_secs(5)),
+        ("grpc-keepalive-interval", keepalive.interval != Duration::from_secs(7_200)),
+        ("grpc-keepalive-timeout", keepalive.timeout != Duration::from_secs(20)),
+        ("auth-token", auth.token != "simple"),
+        ("bcrypt-cost", auth.bcrypt_cost != 10),
+        ("auth-token-ttl", auth.token_ttl != Duration::from_secs(300)),
+        ("experimental-initial-corrupt-check", corruption.initial),
+        ("experimental-corrupt-check-time", !corruption.interval.is_zero()),
+        ("experimental-compact-hash-check-enabled", corruption.compact_hash),
+        ("experimental-warning-apply-duration", config.warning_apply_duration != Duration::from_millis(100)),
+        ("metrics", config.metrics_extensive),
+    ];
+    flags.into_iter().filter_map(|(flag, own)| own.then_some(flag)).collect()
+}
+
 /// Bytes past which writes are refused.
 pub fn quota_bytes(config: &Config) -> u64 {
     match config.limits.quota_bytes {

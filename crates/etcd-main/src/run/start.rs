@@ -1,6 +1,6 @@
 //! The start: everything that can be refused is looked at before the data folder is touched.
 
-use std::{net::ToSocketAddrs, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use runtime::Clock;
 use store_api::{Store as _, StoreError};
@@ -34,6 +34,8 @@ pub enum StartError {
     Tls(#[from] TlsError),
     #[error("TLS key/cert (--cert-file, --key-file) must be provided for client url {0} with HTTPS scheme")]
     NoClientTls(String),
+    #[error("cannot bind both --client-listen-urls and --client-listen-http-urls on the same url {0}")]
+    BothKinds(String),
     #[error("cannot listen on TLS for {0}: KeyFile and CertFile are not presented")]
     NoTls(String),
     #[error(transparent)]
@@ -59,10 +61,16 @@ pub async fn start(config: &Config, found: Found, tasks: &Layers) -> Result<Runn
     let (peer_tls, mut peers) = bind_peers(config, &clock).await?;
     let (client_tls, mut clients, mut plain_clients) = bind_clients(config, &clock).await?;
     let cluster = match found {
-        Found::Nothing => bootstrap::check(config, &resolve)?,
+        Found::Nothing => {
+            let addresses = addresses(config, &clock).await;
+            let literal = |host: &str| host.parse::<SocketAddr>().ok().map(|address| address.to_string());
+            let resolve = |host: &str| addresses.get(host).cloned().or_else(|| literal(host));
+            bootstrap::check(config, &resolve)?
+        }
         Found::Member => Cluster::new(),
     };
     mapping::supported(config, cluster.len())?;
+    announce::not_yet(config);
     announce::starting(config, found, &cluster);
     data_dir::take(&config.data_dir)?;
 
@@ -151,6 +159,12 @@ async fn bind_clients(
             tracing::warn!("client-url" = url.as_str(), "{message}");
         }
     }
+    let of_both = |url: &&Url| {
+        config.listen_client_urls.iter().any(|other| other.host == url.host && other.socket() == url.socket())
+    };
+    if let Some(url) = config.listen_client_http_urls.iter().find(of_both) {
+        return Err(StartError::BothKinds(url.as_str().to_owned()));
+    }
     let (mut clients, mut plain_clients) = (Vec::new(), Vec::new());
     for url in &config.listen_client_urls {
         clients.push(listen::bind(url, config.sockets).await?);
@@ -199,9 +213,32 @@ fn side(
     Ok(Some(tls::acceptor(&tls, &config.tls)?))
 }
 
-/// The address of `host:port`, of IPv4 if there is one.
-fn resolve(host: &str) -> Option<String> {
-    let mut addresses: Vec<_> = host.to_socket_addrs().ok()?.collect();
-    addresses.sort();
-    addresses.first().map(ToString::to_string)
+/// How long and how often names are asked for: where many machines start at once, the one that knows names may come last.
+const RESOLVE_LIMIT: Duration = Duration::from_secs(30);
+const RESOLVE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The addresses of the names that have to be compared; those that nobody knows are left out.
+async fn addresses(config: &Config, clock: &Clock) -> BTreeMap<String, String> {
+    let until = clock.monotonic() + RESOLVE_LIMIT;
+    let mut addresses = BTreeMap::new();
+    for host in bootstrap::to_resolve(config) {
+        loop {
+            match listen::resolve(&host).await {
+                Ok(address) => {
+                    tracing::info!(host, "resolved-addr" = address.to_string(), "resolved URL Host");
+                    addresses.insert(host, address.to_string());
+                    break;
+                }
+                Err(error) if clock.monotonic() < until => {
+                    tracing::warn!(host, "retry-interval" = "1s", %error, "failed to resolve URL Host");
+                    tokio::time::sleep(RESOLVE_INTERVAL).await;
+                }
+                Err(error) => {
+                    tracing::warn!(host, %error, "failed to resolve URL Host; returning");
+                    break;
+                }
+            }
+        }
+    }
+    addresses
 }

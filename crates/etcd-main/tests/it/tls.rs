@@ -100,6 +100,44 @@ fn only_clients_with_an_allowed_certificate_are_served() {
     }
 }
 
+/// The flags with which kubeadm starts an etcd.
+#[test]
+fn kubeadms_flags() {
+    let place = Place::new();
+    let (authority, ca) = Authority::new(&place, "ca");
+    let (server, client) = (authority.issue(&place, "server", "127.0.0.1"), authority.issue(&place, "client", "a"));
+    let metrics = test_support::ports::free_port();
+    let (url, peer) = (place.url("https"), format!("https://127.0.0.1:{}", place.peer));
+    let flags = [
+        format!("--advertise-client-urls={url}"),
+        format!("--cert-file={}", server.0),
+        "--client-cert-auth=true".to_owned(),
+        format!("--data-dir={}", place.data_dir()),
+        "--experimental-initial-corrupt-check=true".to_owned(),
+        "--experimental-watch-progress-notify-interval=5s".to_owned(),
+        format!("--initial-advertise-peer-urls={peer}"),
+        format!("--initial-cluster=node={peer}"),
+        format!("--key-file={}", server.1),
+        format!("--listen-client-urls={url}"),
+        format!("--listen-metrics-urls=http://127.0.0.1:{metrics}"),
+        format!("--listen-peer-urls={peer}"),
+        "--name=node".to_owned(),
+        format!("--peer-cert-file={}", server.0),
+        "--peer-client-cert-auth=true".to_owned(),
+        format!("--peer-key-file={}", server.1),
+        format!("--peer-trusted-ca-file={ca}"),
+        "--snapshot-count=10000".to_owned(),
+        format!("--trusted-ca-file={ca}"),
+    ];
+    let mut member = Member::start(clean(BINARY).args(flags));
+    member.wait_for("starting with peer TLS");
+    member.wait_for("serving metrics");
+    if let Some(ran) = place.etcdctl(&crate::tls::flags(&place, &ca, Some(&client)), "member list -w json") {
+        assert!(ran.expect_ok().contains("\"name\":\"node\""));
+    }
+    member.stop();
+}
+
 #[test]
 fn a_renewed_certificate_counts_at_once() {
     let place = Place::new();
