@@ -73,7 +73,10 @@ fn name(argument: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
-    fn check(line: &str, expected: Result<(&[(&str, &str)], &str), &str>) {
+    /// Flags with their values, and the rest.
+    type Expected<'a> = (&'a [(&'a str, &'a str)], &'a str);
+
+    fn check(line: &str, expected: Result<Expected<'_>, &str>) {
         let arguments: Vec<String> = line.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect();
         match (parse(&arguments), expected) {
             (Ok(parsed), Ok((values, rest))) => {

@@ -60,20 +60,24 @@ pub async fn run(config: &Config) -> End {
     if found == Found::Member {
         tracing::info!("data-dir" = data_dir, "dir-type" = "member", "server has been already initialized");
     }
-    let tasks = Layers::new();
-    let running = match start::start(config, found, &tasks).await {
-        Ok(running) => running,
-        Err(error) => {
-            tasks.stop(config, &[]).await;
-            refused(found, &error);
-            return End::Failed;
-        }
-    };
-    // Until here a signal ends the process at once, as it does with etcd: there is nothing yet that needs an order.
     let mut signals = match signals::Signals::new() {
         Ok(signals) => signals,
         Err(error) => {
             tracing::error!(target: zap::FATAL, %error, "signals cannot be caught");
+            return End::Failed;
+        }
+    };
+    let tasks = Layers::new();
+    let started = tokio::select! {
+        started = start::start(config, found, &tasks) => started,
+        // As with etcd, it ends at once: there is nothing yet that needs an order.
+        signal = signals.next() => return End::Signal(signal),
+    };
+    let running = match started {
+        Ok(running) => running,
+        Err(error) => {
+            tasks.stop(config, &[]).await;
+            refused(found, &error);
             return End::Failed;
         }
     };

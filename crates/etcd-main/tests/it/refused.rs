@@ -10,14 +10,14 @@ use crate::member::{BINARY, Place, clean, tool, write};
 /// The words that a person reads: the first line, or the error of the last line that has one.
 fn told(ran: &Ran) -> String {
     let lines: Vec<&str> = ran.stderr.lines().collect();
-    let errors = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok()).filter_map(|line| {
+    let mut errors = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok()).filter_map(|line| {
         let serious = matches!(line["level"].as_str(), Some("warn" | "error" | "fatal"));
         serious.then(|| {
             format!("{}: {}", line["msg"].as_str().unwrap_or_default(), line["error"].as_str().unwrap_or_default())
         })
     });
     let first = lines.first().map(|line| (*line).to_owned()).unwrap_or_default();
-    if first.starts_with('{') { errors.last().unwrap_or_default() } else { first }
+    if first.starts_with('{') { errors.next_back().unwrap_or_default() } else { first }
 }
 
 fn ran(program: &Path, place: &Place, line: &str, environment: &[(&str, &str)]) -> (Option<i32>, String) {
