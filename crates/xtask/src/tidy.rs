@@ -31,8 +31,9 @@ const EDGES: [(&[&str], &[&str], &str); 2] = [
 const BOTTOM: [&str; 7] =
     ["runtime", "telemetry", "etcd-proto", "xds-proto", "cri-proto", "kube-schema", "datapath-abi"];
 /// Crates that only these others may depend on, outside tests.
-const TOP: [(&str, &[&str]); 6] = [
+const TOP: [(&str, &[&str]); 7] = [
     ("wasm-host", &["plinth"]),
+    ("etcd-main", &["plinth"]),
     ("plinth", &[]),
     ("bench", &[]),
     ("xtask", &[]),
