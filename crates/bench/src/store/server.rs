@@ -172,17 +172,14 @@ impl Cluster {
             interrupt::check()?;
             // Short at first: a server that has just begun to listen may lose a request.
             let patience = Duration::from_secs(2);
-            if let Ok(mut control) = Control::open(member.address, patience)
-                && control.get(b"ready").is_ok()
-            {
-                return Ok(());
-            }
+            let asked = Control::open(member.address, patience).and_then(|mut control| control.get(b"ready"));
+            let Err(error) = asked else { return Ok(()) };
             let ended = member.child.try_wait()?.is_some();
             if ended || began.elapsed() > PATIENCE {
                 let log = fs::read_to_string(&member.log).unwrap_or_default();
                 let tail: Vec<&str> = log.lines().rev().take(5).collect();
                 let what = if ended { "has ended" } else { "does not serve" };
-                bail!("{} {what}: {}", member.program.path.display(), tail.join("\n"));
+                bail!("{} {what} ({error:#}): {}", member.program.path.display(), tail.join("\n"));
             }
             std::thread::sleep(POLL);
         }
