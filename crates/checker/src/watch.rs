@@ -118,6 +118,10 @@ fn content(watch: &Watch, timeline: &Timeline, compacted: Revision, complaints: 
     let came = watch.responses.iter().flat_map(|response| &response.events);
     for event in came.clone() {
         let revision = event.kv.mod_revision;
+        if !watch.wants(event) {
+            complaints.push(format!("{event} was not asked for"));
+            continue;
+        }
         let Some(change) = timeline.at(revision) else {
             if timeline.is_cut {
                 break;

@@ -1,0 +1,1 @@
+//! Tests of a replicated store as its users see it.
