@@ -50,7 +50,9 @@ struct Point {
 
 /// A text that is no list of failpoints.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no failpoint: name=panic, name=sleep(milliseconds), name=error(text) or name=off is wanted, with *count for a number of times")]
+#[error(
+    "`{0}` is no failpoint: name=panic, name=sleep(milliseconds), name=error(text) or name=off is wanted, with *count for a number of times"
+)]
 pub struct BadFailpoint(String);
 
 /// Marks a place. See the module's documentation for the three forms.

@@ -102,7 +102,8 @@ mod tests {
             stream.read_to_string(&mut answer).await.unwrap();
             assert!(expected.iter().all(|part| answer.contains(part)), "{request}: {answer}");
         };
-        check("PUT /test/http HTTP/1.1\r\nContent-Length: 9\r\n\r\nsleep(1)*", &["400 Bad Request", "is no failpoint"]).await;
+        check("PUT /test/http HTTP/1.1\r\nContent-Length: 9\r\n\r\nsleep(1)*", &["400 Bad Request", "is no failpoint"])
+            .await;
         check("PUT /test/http HTTP/1.1\r\ncontent-length: 10\r\n\r\nsleep(1)*2", &["200 OK"]).await;
         crate::failpoint!("test/http");
         check("GET / HTTP/1.1\r\n\r\n", &["200 OK", "test/http=sleep(1)*1 1"]).await;

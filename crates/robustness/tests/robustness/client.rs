@@ -7,8 +7,7 @@ use checker::history::{
 };
 use etcd_proto::{
     etcdserverpb::{
-        self as pb, compare::TargetUnion, kv_client::KvClient, lease_client::LeaseClient, request_op,
-        response_op,
+        self as pb, compare::TargetUnion, kv_client::KvClient, lease_client::LeaseClient, request_op, response_op,
     },
     mvccpb,
 };

@@ -21,8 +21,9 @@ const STATUS_PATIENCE: Duration = Duration::from_secs(1);
 pub struct Cluster {
     pub members: Vec<Member>,
     pub network: Network,
-    pub folder: TempDir,
     pub recorder: Recorder,
+    /// Last, so that it goes when nothing runs in it any more.
+    _folder: TempDir,
 }
 
 /// What a member says of itself.
@@ -37,7 +38,7 @@ pub struct Status {
 impl Cluster {
     pub fn new(network: Network, folder: TempDir, recorder: Recorder) -> Self {
         let member = |n| Member::new(n, program(), folder.path());
-        Cluster { members: (1..=MEMBERS).map(member).collect(), network, folder, recorder }
+        Cluster { members: (1..=MEMBERS).map(member).collect(), network, recorder, _folder: folder }
     }
 
     pub fn start(&mut self) {

@@ -115,14 +115,18 @@ async fn replace(cluster: &mut Cluster, n: usize) {
     let other = cluster.members[n % MEMBERS].url();
     let (name, peer) = (cluster.member(n).name(), cluster.member(n).peer_url());
     // A cluster that has just lost its leader, or a member that has just come back, makes etcd refuse for some seconds.
-    for arguments in [vec!["remove".to_owned(), format!("{id:x}")], vec!["add".to_owned(), name, format!("--peer-urls={peer}")]] {
+    for arguments in
+        [vec!["remove".to_owned(), format!("{id:x}")], vec!["add".to_owned(), name, format!("--peer-urls={peer}")]]
+    {
         until("the members change", Duration::from_secs(20), async || {
             let mut command = tokio::process::Command::new(tool("etcdctl"));
             command.args(["--endpoints", &other, "--command-timeout=5s", "member"]).args(&arguments).kill_on_drop(true);
             let output = command.output().await.unwrap();
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             // An answer may be lost: then the change is already there.
-            let done = output.status.success() || said.contains("member not found") || said.contains("Peer URLs already exists");
+            let done = output.status.success()
+                || said.contains("member not found")
+                || said.contains("Peer URLs already exists");
             if done { Ok(()) } else { Err(format!("etcdctl member {}: {said}", arguments.join(" "))) }
         })
         .await;

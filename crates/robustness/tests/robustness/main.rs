@@ -11,6 +11,7 @@
 
 mod client;
 mod cluster;
+mod failpoints;
 mod fault;
 mod member;
 mod network;
@@ -121,4 +122,16 @@ fn seeded_schedule() {
             fault.run(cluster).await;
         }
     });
+}
+
+/// Every failpoint of the library's list, in a program that has them.
+#[test]
+fn failpoints() {
+    if std::env::var_os("ROBUSTNESS_FAILPOINTS").is_none() {
+        // Released programs have none, among them the real etcd of Debian: there is nothing to arm.
+        println!("ROBUSTNESS_FAILPOINTS is not set: the program is taken to have no failpoints, none was armed");
+        return;
+    }
+    let options = Options { environment: failpoints::environment(), ..Options::new("failpoints") };
+    run(options, async |cluster| failpoints::run(cluster).await);
 }

@@ -68,10 +68,6 @@ impl Member {
         self.child = Some(child);
     }
 
-    pub fn is_started(&self) -> bool {
-        self.child.is_some()
-    }
-
     /// Whether the process has ended by itself; forgets it then.
     pub fn has_ended(&mut self) -> bool {
         let ended = self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_some());

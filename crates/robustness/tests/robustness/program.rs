@@ -8,8 +8,9 @@ use std::{
     process::Command,
 };
 
-/// Small logs, so that a member that was away for seconds needs a snapshot and not only the log.
-const FLAGS: &str = "--snapshot-count=1000 --experimental-snapshot-catchup-entries=500";
+/// Small logs, so that a member that was away for seconds needs a snapshot and not only the log; compactions in portions.
+const FLAGS: &str =
+    "--snapshot-count=1000 --experimental-snapshot-catchup-entries=500 --experimental-compaction-batch-limit=100";
 
 /// The program of each member, its leading arguments and its extra flags.
 pub fn program() -> (PathBuf, Vec<String>) {

@@ -92,7 +92,9 @@ async fn live(options: Options, mut cluster: Cluster, body: impl AsyncFnOnce(&mu
         recorder.note("the clients have ended");
         let everything = Range { keys: Keys::all(), revision: 0, serializable: false, limit: 0 };
         for n in 0..MEMBERS as u32 {
-            Client::new(200 + n, &cluster.urls()[n as usize..=n as usize], &recorder).ask(Request::Range(everything.clone())).await;
+            Client::new(200 + n, &cluster.urls()[n as usize..=n as usize], &recorder)
+                .ask(Request::Range(everything.clone()))
+                .await;
         }
         let revision = cluster.agree(SETTLE).await;
         workload.watched(revision, SETTLE).await;

@@ -85,14 +85,16 @@ async fn follow(
     until: &watch::Receiver<Option<Revision>>,
 ) -> Result<(), Status> {
     let (requests, outbox) = mpsc::channel(REQUESTS);
-    let ask = async |request| {
+    let ask = |request| {
         let request = pb::WatchRequest { request_union: Some(request) };
-        requests.send(request).await.map_err(|_| Status::cancelled("the stream ended"))
+        // Without room nobody reads any more.
+        requests.try_send(request).map_err(|_| Status::cancelled("the stream takes no requests"))
     };
-    ask(create(wish)).await?;
+    ask(create(wish))?;
     let mut client = WatchClient::new(channel(&wish.url));
     let opened = tokio::time::timeout(SILENCE, client.watch(ReceiverStream::new(outbox))).await;
     let mut stream = opened.map_err(|_| Status::cancelled("silence"))??.into_inner();
+    let began = recorder.now();
     loop {
         while let Ok(response) = tokio::time::timeout(BOOKMARKS, next(&mut stream, watch, recorder)).await {
             response?;
@@ -100,19 +102,15 @@ async fn follow(
                 return Ok(());
             }
         }
-        let heard = watch.responses.last().map_or(0, |response| response.at);
-        if recorder.now() > heard + SILENCE.as_micros() as u64 && heard > 0 {
+        let heard = watch.responses.last().map_or(began, |response| response.at);
+        if recorder.now() > heard + SILENCE.as_micros() as u64 {
             return Err(Status::cancelled("silence"));
         }
-        ask(RequestUnion::ProgressRequest(pb::WatchProgressRequest {})).await?;
+        ask(RequestUnion::ProgressRequest(pb::WatchProgressRequest {}))?;
     }
 }
 
-async fn next(
-    stream: &mut Streaming<pb::WatchResponse>,
-    watch: &mut Watch,
-    recorder: &Recorder,
-) -> Result<(), Status> {
+async fn next(stream: &mut Streaming<pb::WatchResponse>, watch: &mut Watch, recorder: &Recorder) -> Result<(), Status> {
     let response = stream.message().await?.ok_or_else(|| Status::cancelled("the stream ended"))?;
     let header = response.header.unwrap_or_default();
     watch.member = header.member_id;

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use checker::history::{
-    Answer, Compare, Delete, Is, Keys, Outcome, Put, Range, Request, Revision, Step, Target, Txn,
-};
+use checker::history::{Answer, Compare, Delete, Is, Keys, Outcome, Put, Range, Request, Revision, Step, Target, Txn};
 use runtime::{Tasks, entropy};
 use tokio::sync::watch;
 
