@@ -43,8 +43,21 @@ const TOP: [(&str, &[&str]); 7] = [
 ];
 
 /// Crates that decide and do not act, and what such crates are described with.
-const ENGINES: [&str; 9] =
-    ["mvcc", "registry", "sched", "reconcile", "routing", "forecast", "kube-schema", "store-api", "checker"];
+const ENGINES: [&str; 13] = [
+    "wal",
+    "mvcc",
+    "auth",
+    "replica",
+    "bolt",
+    "registry",
+    "sched",
+    "reconcile",
+    "routing",
+    "forecast",
+    "kube-schema",
+    "store-api",
+    "checker",
+];
 /// What an engine may not depend on, even through crates that are not ours: async runtimes, sockets, the system's
 /// calls, entropy; and of ours what owns clocks and threads.
 const ACTING: [&str; 17] = [
