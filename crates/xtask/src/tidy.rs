@@ -41,8 +41,8 @@ const TOP: [(&str, &[&str]); 6] = [
 ];
 
 /// Crates that decide and do not act, and what such crates are described with.
-const ENGINES: [&str; 8] =
-    ["mvcc", "registry", "sched", "reconcile", "routing", "forecast", "kube-schema", "store-api"];
+const ENGINES: [&str; 9] =
+    ["auth", "mvcc", "registry", "sched", "reconcile", "routing", "forecast", "kube-schema", "store-api"];
 /// What an engine may not depend on, even through crates that are not ours: async runtimes, sockets, the system's
 /// calls, entropy; and of ours what owns clocks and threads.
 const ACTING: [&str; 17] = [
