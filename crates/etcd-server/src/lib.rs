@@ -8,6 +8,7 @@
 //!
 //! Knows the trait `store_api::Store` and no store behind it; keeps no state but open streams.
 
+mod auth;
 mod cluster;
 mod codes;
 mod convert;
@@ -23,13 +24,14 @@ mod watch;
 use std::sync::Arc;
 
 use etcd_proto::etcdserverpb::{
-    cluster_server::ClusterServer, kv_server::KvServer, lease_server::LeaseServer,
+    auth_server::AuthServer, cluster_server::ClusterServer, kv_server::KvServer, lease_server::LeaseServer,
     maintenance_server::MaintenanceServer, watch_server::WatchServer,
 };
 use runtime::Tasks;
 use store_api::{Store, StoreError};
 use tonic::service::Routes;
 
+pub use auth::{AuthOptions, DEFAULT_BCRYPT_COST, Jwt, KeyError, Method, PeerName, TokenKind, TokenOptionsError};
 pub use serve::Listener;
 use shared::Shared;
 
@@ -47,6 +49,8 @@ pub struct Options {
     pub client_urls: Vec<String>,
     /// A larger request is refused with "etcdserver: request is too large".
     pub max_request_bytes: usize,
+    /// How the store is guarded, if it knows users.
+    pub auth: Option<AuthOptions>,
     /// Where the calls are counted, if anywhere.
     pub metrics: Option<telemetry::Metrics>,
     /// The group that the streams' tasks belong to.
@@ -57,7 +61,7 @@ impl Options {
     /// The defaults of etcd, for a member named `default`.
     pub fn new(store: Arc<dyn Store>, tasks: Tasks) -> Self {
         let (name, client_urls) = ("default".to_owned(), Vec::new());
-        Options { store, name, client_urls, max_request_bytes: MAX_REQUEST_BYTES, metrics: None, tasks }
+        Options { store, name, client_urls, max_request_bytes: MAX_REQUEST_BYTES, auth: None, metrics: None, tasks }
     }
 }
 
@@ -80,6 +84,10 @@ impl Service {
             .add_service(LeaseServer::new(lease::Service(shared.clone())).max_decoding_message_size(limit))
             .add_service(MaintenanceServer::new(maintenance::Service(shared.clone())))
             .add_service(ClusterServer::new(cluster::Service(shared.clone())));
+        let routes = match &shared.gate {
+            Some(gate) => routes.add_service(AuthServer::new(auth::Service::new(shared.clone(), gate.clone()))),
+            None => routes,
+        };
         let mut router = http::add(routes.prepare().into_axum_router(), shared, metrics.clone());
         if let Some(metrics) = metrics {
             router = metrics::count(router, &metrics);

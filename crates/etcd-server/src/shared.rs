@@ -7,16 +7,22 @@ use std::sync::{
 
 use etcd_proto::etcdserverpb::ResponseHeader;
 use prost::Message;
-use store_api::{RangeRequest, Revision, Status as StoreStatus, Store, StoreError};
-use tonic::Status;
+use store_api::{Demand, RangeRequest, Revision, Status as StoreStatus, Store, StoreError};
+use tonic::{Extensions, Status, metadata::MetadataMap};
 
-use crate::{Options, codes};
+use crate::{
+    Options,
+    auth::{Access, Gate},
+    codes,
+};
 
 pub(crate) struct Shared {
     pub store: Arc<dyn Store>,
     pub name: String,
     pub client_urls: Vec<String>,
     pub max_request_bytes: usize,
+    /// Absent before a store that knows no users.
+    pub gate: Option<Arc<Gate>>,
     cluster_id: u64,
     member_id: u64,
     raft_term: AtomicU64,
@@ -30,10 +36,27 @@ impl Shared {
             name: options.name,
             client_urls: options.client_urls,
             max_request_bytes: options.max_request_bytes,
+            gate: options.auth.map(|auth| Arc::new(Gate::new(auth))),
             cluster_id: status.cluster_id,
             member_id: status.member_id,
             raft_term: AtomicU64::new(status.raft_term),
         })
+    }
+
+    /// The store as the sender of a request may use it.
+    pub async fn store_for(&self, metadata: &MetadataMap, extensions: &Extensions) -> Result<Access<'_>, Status> {
+        match &self.gate {
+            Some(gate) => gate.store(&self.store, metadata.as_ref(), extensions).await,
+            None => Ok(Access::Open(&self.store)),
+        }
+    }
+
+    /// Refuses a request that touches no key and that its sender may not make.
+    pub async fn demand(&self, metadata: &MetadataMap, extensions: &Extensions, demand: Demand) -> Result<(), Status> {
+        match &self.gate {
+            Some(gate) => gate.demand(metadata.as_ref(), extensions, demand).await,
+            None => Ok(()),
+        }
     }
 
     pub fn header(&self, revision: Revision) -> Option<ResponseHeader> {
