@@ -7,15 +7,19 @@ use std::sync::{
 
 use etcd_proto::etcdserverpb::ResponseHeader;
 use prost::Message;
-use store_api::{RangeRequest, Revision, Status as StoreStatus, Store, StoreError};
+use store_api::{Cluster, RangeRequest, Revision, Status as StoreStatus, Store, StoreError};
 use tonic::Status;
 
-use crate::{Options, codes};
+use crate::{Options, codes, downgrade::Downgrade};
 
 pub(crate) struct Shared {
     pub store: Arc<dyn Store>,
+    pub cluster: Option<Arc<dyn Cluster>>,
+    pub downgrade: Downgrade,
     pub name: String,
     pub client_urls: Vec<String>,
+    /// The etcd version whose behaviour is served.
+    pub version: String,
     pub max_request_bytes: usize,
     cluster_id: u64,
     member_id: u64,
@@ -27,13 +31,21 @@ impl Shared {
         let status = options.store.status().await?;
         Ok(Shared {
             store: options.store,
+            cluster: options.cluster,
+            downgrade: Downgrade::default(),
             name: options.name,
             client_urls: options.client_urls,
+            version: status.version,
             max_request_bytes: options.max_request_bytes,
             cluster_id: status.cluster_id,
             member_id: status.member_id,
             raft_term: AtomicU64::new(status.raft_term),
         })
+    }
+
+    /// The member's id as etcd writes it.
+    pub fn id_text(&self) -> String {
+        format!("{:x}", self.member_id)
     }
 
     pub fn header(&self, revision: Revision) -> Option<ResponseHeader> {
