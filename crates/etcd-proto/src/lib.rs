@@ -4,6 +4,9 @@
 
 #![allow(clippy::all, reason = "generated code follows the .proto files")]
 
+/// All messages and services as a `google.protobuf.FileDescriptorSet`, for those who read their names while running.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
 /// Keys and events.
 pub mod mvccpb {
     include!(concat!(env!("OUT_DIR"), "/mvccpb.rs"));

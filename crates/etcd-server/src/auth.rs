@@ -132,6 +132,16 @@ fn prefix() -> String {
     (0..LEN).map(letter).collect()
 }
 
+/// Why a watch was refused, as etcd writes it into a response: its library's own form of an error, code and all.
+pub(crate) fn cancel_reason(error: AuthError) -> String {
+    let told = match error {
+        AuthError::InvalidToken | AuthError::OldRevision | AuthError::UserEmpty => error,
+        _ => AuthError::PermissionDenied,
+    };
+    let status = codes::auth(told);
+    format!("rpc error: code = {:?} desc = {}", status.code(), status.message())
+}
+
 fn refused(error: &PasswordError) -> Status {
     match error {
         // etcd hands its library's words on without a code.

@@ -95,9 +95,42 @@ pub(crate) fn stopped() -> Status {
     status(&StoreError::Stopped)
 }
 
-/// Leadership is moved to a member that there is not.
-pub(crate) fn bad_leader_transferee() -> Status {
-    Status::failed_precondition("etcdserver: bad leader transferee")
+/// A downgrade to something that is no version.
+pub(crate) fn wrong_downgrade_version() -> Status {
+    Status::invalid_argument("etcdserver: wrong downgrade target version format")
+}
+
+/// A downgrade to another version than the one before.
+pub(crate) fn invalid_downgrade_target() -> Status {
+    Status::invalid_argument("etcdserver: invalid downgrade target version")
+}
+
+/// A second downgrade while one is under way.
+pub(crate) fn downgrade_in_process() -> Status {
+    Status::failed_precondition("etcdserver: cluster has a downgrade job in progress")
+}
+
+/// An end of a downgrade that has not begun.
+pub(crate) fn no_downgrade() -> Status {
+    Status::failed_precondition("etcdserver: no inflight downgrade job")
+}
+
+/// A downgrade of a cluster whose version nobody knows.
+pub(crate) fn no_cluster_version() -> Status {
+    Status::unavailable("etcdserver: cluster version not found during downgrade")
+}
+
+/// An action that the protocol does not have.
+pub(crate) fn unknown_method() -> Status {
+    Status::unknown("etcdserver: unknown method")
+}
+
+/// A method that nobody serves, in the words of gRPC for Go.
+pub(crate) fn no_such_method(path: &str) -> Status {
+    match path.trim_start_matches('/').split_once('/') {
+        Some((service, method)) => Status::unimplemented(format!("unknown method {method} for service {service}")),
+        None => Status::unimplemented(format!("malformed method name: {path:?}")),
+    }
 }
 
 /// What a single member cannot do.
@@ -111,14 +144,48 @@ mod tests {
 
     #[test]
     fn clients_recognise_the_words() {
+        use MembershipError as M;
+        use StoreError as E;
         let check = |error: StoreError, code: Code, text: &str| {
             let status = status(&error);
-            assert_eq!((status.code(), status.message()), (code, text));
+            assert_eq!((status.code(), status.message()), (code, format!("etcdserver: {text}").as_str()));
         };
-        let compacted = StoreError::Compacted { requested: 3, compacted: 5 };
-        check(compacted, Code::OutOfRange, "etcdserver: mvcc: required revision has been compacted");
-        check(StoreError::EmptyKey, Code::InvalidArgument, "etcdserver: key is not provided");
-        check(StoreError::LeaseNotFound(7), Code::NotFound, "etcdserver: requested lease not found");
-        check(StoreError::Unavailable("no leader".into()), Code::Unavailable, "etcdserver: no leader");
+        let compacted = E::Compacted { requested: 3, compacted: 5 };
+        check(compacted, Code::OutOfRange, "mvcc: required revision has been compacted");
+        let future = E::FutureRevision { requested: 3, current: 2 };
+        check(future, Code::OutOfRange, "mvcc: required revision is a future revision");
+        check(E::KeyNotFound, Code::InvalidArgument, "key not found");
+        check(E::EmptyKey, Code::InvalidArgument, "key is not provided");
+        check(E::ValueProvided, Code::InvalidArgument, "value is provided");
+        check(E::LeaseProvided, Code::InvalidArgument, "lease is provided");
+        check(E::DuplicateKey, Code::InvalidArgument, "duplicate key given in txn request");
+        check(E::TooManyOps { limit: 1 }, Code::InvalidArgument, "too many operations in txn request");
+        check(E::TooLarge { size: 2, limit: 1 }, Code::InvalidArgument, "request is too large");
+        check(E::LeaseNotFound(7), Code::NotFound, "requested lease not found");
+        check(E::LeaseExists(7), Code::FailedPrecondition, "lease already exists");
+        check(E::LeaseTtlTooLarge, Code::OutOfRange, "too large lease TTL");
+        check(E::NoSpace("disk".into()), Code::ResourceExhausted, "mvcc: database space exceeded");
+        check(E::TooManyRequests, Code::ResourceExhausted, "too many requests");
+        check(E::SlowWatcher, Code::Cancelled, "watch canceled");
+        check(E::NoLeader, Code::Unavailable, "no leader");
+        check(E::NotLeader, Code::FailedPrecondition, "not leader");
+        check(E::LeaderChanged, Code::Unavailable, "leader changed");
+        check(E::Timeout, Code::Unavailable, "request timed out");
+        check(E::Learner, Code::Unavailable, "rpc not supported for learner");
+        check(E::Corrupt("log".into()), Code::DataLoss, "corrupt cluster");
+        check(E::Stopped, Code::Unavailable, "server stopped");
+        check(E::Unavailable("away".into()), Code::Unavailable, "away");
+        check(M::NotFound.into(), Code::NotFound, "member not found");
+        check(M::IdExists.into(), Code::FailedPrecondition, "member ID already exist");
+        check(M::UrlExists.into(), Code::FailedPrecondition, "Peer URLs already exists");
+        check(M::BadUrls.into(), Code::InvalidArgument, "given member URLs are invalid");
+        let few = "re-configuration failed due to not enough started members";
+        check(M::NotEnoughStarted.into(), Code::FailedPrecondition, few);
+        check(M::Unhealthy.into(), Code::Unavailable, "unhealthy cluster");
+        check(M::NotLearner.into(), Code::FailedPrecondition, "can only promote a learner member");
+        let not_ready = "can only promote a learner member which is in sync with leader";
+        check(M::LearnerNotReady.into(), Code::FailedPrecondition, not_ready);
+        check(M::TooManyLearners.into(), Code::FailedPrecondition, "too many learner members in cluster");
+        check(M::BadTransferee.into(), Code::FailedPrecondition, "bad leader transferee");
     }
 }

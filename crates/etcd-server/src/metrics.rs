@@ -10,9 +10,11 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
 };
 use tonic::Code;
+
+use crate::{downgrade::Version, methods, shared::Shared};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Method {
@@ -28,16 +30,6 @@ struct Handled {
     grpc_method: &'static str,
     grpc_code: &'static str,
 }
-
-/// The methods that are counted: labels come from here and never from a request.
-const METHODS: [(&str, &str, &[&str]); 6] = [
-    ("etcdserverpb.KV", "unary", &["Range", "Put", "DeleteRange", "Txn", "Compact"]),
-    ("etcdserverpb.Watch", "bidi_stream", &["Watch"]),
-    ("etcdserverpb.Lease", "unary", &["LeaseGrant", "LeaseRevoke", "LeaseTimeToLive", "LeaseLeases"]),
-    ("etcdserverpb.Lease", "bidi_stream", &["LeaseKeepAlive"]),
-    ("etcdserverpb.Maintenance", "unary", &["Alarm", "Status", "HashKV"]),
-    ("etcdserverpb.Cluster", "unary", &["MemberList"]),
-];
 
 #[derive(Clone, Default)]
 struct Metrics {
@@ -64,12 +56,26 @@ pub(crate) fn count(router: Router, registry: &telemetry::Metrics) -> Router {
     }))
 }
 
+/// What the member is: figures that are always 1 and say it in their labels.
+pub(crate) fn identify(shared: &Shared, registry: &telemetry::Metrics) {
+    let cluster = Version::read(&shared.version).map_or(String::new(), |version| version.minor_text());
+    registry.register(|registry| {
+        for (name, help, label, value) in [
+            ("etcd_server_version", "Which version is running", "server_version", shared.version.clone()),
+            ("etcd_cluster_version", "Which version is running in the cluster", "cluster_version", cluster),
+            ("etcd_server_id", "Server or member ID in hexadecimal format", "server_id", shared.id_text()),
+        ] {
+            let family = Family::<[(&str, String); 1], Gauge>::default();
+            family.get_or_create(&[(label, value)]).set(1);
+            registry.register(name, help, family);
+        }
+    });
+}
+
+/// Labels come from the table of methods and never from a request.
 fn method(path: &str) -> Option<Method> {
-    let (service, name) = path.strip_prefix('/')?.split_once('/')?;
-    METHODS.iter().filter(|(known, ..)| *known == service).find_map(|(grpc_service, grpc_type, names)| {
-        let grpc_method = names.iter().find(|known| **known == name)?;
-        Some(Method { grpc_type, grpc_service, grpc_method })
-    })
+    let (grpc_service, method) = methods::at(path)?;
+    Some(Method { grpc_type: method.kind, grpc_service, grpc_method: method.name })
 }
 
 /// The call is over when its response's body is: by trailers, or because the client went away.

@@ -148,6 +148,8 @@ impl store_api::Store for Store {
             leader: identity.member,
             raft_term: 1,
             raft_index: applied.index,
+            raft_applied_index: applied.index,
+            is_learner: false,
             errors,
         })
     }

@@ -91,17 +91,16 @@ impl Gate {
     }
 
     /// The store as the sender of a request may use it. `store` is the one without a guard.
-    pub async fn store<'a>(
+    pub async fn access<'a>(
         &self,
         store: &'a Arc<dyn Store>,
         headers: &HeaderMap,
         extensions: &Extensions,
-    ) -> Result<Access<'a>, Status> {
+    ) -> Result<Access<'a>, StoreError> {
         if !self.auth.enabled() {
             return Ok(Access::Open(store));
         }
-        let caller = self.caller(headers, extensions).await.map_err(|error| codes::status(&error))?;
-        Ok(Access::Guarded(self.auth.as_caller(caller)))
+        Ok(Access::Guarded(self.auth.as_caller(self.caller(headers, extensions).await?)))
     }
 
     /// Refuses a request that touches no key and that its sender may not make.
