@@ -7,10 +7,16 @@
 mod conformance;
 #[path = "../../etcd-client/tests/it/etcdctl.rs"]
 mod etcdctl;
+#[path = "it/memory.rs"]
+mod memory;
 #[path = "it/served.rs"]
 mod served;
+#[path = "it/session.rs"]
+mod session;
 #[path = "it/tls.rs"]
 mod tls;
+#[path = "it/users.rs"]
+mod users;
 #[path = "it/watch.rs"]
 mod watch;
 
