@@ -26,6 +26,7 @@ mod maintenance;
 mod members;
 mod methods;
 mod metrics;
+mod range_stream;
 mod serve;
 mod shared;
 mod snapshot;

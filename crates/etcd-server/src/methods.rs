@@ -31,6 +31,7 @@ const SERVICES: [Service; 8] = [
         name: "etcdserverpb.KV",
         methods: &[
             unary("Range", &["kv/range"]),
+            stream("RangeStream", SERVER_STREAM, &[]),
             unary("Put", &["kv/put"]),
             unary("DeleteRange", &["kv/deleterange"]),
             unary("Txn", &["kv/txn"]),
