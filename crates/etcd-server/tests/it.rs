@@ -8,6 +8,7 @@ mod compare;
 #[path = "../../etcd-client/tests/it/conformance.rs"]
 mod conformance;
 #[path = "../../etcd-client/tests/it/etcd.rs"]
+#[expect(dead_code, reason = "the client's own tests also stop and restart it")]
 mod etcd;
 #[path = "../../etcd-client/tests/it/etcdctl.rs"]
 mod etcdctl;
@@ -32,7 +33,10 @@ mod tls;
 #[path = "it/watch.rs"]
 mod watch;
 
-use etcd_proto::etcdserverpb as pb;
+use etcd_proto::{
+    etcdserverpb as pb,
+    healthpb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient},
+};
 use served::Served;
 use tonic::Code;
 
@@ -60,6 +64,19 @@ async fn a_request_over_the_bound_is_refused_and_the_rest_goes_on() {
     assert_eq!(put(1536 * 1024).await, Err(large));
     assert_eq!(put(3 << 20).await.unwrap_err().0, Code::OutOfRange);
     assert_eq!(put(1 << 20).await, Ok(()));
+}
+
+#[tokio::test]
+async fn the_server_tells_grpcs_own_probes_whether_it_serves() {
+    let served = Served::start().await;
+    let mut client = HealthClient::new(served.channel().await);
+    let ask = |service: &str| HealthCheckRequest { service: service.to_owned() };
+    assert_eq!(client.check(ask("")).await.unwrap().into_inner().status(), ServingStatus::Serving);
+    assert_eq!(client.check(ask("etcd")).await.unwrap_err().code(), Code::NotFound);
+    let mut watched = client.watch(ask("")).await.unwrap().into_inner();
+    assert_eq!(watched.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    served.tasks.stop();
+    assert_eq!(watched.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
 }
 
 #[tokio::test]
