@@ -52,7 +52,7 @@ async fn members_come_and_go() {
     let gone = (Code::NotFound, "etcdserver: member not found".to_owned());
     assert_eq!(told(client.member_remove(pb::MemberRemoveRequest { id }).await), gone);
     let listed = client.member_list(pb::MemberListRequest { linearizable: true }).await.unwrap().into_inner();
-    assert_eq!(listed.members[0].client_ur_ls, [served.url.clone()]);
+    assert_eq!(listed.members[0].client_ur_ls, [served.url.as_str()]);
 }
 
 #[tokio::test]
