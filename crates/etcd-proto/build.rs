@@ -5,7 +5,7 @@ use std::{env, error::Error, fs, path::Path};
 use prost::Message;
 
 /// Those that others import come along by themselves.
-const FILES: [&str; 3] = ["rpc.proto", "lock.proto", "election.proto"];
+const FILES: [&str; 4] = ["rpc.proto", "lock.proto", "election.proto", "health.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto");

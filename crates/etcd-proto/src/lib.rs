@@ -31,3 +31,8 @@ pub mod v3lockpb {
 pub mod v3electionpb {
     include!(concat!(env!("OUT_DIR"), "/v3electionpb.rs"));
 }
+
+/// gRPC's health service.
+pub mod healthpb {
+    include!(concat!(env!("OUT_DIR"), "/grpc.health.v1.rs"));
+}

@@ -97,7 +97,8 @@ struct Candidate {
 }
 
 impl Candidate {
-    /// Stands in line, or goes on standing there with a new value. Returns since when, and the store's revision.
+    /// Stands in line, or goes on standing there with a new value. Returns since when, and the revision at which it was
+    /// asked.
     async fn stand(&self, store: &dyn Store) -> Result<(Revision, Revision), Status> {
         let enter = TxnRequest {
             compare: vec![line::created_at(&self.key, 0)],
@@ -113,8 +114,8 @@ impl Candidate {
         if standing.value == self.value {
             return Ok((standing.create_revision, entered.revision));
         }
-        let revision = self.proclaim(store, standing.create_revision).await?;
-        Ok((standing.create_revision, revision))
+        self.proclaim(store, standing.create_revision).await?;
+        Ok((standing.create_revision, entered.revision))
     }
 
     /// Changes the value, if the key is still the one made at `created`.

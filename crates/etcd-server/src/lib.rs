@@ -27,7 +27,9 @@ mod maintenance;
 mod members;
 mod methods;
 mod metrics;
+mod range_stream;
 mod serve;
+mod serving;
 mod shared;
 mod snapshot;
 mod watch;
@@ -39,6 +41,7 @@ use etcd_proto::{
         auth_server::AuthServer, cluster_server::ClusterServer, kv_server::KvServer, lease_server::LeaseServer,
         maintenance_server::MaintenanceServer, watch_server::WatchServer,
     },
+    healthpb::health_server::HealthServer,
     v3electionpb::election_server::ElectionServer,
     v3lockpb::lock_server::LockServer,
 };
@@ -102,6 +105,7 @@ impl Service {
             .add_service(LeaseServer::new(lease::Service(shared.clone())).max_decoding_message_size(limit))
             .add_service(MaintenanceServer::new(maintenance::Service(shared.clone())))
             .add_service(ClusterServer::new(cluster::Service(shared.clone())))
+            .add_service(HealthServer::new(serving::Service { stop: tasks.stopping() }))
             .add_service(LockServer::new(lock::Service { shared: shared.clone(), tasks: tasks.child("lock") }))
             .add_service(ElectionServer::new(election::Service {
                 shared: shared.clone(),

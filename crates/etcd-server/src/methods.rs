@@ -26,11 +26,12 @@ const fn stream(name: &'static str, kind: &'static str, paths: &'static [&'stati
     Method { name, kind, paths }
 }
 
-const SERVICES: [Service; 8] = [
+const SERVICES: [Service; 9] = [
     Service {
         name: "etcdserverpb.KV",
         methods: &[
             unary("Range", &["kv/range"]),
+            stream("RangeStream", SERVER_STREAM, &[]),
             unary("Put", &["kv/put"]),
             unary("DeleteRange", &["kv/deleterange"]),
             unary("Txn", &["kv/txn"]),
@@ -93,6 +94,7 @@ const SERVICES: [Service; 8] = [
             unary("RoleRevokePermission", &["auth/role/revoke"]),
         ],
     },
+    Service { name: "grpc.health.v1.Health", methods: &[unary("Check", &[]), stream("Watch", SERVER_STREAM, &[])] },
     Service { name: "v3lockpb.Lock", methods: &[unary("Lock", &["lock/lock"]), unary("Unlock", &["lock/unlock"])] },
     Service {
         name: "v3electionpb.Election",

@@ -69,19 +69,19 @@ mod tests {
     use std::convert::Infallible;
 
     use bytes::Bytes;
-    use futures::{executor::block_on, stream};
+    use futures::stream;
 
     use super::*;
 
-    #[test]
-    fn values_are_read_however_they_arrive() {
-        let check = |portions: &[&'static str], expected: &[&str]| {
+    #[tokio::test]
+    async fn values_are_read_however_they_arrive() {
+        let check = async |portions: &[&'static str], expected: &[&str]| {
             let portions: Vec<_> =
                 portions.iter().map(|p| Ok::<_, Infallible>(Bytes::from_static(p.as_bytes()))).collect();
             let mut values = Values::new(Body::from_stream(stream::iter(portions)), 32);
             let mut told = Vec::new();
             loop {
-                match block_on(values.next()) {
+                match values.next().await {
                     Ok(Some(value)) => told.push(value.to_string()),
                     Ok(None) => break,
                     Err(status) => {
@@ -92,11 +92,11 @@ mod tests {
             }
             assert_eq!(told, expected);
         };
-        check(&[], &[]);
-        check(&["{}"], &["{}"]);
-        check(&["{\"a\":", "1}", "{}\n", " {\"b\":2}"], &[r#"{"a":1}"#, "{}", r#"{"b":2}"#]);
-        check(&["{\"a\":"], &["unexpected EOF"]);
-        check(&["{} x"], &["{}", "expected value at line 1 column 2"]);
-        check(&["{\"a\":\"0123456789", "0123456789012345678\"}"], &["etcdserver: request is too large"]);
+        check(&[], &[]).await;
+        check(&["{}"], &["{}"]).await;
+        check(&["{\"a\":", "1}", "{}\n", " {\"b\":2}"], &[r#"{"a":1}"#, "{}", r#"{"b":2}"#]).await;
+        check(&["{\"a\":"], &["unexpected EOF"]).await;
+        check(&["{} x"], &["{}", "expected value at line 1 column 2"]).await;
+        check(&["{\"a\":\"0123456789", "0123456789012345678\"}"], &["etcdserver: request is too large"]).await;
     }
 }
