@@ -21,7 +21,7 @@ pub enum Action {
     /// Gives a token to a user whose password was right when it was compared, before the proposal.
     Authenticate {
         user: String,
-        /// Letters that nobody can guess, see [`crate::token_prefix`].
+        /// Letters that nobody can guess; the token begins with them.
         prefix: String,
     },
 }

@@ -22,5 +22,5 @@ pub use buckets::{Bucket, Entry};
 pub use command::{Action, Command};
 pub use permit::Permit;
 pub use state::{Applied, Auth, FIRST_REVISION, Response};
-pub use tokens::{MAX_TOKENS, TOKEN_PREFIX_LEN, TOKEN_TTL, TokenEvent, Tokens, token_index, token_prefix};
+pub use tokens::{MAX_TOKENS, TOKEN_TTL, TokenEvent, Tokens, token_index};
 pub use wire::DecodeError;

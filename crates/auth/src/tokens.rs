@@ -16,9 +16,6 @@ use std::{
 pub const TOKEN_TTL: Duration = Duration::from_secs(300);
 /// Tokens at one time. One more makes the member forget the oldest, whose holder has to authenticate again.
 pub const MAX_TOKENS: usize = 1 << 16;
-/// Letters before the dot.
-pub const TOKEN_PREFIX_LEN: usize = 16;
-const LETTERS: &[u8; 52] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
 /// What a command did to the tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -126,11 +123,6 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The letters that a token begins with, made of random bytes.
-pub fn token_prefix(random: [u64; TOKEN_PREFIX_LEN]) -> String {
-    random.iter().map(|n| char::from(LETTERS[(n % LETTERS.len() as u64) as usize])).collect()
-}
-
 /// The place in the log of the command that gave a token out: a member that is not there yet does not know it yet.
 /// `None` for what cannot be a token.
 pub fn token_index(token: &str) -> Option<u64> {
@@ -200,6 +192,5 @@ mod tests {
         check("abc.+7", None);
         check(".7", None);
         check("a.b.7", None);
-        assert_eq!(token_prefix([0, 51, 52, 25, 26, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 53]), "aZazAaaaaaaaaaab");
     }
 }

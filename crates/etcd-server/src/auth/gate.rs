@@ -121,3 +121,89 @@ impl Gate {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use store_api::{AuthAnswer, AuthChange, AuthQuery, PasswordHash, Revision};
+    use tonic::async_trait;
+
+    use super::*;
+
+    /// At revision 7, it knows the token `good` to be alice's. Nothing else is asked of it here.
+    struct Users(bool);
+
+    #[async_trait]
+    impl Auth for Users {
+        fn enabled(&self) -> bool {
+            self.0
+        }
+
+        fn revision(&self) -> u64 {
+            7
+        }
+
+        async fn token_holder(&self, token: &str) -> Result<Caller, StoreError> {
+            if token == "good" { Ok(Caller::new("alice", 7)) } else { Err(AuthError::InvalidToken.into()) }
+        }
+
+        async fn password_hash(&self, _name: &str) -> Result<PasswordHash, StoreError> {
+            Err(StoreError::Stopped)
+        }
+
+        async fn assign_token(&self, _name: &str, _prefix: String) -> Result<String, StoreError> {
+            Err(StoreError::Stopped)
+        }
+
+        async fn change(&self, _caller: Option<Caller>, _change: AuthChange) -> Result<Revision, StoreError> {
+            Err(StoreError::Stopped)
+        }
+
+        async fn query(&self, _: Option<Caller>, _: AuthQuery) -> Result<(Revision, AuthAnswer), StoreError> {
+            Err(StoreError::Stopped)
+        }
+
+        fn permit(&self, _caller: Option<&Caller>, _demand: Demand) -> Result<(), AuthError> {
+            Err(AuthError::PermissionDenied)
+        }
+
+        fn as_caller(&self, _caller: Option<Caller>) -> Arc<dyn Store> {
+            unreachable!("only callers are asked for here")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_says_who_sends_it() {
+        let check = async |headers: &[(&'static str, &str)], peer: &str, guard: (bool, bool), expected| {
+            let (enabled, client_cert_auth) = guard;
+            let options = AuthOptions::new(Arc::new(Users(enabled)), Clock::system());
+            let gate = Gate::new(AuthOptions { client_cert_auth, ..options });
+            let pairs = headers.iter().map(|(key, value)| {
+                (http::HeaderName::from_static(key), HeaderValue::from_bytes(value.as_bytes()).expect("a header"))
+            });
+            let (headers, mut extensions) = (pairs.collect::<HeaderMap>(), Extensions::new());
+            if !peer.is_empty() {
+                extensions.insert(PeerName(peer.into()));
+            }
+            let found = gate.caller(&headers, &extensions).await;
+            assert_eq!(
+                found.map(|caller| caller.map(|caller| caller.name.to_string())),
+                expected,
+                "{headers:?} {peer}"
+            );
+        };
+        let (on, certified, off) = ((true, false), (true, true), (false, true));
+        let (nobody, of) = (Ok(None), |name: &str| Ok(Some(name.to_owned())));
+        let invalid = Err(StoreError::Auth(AuthError::InvalidToken));
+        check(&[], "", on, nobody.clone()).await;
+        check(&[("token", "good")], "", on, of("alice")).await;
+        check(&[("authorization", "good")], "", on, of("alice")).await;
+        check(&[("authorization", "good"), ("token", "bad")], "", on, invalid.clone()).await;
+        check(&[("token", "\u{e9}")], "", on, invalid).await;
+        check(&[], "bob", on, nobody.clone()).await;
+        check(&[], "bob", certified, of("bob")).await;
+        check(&[("token", "good")], "bob", certified, of("alice")).await;
+        check(&[("grpcgateway-accept", "x")], "bob", certified, nobody.clone()).await;
+        check(&[("token", "bad")], "bob", off, nobody).await;
+    }
+}

@@ -8,7 +8,7 @@ use std::sync::{
 };
 
 use async_trait::async_trait;
-use auth::{Action, Auth as Users, Command, Permit, Response, Tokens};
+use auth::{Auth as Users, Command, Permit, Response, Tokens};
 use parking_lot::Mutex;
 use runtime::Clock;
 use store_api::*;
@@ -205,8 +205,7 @@ impl Auth for Memory {
     }
 
     async fn assign_token(&self, name: &str, prefix: String) -> Result<String, StoreError> {
-        let action = Action::Authenticate { user: name.to_owned(), prefix };
-        match self.apply(Command { caller: None, action })? {
+        match self.apply(Command::authenticate(name, prefix))? {
             (Response::Token(token), _) => Ok(token),
             (other, _) => panic!("{other:?}"),
         }
