@@ -10,9 +10,11 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
 };
 use tonic::Code;
+
+use crate::{downgrade::Version, methods, shared::Shared};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Method {
@@ -29,53 +31,85 @@ struct Handled {
     grpc_code: &'static str,
 }
 
-/// The methods that are counted: labels come from here and never from a request.
-const METHODS: [(&str, &str, &[&str]); 6] = [
-    ("etcdserverpb.KV", "unary", &["Range", "Put", "DeleteRange", "Txn", "Compact"]),
-    ("etcdserverpb.Watch", "bidi_stream", &["Watch"]),
-    ("etcdserverpb.Lease", "unary", &["LeaseGrant", "LeaseRevoke", "LeaseTimeToLive", "LeaseLeases"]),
-    ("etcdserverpb.Lease", "bidi_stream", &["LeaseKeepAlive"]),
-    ("etcdserverpb.Maintenance", "unary", &["Alarm", "Status", "HashKV"]),
-    ("etcdserverpb.Cluster", "unary", &["MemberList"]),
-];
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Client {
+    r#type: &'static str,
+    client_api_version: &'static str,
+}
+
+/// What a client may say of itself in `client-api-version`. Labels are bounded: anything else is unknown.
+const API_VERSIONS: [&str; 10] = ["3.0", "3.1", "3.2", "3.3", "3.4", "3.5", "3.6", "3.7", "3.8", "3.9"];
 
 #[derive(Clone, Default)]
 struct Metrics {
     started: Family<Method, Counter>,
     handled: Family<Handled, Counter>,
+    clients: Family<Client, Counter>,
+    received: Counter,
+    sent: Counter,
 }
 
 /// Counts the calls of a router from now on.
 pub(crate) fn count(router: Router, registry: &telemetry::Metrics) -> Router {
     let metrics = Metrics::default();
     registry.register(|registry| {
-        let (started, handled) = (metrics.started.clone(), metrics.handled.clone());
+        let Metrics { started, handled, clients, received, sent } = metrics.clone();
         registry.register("grpc_server_started", "Total number of RPCs started on the server", started);
         registry.register("grpc_server_handled", "Total number of RPCs completed on the server", handled);
+        registry.register("etcd_server_client_requests", "The total number of requests per client version", clients);
+        let bytes = "The total number of bytes received from grpc clients";
+        registry.register("etcd_network_client_grpc_received_bytes", bytes, received);
+        let bytes = "The total number of bytes sent to grpc clients";
+        registry.register("etcd_network_client_grpc_sent_bytes", bytes, sent);
     });
     router.layer(middleware::from_fn(move |request: Request, next: middleware::Next| {
         let metrics = metrics.clone();
         async move {
             let Some(method) = method(request.uri().path()) else { return next.run(request).await };
             metrics.started.get_or_create(&method).inc();
+            metrics.clients.get_or_create(&client(&method, request.headers())).inc();
+            let bytes = metrics.received.clone();
+            let request = request.map(|body| Body::new(Counted { body, bytes, call: None }));
             let call = Call { metrics, method, code: None };
             wrap(next.run(request).await, call)
         }
     }))
 }
 
+/// What the member is: figures that are always 1 and say it in their labels.
+pub(crate) fn identify(shared: &Shared, registry: &telemetry::Metrics) {
+    let cluster = Version::read(&shared.version).map_or(String::new(), |version| version.minor_text());
+    registry.register(|registry| {
+        for (name, help, label, value) in [
+            ("etcd_server_version", "Which version is running", "server_version", shared.version.clone()),
+            ("etcd_cluster_version", "Which version is running in the cluster", "cluster_version", cluster),
+            ("etcd_server_id", "Server or member ID in hexadecimal format", "server_id", shared.id_text()),
+        ] {
+            let family = Family::<[(&str, String); 1], Gauge>::default();
+            family.get_or_create(&[(label, value)]).set(1);
+            registry.register(name, help, family);
+        }
+    });
+}
+
+/// Labels come from the table of methods and never from a request.
 fn method(path: &str) -> Option<Method> {
-    let (service, name) = path.strip_prefix('/')?.split_once('/')?;
-    METHODS.iter().filter(|(known, ..)| *known == service).find_map(|(grpc_service, grpc_type, names)| {
-        let grpc_method = names.iter().find(|known| **known == name)?;
-        Some(Method { grpc_type, grpc_service, grpc_method })
-    })
+    let (grpc_service, method) = methods::at(path)?;
+    Some(Method { grpc_type: method.kind, grpc_service, grpc_method: method.name })
+}
+
+fn client(method: &Method, headers: &axum::http::HeaderMap) -> Client {
+    let told = headers.get("client-api-version").map(|version| version.as_bytes());
+    let known = API_VERSIONS.into_iter().find(|known| told == Some(known.as_bytes()));
+    let r#type = if method.grpc_type == "unary" { "unary" } else { "stream" };
+    Client { r#type, client_api_version: known.unwrap_or("unknown") }
 }
 
 /// The call is over when its response's body is: by trailers, or because the client went away.
 fn wrap(response: Response, mut call: Call) -> Response {
     call.look(response.headers());
-    response.map(|body| Body::new(Counted { body, call }))
+    let bytes = call.metrics.sent.clone();
+    response.map(|body| Body::new(Counted { body, bytes, call: Some(call) }))
 }
 
 struct Call {
@@ -101,9 +135,11 @@ impl Drop for Call {
     }
 }
 
+/// A body whose bytes are counted, of a request or of the response that ends a call.
 struct Counted {
     body: Body,
-    call: Call,
+    bytes: Counter,
+    call: Option<Call>,
 }
 
 impl HttpBody for Counted {
@@ -115,10 +151,13 @@ impl HttpBody for Counted {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
-        if let Poll::Ready(Some(Ok(frame))) = &polled
-            && let Some(trailers) = frame.trailers_ref()
-        {
-            self.call.look(trailers);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            if let Some(data) = frame.data_ref() {
+                self.bytes.inc_by(u64::try_from(data.len()).unwrap_or(u64::MAX));
+            }
+            if let (Some(trailers), Some(call)) = (frame.trailers_ref(), self.call.as_mut()) {
+                call.look(trailers);
+            }
         }
         polled
     }

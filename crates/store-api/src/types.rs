@@ -250,7 +250,12 @@ pub struct Status {
     pub member_id: u64,
     pub leader: u64,
     pub raft_term: u64,
+    /// The newest index that most members have on disk.
     pub raft_index: u64,
+    /// The newest index whose effect can be read here.
+    pub raft_applied_index: u64,
+    /// The member has no vote.
+    pub is_learner: bool,
     /// Alarms that stand, in words; empty: none.
     pub errors: Vec<String>,
 }

@@ -163,6 +163,8 @@ impl store_api::Store for Store {
             leader: group.standing.leader.load(Ordering::Acquire),
             raft_term: group.standing.term.load(Ordering::Acquire),
             raft_index: group.standing.last.load(Ordering::Acquire),
+            raft_applied_index: machine.index,
+            is_learner: group.standing.learner.load(Ordering::Acquire),
             errors,
         })
     }
