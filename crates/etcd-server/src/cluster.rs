@@ -7,7 +7,7 @@ use etcd_proto::etcdserverpb::{
     MemberPromoteResponse, MemberRemoveRequest, MemberRemoveResponse, MemberUpdateRequest, MemberUpdateResponse,
     ResponseHeader, cluster_server::Cluster,
 };
-use store_api::{Revision, StoreError};
+use store_api::{Demand, Revision, StoreError};
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::{codes, members, shared::Shared};
@@ -20,6 +20,7 @@ pub(crate) struct Service(pub Arc<Shared>);
 #[async_trait]
 impl Cluster for Service {
     async fn member_list(&self, request: Request<MemberListRequest>) -> Result<Response<MemberListResponse>, Status> {
+        self.0.demand(&request, Demand::Caller).await?;
         let members = match &self.0.cluster {
             Some(cluster) => wire(cluster.members(request.get_ref().linearizable).await.map_err(told)?),
             None => vec![self.only_member().await?],
@@ -28,6 +29,7 @@ impl Cluster for Service {
     }
 
     async fn member_add(&self, request: Request<MemberAddRequest>) -> Result<Response<MemberAddResponse>, Status> {
+        self.0.demand(&request, Demand::Admin).await?;
         let request = request.into_inner();
         let urls = members::peer_urls(request.peer_ur_ls).map_err(|error| told(error.into()))?;
         let (member, members) = self.cluster()?.member_add(urls, request.is_learner).await.map_err(told)?;
@@ -39,6 +41,7 @@ impl Cluster for Service {
         &self,
         request: Request<MemberRemoveRequest>,
     ) -> Result<Response<MemberRemoveResponse>, Status> {
+        self.0.demand(&request, Demand::Admin).await?;
         let members = wire(self.cluster()?.member_remove(request.get_ref().id).await.map_err(told)?);
         Ok(Response::new(MemberRemoveResponse { header: self.header(), members }))
     }
@@ -47,6 +50,7 @@ impl Cluster for Service {
         &self,
         request: Request<MemberUpdateRequest>,
     ) -> Result<Response<MemberUpdateResponse>, Status> {
+        self.0.demand(&request, Demand::Admin).await?;
         let request = request.into_inner();
         let urls = members::peer_urls(request.peer_ur_ls).map_err(|error| told(error.into()))?;
         let members = wire(self.cluster()?.member_update(request.id, urls).await.map_err(told)?);
@@ -57,6 +61,7 @@ impl Cluster for Service {
         &self,
         request: Request<MemberPromoteRequest>,
     ) -> Result<Response<MemberPromoteResponse>, Status> {
+        self.0.demand(&request, Demand::Admin).await?;
         let members = wire(self.cluster()?.member_promote(request.get_ref().id).await.map_err(told)?);
         Ok(Response::new(MemberPromoteResponse { header: self.header(), members }))
     }

@@ -1,6 +1,6 @@
 //! The one place where errors get their gRPC codes, in etcd 3.5's words. Clients compare the words.
 
-use store_api::{MembershipError, StoreError};
+use store_api::{AuthError, MembershipError, StoreError};
 use tonic::{Code, Status};
 
 /// A failure of the store as etcd would tell it.
@@ -29,6 +29,7 @@ pub(crate) fn status(error: &StoreError) -> Status {
         StoreError::Timeout => (Code::Unavailable, "etcdserver: request timed out"),
         StoreError::Learner => (Code::Unavailable, "etcdserver: rpc not supported for learner"),
         StoreError::Membership(error) => return membership(error),
+        StoreError::Auth(error) => return auth(*error),
         StoreError::Corrupt(_) => (Code::DataLoss, "etcdserver: corrupt cluster"),
         StoreError::Stopped => (Code::Unavailable, "etcdserver: server stopped"),
         StoreError::InvalidArgument(text) => return Status::invalid_argument(format!("etcdserver: {text}")),
@@ -45,6 +46,33 @@ fn membership(error: &MembershipError) -> Status {
         _ => Code::FailedPrecondition,
     };
     Status::new(code, format!("etcdserver: {error}"))
+}
+
+/// A refusal by users and roles. etcd tells its clients other words than it logs, and some it tells as they are.
+pub(crate) fn auth(error: AuthError) -> Status {
+    let (code, text) = match error {
+        AuthError::RootUserNotExist => (Code::FailedPrecondition, "etcdserver: root user does not exist"),
+        AuthError::RootRoleNotExist => (Code::FailedPrecondition, "etcdserver: root user does not have root role"),
+        AuthError::UserAlreadyExist => (Code::FailedPrecondition, "etcdserver: user name already exists"),
+        AuthError::UserEmpty => (Code::InvalidArgument, "etcdserver: user name is empty"),
+        AuthError::UserNotFound => (Code::FailedPrecondition, "etcdserver: user name not found"),
+        AuthError::RoleAlreadyExist => (Code::FailedPrecondition, "etcdserver: role name already exists"),
+        AuthError::RoleNotFound => (Code::FailedPrecondition, "etcdserver: role name not found"),
+        AuthError::RoleEmpty => (Code::InvalidArgument, "etcdserver: role name is empty"),
+        AuthError::PermissionNotGiven => (Code::InvalidArgument, "etcdserver: permission not given"),
+        AuthError::Failed => (Code::InvalidArgument, "etcdserver: authentication failed, invalid user ID or password"),
+        AuthError::PermissionDenied => (Code::PermissionDenied, "etcdserver: permission denied"),
+        AuthError::RoleNotGranted => (Code::FailedPrecondition, "etcdserver: role is not granted to the user"),
+        AuthError::PermissionNotGranted => {
+            (Code::FailedPrecondition, "etcdserver: permission is not granted to the role")
+        }
+        AuthError::NotEnabled => (Code::FailedPrecondition, "etcdserver: authentication is not enabled"),
+        AuthError::OldRevision => (Code::InvalidArgument, "etcdserver: revision of auth store is old"),
+        AuthError::InvalidToken => (Code::Unauthenticated, "etcdserver: invalid auth token"),
+        AuthError::InvalidManagement => (Code::InvalidArgument, "etcdserver: invalid auth management"),
+        AuthError::NoPasswordUser | AuthError::VerifyOnly => return Status::unknown(error.to_string()),
+    };
+    Status::new(code, text)
 }
 
 /// A sort order or target that the protocol does not have.

@@ -31,7 +31,8 @@ impl Election for Service {
     type ObserveStream = Pin<Box<dyn Stream<Item = Result<LeaderResponse, Status>> + Send>>;
 
     async fn campaign(&self, request: Request<CampaignRequest>) -> Result<Response<CampaignResponse>, Status> {
-        let (request, store) = (request.into_inner(), self.shared.store.clone());
+        let store = self.shared.store_for(&request).await?.clone();
+        let request = request.into_inner();
         let lease = line::lease(&*store, request.lease).await.map_err(told)?;
         let prefix = line::prefix(&request.name);
         let candidate = Candidate { key: line::key(&prefix, lease), lease, value: request.value };
@@ -46,24 +47,26 @@ impl Election for Service {
     }
 
     async fn proclaim(&self, request: Request<ProclaimRequest>) -> Result<Response<ProclaimResponse>, Status> {
+        let store = self.shared.store_for(&request).await?;
         let request = request.into_inner();
         let leader = request.leader.ok_or_else(no_leader_key)?;
         let candidate = Candidate { key: leader.key, lease: leader.lease, value: request.value };
-        let revision = candidate.proclaim(&*self.shared.store, leader.rev).await?;
+        let revision = candidate.proclaim(&**store, leader.rev).await?;
         Ok(Response::new(ProclaimResponse { header: self.shared.header(revision) }))
     }
 
     async fn leader(&self, request: Request<LeaderRequest>) -> Result<Response<LeaderResponse>, Status> {
+        let store = self.shared.store_for(&request).await?;
         let oldest = line::oldest(&line::prefix(&request.into_inner().name));
-        let answer = self.shared.store.range(oldest).await.map_err(told)?;
+        let answer = store.range(oldest).await.map_err(told)?;
         let kv = answer.kvs.into_iter().next().ok_or_else(|| Status::unknown("election: no leader"))?;
         let header = self.shared.header(answer.revision);
         Ok(Response::new(LeaderResponse { header, kv: Some(convert::key_value(kv)) }))
     }
 
     async fn observe(&self, request: Request<LeaderRequest>) -> Result<Response<Self::ObserveStream>, Status> {
-        let prefix = line::prefix(&request.into_inner().name);
-        let observer = Observer::new(self.shared.store.clone(), prefix);
+        let store = self.shared.store_for(&request).await?.clone();
+        let observer = Observer::new(store, line::prefix(&request.into_inner().name));
         let leaders = stream::unfold(Some((self.shared.clone(), observer)), |state| async move {
             let (shared, mut observer) = state?;
             match observer.next().await {
@@ -79,8 +82,9 @@ impl Election for Service {
     }
 
     async fn resign(&self, request: Request<ResignRequest>) -> Result<Response<ResignResponse>, Status> {
+        let store = self.shared.store_for(&request).await?;
         let leader = request.into_inner().leader.ok_or_else(no_leader_key)?;
-        let revision = line::leave(&*self.shared.store, &leader.key, leader.rev).await.map_err(told)?;
+        let revision = line::leave(&**store, &leader.key, leader.rev).await.map_err(told)?;
         Ok(Response::new(ResignResponse { header: self.shared.header(revision) }))
     }
 }

@@ -1,7 +1,7 @@
 //! Serves a store as etcd v3 over gRPC, so that `etcdctl` and every etcd client read and write it.
 //!
 //! ```text
-//!   connection ─▶ serve ─▶ kv · watch · lease · lock · election ─▶ dyn Store
+//!   connection ─▶ serve ─▶ kv · watch · lease · lock · election ─▶ auth: who asks? ─▶ dyn Store
 //!                   │      maintenance · cluster ─▶ dyn Store, dyn Cluster
 //!                   │          │ convert: wire ⇄ plain types
 //!                   │          └ codes:   StoreError ─▶ gRPC code and etcd's words
@@ -12,6 +12,7 @@
 //! streams.
 
 mod alarms;
+mod auth;
 mod cluster;
 mod codes;
 mod convert;
@@ -37,7 +38,7 @@ use std::sync::Arc;
 
 use etcd_proto::{
     etcdserverpb::{
-        cluster_server::ClusterServer, kv_server::KvServer, lease_server::LeaseServer,
+        auth_server::AuthServer, cluster_server::ClusterServer, kv_server::KvServer, lease_server::LeaseServer,
         maintenance_server::MaintenanceServer, watch_server::WatchServer,
     },
     healthpb::health_server::HealthServer,
@@ -48,6 +49,7 @@ use runtime::Tasks;
 use store_api::{Cluster, Store, StoreError};
 use tonic::service::Routes;
 
+pub use auth::{AuthOptions, DEFAULT_BCRYPT_COST, Jwt, KeyError, Method, PeerName, TokenKind, TokenOptionsError};
 pub use serve::Listener;
 use shared::Shared;
 
@@ -67,6 +69,8 @@ pub struct Options {
     pub client_urls: Vec<String>,
     /// A larger request is refused with "etcdserver: request is too large".
     pub max_request_bytes: usize,
+    /// How the store is guarded, if it knows users.
+    pub auth: Option<AuthOptions>,
     /// Where the calls are counted, if anywhere.
     pub metrics: Option<telemetry::Metrics>,
     /// The group that the streams' tasks belong to.
@@ -78,7 +82,7 @@ impl Options {
     pub fn new(store: Arc<dyn Store>, tasks: Tasks) -> Self {
         let (name, client_urls) = ("default".to_owned(), Vec::new());
         let max_request_bytes = MAX_REQUEST_BYTES;
-        Options { store, cluster: None, name, client_urls, max_request_bytes, metrics: None, tasks }
+        Options { store, cluster: None, name, client_urls, max_request_bytes, auth: None, metrics: None, tasks }
     }
 }
 
@@ -107,6 +111,10 @@ impl Service {
                 shared: shared.clone(),
                 tasks: tasks.child("election"),
             }));
+        let routes = match &shared.gate {
+            Some(gate) => routes.add_service(AuthServer::new(auth::Service::new(shared.clone(), gate.clone()))),
+            None => routes,
+        };
         let mut grpc = routes.prepare().into_axum_router();
         if let Some(metrics) = &metrics {
             metrics::identify(&shared, metrics);

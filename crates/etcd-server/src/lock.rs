@@ -21,7 +21,8 @@ pub(crate) struct Service {
 #[async_trait]
 impl Lock for Service {
     async fn lock(&self, request: Request<LockRequest>) -> Result<Response<LockResponse>, Status> {
-        let (request, store) = (request.into_inner(), self.shared.store.clone());
+        let store = self.shared.store_for(&request).await?.clone();
+        let request = request.into_inner();
         let lease = line::lease(&*store, request.lease).await.map_err(told)?;
         let prefix = line::prefix(&request.name);
         let key = line::key(&prefix, lease);
@@ -49,8 +50,9 @@ impl Lock for Service {
     }
 
     async fn unlock(&self, request: Request<UnlockRequest>) -> Result<Response<UnlockResponse>, Status> {
+        let store = self.shared.store_for(&request).await?;
         let delete = DeleteRangeRequest { key: request.into_inner().key, ..Default::default() };
-        let answer = self.shared.store.delete_range(delete).await.map_err(told)?;
+        let answer = store.delete_range(delete).await.map_err(told)?;
         Ok(Response::new(UnlockResponse { header: self.shared.header(answer.revision) }))
     }
 }

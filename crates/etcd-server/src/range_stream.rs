@@ -6,7 +6,7 @@ use bytes::Bytes;
 use etcd_proto::etcdserverpb::{RangeResponse, RangeStreamResponse};
 use futures::{Stream, stream};
 use prost::Message;
-use store_api::{RangeRequest, Revision, SortOrder, SortTarget};
+use store_api::{RangeRequest, Revision, SortOrder, SortTarget, Store};
 use tonic::Status;
 
 use crate::{codes, convert, shared::Shared};
@@ -16,6 +16,8 @@ const FIRST_PORTION: i64 = 10;
 
 struct Reading {
     shared: Arc<Shared>,
+    /// The store as the sender of the request may use it.
+    store: Arc<dyn Store>,
     /// What is still to be read.
     request: RangeRequest,
     /// Keys that may still be sent; none: all.
@@ -28,6 +30,7 @@ struct Reading {
 /// The portions of a range.
 pub(crate) fn serve(
     shared: Arc<Shared>,
+    store: Arc<dyn Store>,
     mut request: RangeRequest,
 ) -> Result<impl Stream<Item = Result<RangeStreamResponse, Status>> + Send, Status> {
     let by_key = request.sort_order == SortOrder::Ascend && request.sort_target == SortTarget::Key;
@@ -41,7 +44,7 @@ pub(crate) fn serve(
     }
     let left = (request.limit != 0).then_some(request.limit);
     request.limit = FIRST_PORTION.min(left.unwrap_or(FIRST_PORTION));
-    let reading = Reading { shared, request, left, sent: 0, revision: 0 };
+    let reading = Reading { shared, store, request, left, sent: 0, revision: 0 };
     Ok(stream::unfold(Some(reading), |reading| async move {
         let mut reading = reading?;
         match reading.portion().await {
@@ -57,7 +60,7 @@ pub(crate) fn serve(
 impl Reading {
     /// The next portion, and whether it is the last: only that one has a header, the count and whether there is more.
     async fn portion(&mut self) -> Result<(RangeResponse, bool), Status> {
-        let answer = self.shared.store.range(self.request.clone()).await.map_err(|error| codes::status(&error))?;
+        let answer = self.store.range(self.request.clone()).await.map_err(|error| codes::status(&error))?;
         if self.revision == 0 {
             self.revision = answer.revision;
         }

@@ -7,10 +7,15 @@ use std::sync::{
 
 use etcd_proto::etcdserverpb::ResponseHeader;
 use prost::Message;
-use store_api::{Cluster, RangeRequest, Revision, Status as StoreStatus, Store, StoreError};
-use tonic::Status;
+use store_api::{Cluster, Demand, RangeRequest, Revision, Status as StoreStatus, Store, StoreError};
+use tonic::{Extensions, Request, Status, metadata::MetadataMap};
 
-use crate::{Options, codes, downgrade::Downgrade};
+use crate::{
+    Options,
+    auth::{Access, Gate},
+    codes,
+    downgrade::Downgrade,
+};
 
 pub(crate) struct Shared {
     pub store: Arc<dyn Store>,
@@ -21,6 +26,8 @@ pub(crate) struct Shared {
     /// The etcd version whose behaviour is served.
     pub version: String,
     pub max_request_bytes: usize,
+    /// Absent before a store that knows no users.
+    pub gate: Option<Arc<Gate>>,
     cluster_id: u64,
     member_id: u64,
     raft_term: AtomicU64,
@@ -37,6 +44,7 @@ impl Shared {
             client_urls: options.client_urls,
             version: status.version,
             max_request_bytes: options.max_request_bytes,
+            gate: options.auth.map(|auth| Arc::new(Gate::new(auth))),
             cluster_id: status.cluster_id,
             member_id: status.member_id,
             raft_term: AtomicU64::new(status.raft_term),
@@ -46,6 +54,30 @@ impl Shared {
     /// The member's id as etcd writes it.
     pub fn id_text(&self) -> String {
         format!("{:x}", self.member_id)
+    }
+
+    /// The store as the sender of a request may use it.
+    pub async fn store_for<T>(&self, request: &Request<T>) -> Result<Access<'_>, Status> {
+        self.store_of(request.metadata(), request.extensions()).await
+    }
+
+    /// As [`Shared::store_for`], for a stream, whose requests share what its beginning said.
+    pub async fn store_of(&self, metadata: &MetadataMap, extensions: &Extensions) -> Result<Access<'_>, Status> {
+        match &self.gate {
+            Some(gate) => {
+                let access = gate.access(&self.store, metadata.as_ref(), extensions).await;
+                access.map_err(|error| codes::status(&error))
+            }
+            None => Ok(Access::Open(&self.store)),
+        }
+    }
+
+    /// Refuses a request that touches no key and that its sender may not make.
+    pub async fn demand<T>(&self, request: &Request<T>, demand: Demand) -> Result<(), Status> {
+        match &self.gate {
+            Some(gate) => gate.demand(request.metadata().as_ref(), request.extensions(), demand).await,
+            None => Ok(()),
+        }
     }
 
     pub fn header(&self, revision: Revision) -> Option<ResponseHeader> {

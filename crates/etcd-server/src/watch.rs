@@ -22,9 +22,13 @@ use runtime::{CancellationToken, Tasks};
 use std::pin::Pin;
 use store_api::{Revision, StoreError, Watcher};
 use tokio::sync::mpsc;
-use tonic::{Request, Response, Status, Streaming, async_trait};
+use tonic::{Extensions, Request, Response, Status, Streaming, async_trait, metadata::MetadataMap};
 
-use crate::{codes, shared::Shared};
+use crate::{
+    auth::{self, Access},
+    codes,
+    shared::Shared,
+};
 use progress::Progress;
 use pump::Pump;
 
@@ -56,15 +60,17 @@ impl Watch for Service {
         let (responses, queue) = mpsc::channel(QUEUE);
         let server_stop = self.tasks.stopping();
         let tasks = self.tasks.child("stream");
+        let (metadata, extensions, requests) = request.into_parts();
         let stream = Stream {
             shared: self.shared.clone(),
+            sender: (metadata, extensions),
             tasks: tasks.clone(),
             responses,
             progress: Arc::new(Progress::default()),
             watches: HashMap::new(),
             next_id: 0,
         };
-        tasks.spawn("requests", stream.run(request.into_inner()));
+        tasks.spawn("requests", stream.run(requests));
         let state = Some((queue, StopOnDrop(tasks), server_stop));
         let out = stream::unfold(state, |state| async move {
             let (mut queue, guard, server_stop) = state?;
@@ -90,6 +96,8 @@ impl Drop for StopOnDrop {
 /// The state of one stream, owned by the task that reads its requests.
 struct Stream {
     shared: Arc<Shared>,
+    /// Who opened the stream; asked anew for each watch, because users and roles may change meanwhile.
+    sender: (MetadataMap, Extensions),
     tasks: Tasks,
     responses: Responses,
     progress: Arc<Progress>,
@@ -134,31 +142,47 @@ impl Stream {
 
     async fn create(&mut self, create: WatchCreateRequest) -> Result<(), Status> {
         let revision = self.shared.revision().await?;
+        let request = watch_request(&create, revision);
+        let created = match self.open(request.clone()).await {
+            Err(StoreError::Auth(error)) => {
+                self.refuse(revision, auth::cancel_reason(error)).await;
+                return Ok(());
+            }
+            created => created,
+        };
         let id = match self.admit(&create) {
             Ok(id) => id,
             Err(reason) => {
-                self.send(WatchResponse {
-                    header: self.shared.header(revision),
-                    watch_id: NO_WATCH,
-                    created: true,
-                    canceled: true,
-                    cancel_reason: reason,
-                    ..Default::default()
-                })
-                .await;
+                self.refuse(revision, reason).await;
                 return Ok(());
             }
         };
-        let (fragment, request) = (create.fragment, watch_request(create, revision));
-        let created = self.shared.store.watch(request.clone()).await;
         let created_response =
             WatchResponse { header: self.shared.header(revision), watch_id: id, created: true, ..Default::default() };
         self.send(created_response).await;
         match created {
-            Ok(watcher) => self.start(id, watcher, request, fragment),
+            Ok(watcher) => self.start(id, watcher, request, create.fragment),
             Err(error) => self.send(canceled(&self.shared, id, revision, Some(&error))).await,
         }
         Ok(())
+    }
+
+    /// Asks the store for a watch, as the one who opened the stream.
+    async fn open(&self, request: store_api::WatchRequest) -> Result<Box<dyn Watcher>, StoreError> {
+        let (metadata, extensions) = &self.sender;
+        let access = match &self.shared.gate {
+            Some(gate) => gate.access(&self.shared.store, metadata.as_ref(), extensions).await?,
+            None => Access::Open(&self.shared.store),
+        };
+        access.watch(request).await
+    }
+
+    /// Tells that there is no new watch, and why.
+    async fn refuse(&self, revision: Revision, cancel_reason: String) {
+        let (header, watch_id) = (self.shared.header(revision), NO_WATCH);
+        let response =
+            WatchResponse { header, watch_id, created: true, canceled: true, cancel_reason, ..Default::default() };
+        self.send(response).await;
     }
 
     /// The id of a new watch, or why there is none.
@@ -214,14 +238,14 @@ impl Stream {
 
 /// The store's request for a wire request. `now` is the revision told in the created response: a watch from "now on"
 /// begins exactly after it, so that a client can resume from what it was told.
-fn watch_request(create: WatchCreateRequest, now: Revision) -> store_api::WatchRequest {
+fn watch_request(create: &WatchCreateRequest, now: Revision) -> store_api::WatchRequest {
     let has = |filter: FilterType| create.filters.contains(&i32::from(filter));
     store_api::WatchRequest {
         no_put: has(FilterType::Noput),
         no_delete: has(FilterType::Nodelete),
         // Without a key the range begins at the smallest one.
-        key: if create.key.is_empty() { bytes::Bytes::from_static(&[0]) } else { create.key },
-        range_end: create.range_end,
+        key: if create.key.is_empty() { bytes::Bytes::from_static(&[0]) } else { create.key.clone() },
+        range_end: create.range_end.clone(),
         start_revision: if create.start_revision == 0 { now + 1 } else { create.start_revision },
         prev_kv: create.prev_kv,
         progress_notify: create.progress_notify,

@@ -22,14 +22,20 @@ mod health;
 mod line;
 #[path = "it/members.rs"]
 mod members;
+#[path = "it/memory.rs"]
+mod memory;
 #[path = "it/plain.rs"]
 mod plain;
 #[path = "it/range_stream.rs"]
 mod range_stream;
 #[path = "it/served.rs"]
 mod served;
+#[path = "it/session.rs"]
+mod session;
 #[path = "it/tls.rs"]
 mod tls;
+#[path = "it/users.rs"]
+mod users;
 #[path = "it/watch.rs"]
 mod watch;
 

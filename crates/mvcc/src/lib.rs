@@ -15,7 +15,7 @@
 //! alone, so it cannot tell how far the trimming got.
 
 mod check;
-mod codec;
+pub mod codec;
 mod command;
 mod hash;
 mod history;

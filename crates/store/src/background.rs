@@ -14,24 +14,27 @@ const COMPACT_EVERY: Duration = Duration::from_secs(300);
 /// A period is divided into so many parts; what is kept is at most one part too old.
 const PERIOD_PARTS: u32 = 10;
 
-/// Proposes the revocation of each lease whose time is up.
+/// Proposes the revocation of each lease whose time is up, while this member leads.
 pub async fn end_leases(store: Store) {
-    let shared = &store.shared;
+    let (shared, group) = (&store.shared, store.group());
     loop {
-        let next = shared.lease_times.lock().next();
+        let next = group.lease_times.lock().next().filter(|_| group.standing.leads());
         match next {
-            None => shared.lease_sooner.notified().await,
+            None => group.lease_sooner.notified().await,
             Some(at) => {
                 let pause = at.saturating_sub(shared.clock.monotonic());
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
-                    () = shared.lease_sooner.notified() => {}
+                    () = group.lease_sooner.notified() => {}
                 }
             }
         }
-        let ended = shared.lease_times.lock().tick(shared.clock.monotonic(), REVOKE_BATCH);
+        if !group.standing.leads() {
+            continue;
+        }
+        let ended = group.lease_times.lock().tick(shared.clock.monotonic(), REVOKE_BATCH);
         // All are proposed before the first is waited for, so that one fsync can carry them.
-        let proposed: Vec<_> = ended.iter().map(|id| store.submit(Command::LeaseRevoke { id: *id })).collect();
+        let proposed: Vec<_> = ended.iter().map(|id| store.submit(Command::LeaseRevoke { id: *id }.into())).collect();
         for (id, proposal) in ended.iter().zip(proposed) {
             let answer = match proposal {
                 Ok(answer) => answer.await,
@@ -53,10 +56,11 @@ pub async fn compact(store: Store, plan: AutoCompaction) {
     let mut compactor = Compactor::new(plan);
     loop {
         tokio::time::sleep(compactor.every).await;
-        let revision = store.shared.applied.read().state.revision();
+        let revision = store.group().revision();
         let Some(revision) = compactor.tick(store.shared.clock.monotonic(), revision) else { continue };
-        if revision > store.shared.applied.read().state.compacted()
-            && let Err(error) = store.propose(Command::Compact(revision)).await
+        if store.group().standing.leads()
+            && revision > store.group().machine.read().kv.compacted()
+            && let Err(error) = store.propose(Command::Compact(revision).into()).await
         {
             tracing::warn!(revision, %error, "automatic compaction failed; it is tried again");
         }

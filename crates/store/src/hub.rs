@@ -59,6 +59,8 @@ struct Buffer {
 pub enum End {
     /// The buffer was full.
     Slow,
+    /// The state was replaced; the history has what comes next.
+    Jumped,
     /// The store stops.
     Closed,
 }
@@ -75,6 +77,25 @@ impl Subscriber {
             woken: Notify::new(),
             progress: AtomicBool::new(false),
         })
+    }
+
+    /// The same watcher, with nothing in its buffer yet.
+    pub fn renewed(&self) -> Arc<Self> {
+        Arc::new(Subscriber {
+            range: self.range.clone(),
+            prev_kv: self.prev_kv,
+            no_put: self.no_put,
+            no_delete: self.no_delete,
+            from: AtomicI64::new(self.from()),
+            buffer: Mutex::default(),
+            woken: Notify::new(),
+            progress: AtomicBool::new(self.progress.load(Ordering::Acquire)),
+        })
+    }
+
+    /// The first revision wanted from the hub.
+    pub fn from(&self) -> Revision {
+        self.from.load(Ordering::Acquire)
     }
 
     /// Whether the watcher wants such events.
@@ -188,6 +209,18 @@ pub struct Dispatch<'a> {
 }
 
 impl Dispatch<'_> {
+    /// The state was replaced by a later one, at `revision`: the watchers find in its history what they have missed.
+    pub fn jump(mut self, revision: Revision) {
+        let ids: Vec<u64> = self.inner.watchers.keys().copied().collect();
+        for id in ids {
+            if let Some(watcher) = self.inner.remove(id) {
+                watcher.buffer.lock().end = Some(End::Jumped);
+                watcher.woken.notify_one();
+            }
+        }
+        self.hub.dispatched.store(revision, Ordering::Release);
+    }
+
     /// Puts events, in order and in whole revisions, into the buffers; `revision` is the last of them.
     pub fn finish(mut self, events: &[Event], revision: Revision, metrics: &Metrics) {
         let (mut touched, mut slow) = (Vec::new(), Vec::new());

@@ -1,0 +1,10 @@
+//! The checks on histories that are right, on minimal ones that are wrong, and against a search that tries everything.
+
+#[path = "it/bad.rs"]
+mod bad;
+#[path = "it/brute.rs"]
+mod brute;
+#[path = "it/generate.rs"]
+mod generate;
+#[path = "it/good.rs"]
+mod good;
