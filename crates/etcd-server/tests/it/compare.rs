@@ -138,7 +138,7 @@ const COMMANDS: [&str; 9] = [
 #[tokio::test]
 async fn answers_are_those_of_a_real_etcd() {
     let Some(real) = etcd::Etcd::start() else { return };
-    let (served, tasks) = (Served::clustered().await, Tasks::root());
+    let (served, tasks) = (Served::member().await, Tasks::root());
     etcd::connected(&real.url).await;
     for (path, body) in REQUESTS {
         let path = format!("/v3/{path}");
