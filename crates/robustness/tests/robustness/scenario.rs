@@ -19,7 +19,7 @@ use crate::{
     client::Client,
     cluster::{Cluster, MEMBERS, until},
     network::Network,
-    program::{require_tools, root},
+    program::{is_etcd, require_tools, root},
     record::Recorder,
     workload::Workload,
 };
@@ -54,7 +54,11 @@ pub fn run(options: Options, body: impl AsyncFnOnce(&mut Cluster) + Send + 'stat
     let _alone = alone();
     let (network, clients) = Network::new(MEMBERS);
     let folder = traces::folder(FOLDERS);
-    let settings = Settings { name: format!("{} seed {}", options.name, options.seed), ..Settings::default() };
+    let settings = Settings {
+        name: format!("{} seed {}", options.name, options.seed),
+        stale_renewals_count: !is_etcd(),
+        ..Settings::default()
+    };
     let recorder = Recorder::new(settings);
     let cluster = Cluster::new(network, folder, recorder);
     // Sockets belong to the namespace of the thread that makes them: the runtime's threads are born in the clients'.

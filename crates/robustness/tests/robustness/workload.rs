@@ -90,7 +90,8 @@ fn wishes(urls: &[String]) -> Vec<Wish> {
         no_delete: false,
     };
     let mut wishes: Vec<Wish> = urls.iter().enumerate().map(|(n, url)| all(100 + n as u32, url)).collect();
-    wishes.push(Wish { keys: Keys::prefix("k/"), start: 0, fragment: true, ..all(110, &urls[0]) });
+    wishes.extend(urls.iter().zip(103..).map(|(url, client)| Wish { fragment: true, ..all(client, url) }));
+    wishes.push(Wish { keys: Keys::prefix("k/"), start: 0, ..all(110, &urls[0]) });
     wishes.push(Wish { keys: Keys::one("k/1"), start: 0, prev_kv: false, no_delete: true, ..all(111, &urls[1]) });
     wishes
 }
