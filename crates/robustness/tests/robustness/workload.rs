@@ -36,11 +36,12 @@ pub struct Workload {
 
 impl Workload {
     /// Starts clients and watchers. Values have `filling` bytes more than they need.
-    pub fn start(urls: &[String], recorder: &Recorder, seed: u64, filling: usize) -> Self {
+    pub fn start(urls: &[String], recorder: &Recorder, seed: u64, filling: usize, cheats: bool) -> Self {
         let (tasks, watchers) = (Tasks::root(), Tasks::root());
         let (until, wanted) = watch::channel(None);
         for id in 0..CLIENTS {
-            let client = Client::new(id, urls, recorder);
+            let mut client = Client::new(id, urls, recorder);
+            client.cheats = cheats;
             let (dice, stop) = (Dice(seed ^ (u64::from(id) << 32)), tasks.stopping());
             tasks.spawn_to_end("client", async move {
                 let mut keys = KeyClient { client, dice, filling, newest: 0 };
