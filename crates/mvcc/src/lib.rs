@@ -14,17 +14,26 @@
 //! what nobody can read any more, in portions of the caller's choice. Every reader decides by the compact revision
 //! alone, so it cannot tell how far the trimming got.
 
+mod changes;
 mod check;
 mod codec;
 mod command;
 mod hash;
+mod heads;
 mod history;
+mod index;
+mod keyspace;
 mod lease;
 mod range;
+mod record;
 mod replay;
+mod shelf;
+mod slab;
+mod slots;
 mod snapshot;
 mod state;
 mod txn;
+mod versions;
 mod watchers;
 
 pub use check::{Limits, check_command, check_range};
