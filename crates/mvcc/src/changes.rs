@@ -9,6 +9,9 @@ use store_api::Revision;
 
 use crate::slab::Ref;
 
+/// Revision, and position among its writes.
+type When = (Revision, u32);
+
 /// Writes of a block.
 const BLOCK: usize = 1024;
 /// Stands where a write was whose record is gone.
@@ -23,14 +26,14 @@ pub(crate) struct Changes {
 
 #[derive(Debug)]
 struct Block {
-    first: Revision,
+    first: When,
     refs: Vec<Ref>,
 }
 
 impl Changes {
-    pub fn push(&mut self, revision: Revision, change: Ref) {
+    pub fn push(&mut self, when: When, change: Ref) {
         if self.blocks.back().is_none_or(|block| block.refs.len() == BLOCK) {
-            self.blocks.push_back(Block { first: revision, refs: Vec::new() });
+            self.blocks.push_back(Block { first: when, refs: Vec::new() });
         }
         let block = self.blocks.back_mut().expect("pushed above if there was none");
         block.refs.push(change);
@@ -50,8 +53,13 @@ impl Changes {
 
     /// The record of the write at a position is gone.
     pub fn clear(&mut self, at: usize) {
+        self.set(at, NONE);
+    }
+
+    /// The record of the write at a position has moved.
+    pub fn set(&mut self, at: usize, to: Ref) {
         let at = at + self.forgotten;
-        self.blocks[at / BLOCK].refs[at % BLOCK] = NONE;
+        self.blocks[at / BLOCK].refs[at % BLOCK] = to;
     }
 
     pub fn pop_front(&mut self) {
@@ -67,17 +75,17 @@ impl Changes {
         }
     }
 
-    /// The position of the first write of `revision` or a later one.
-    pub fn find(&self, revision: Revision, revision_of: impl Fn(Ref) -> Revision) -> usize {
-        let block = self.blocks.partition_point(|b| b.first < revision).saturating_sub(1);
+    /// The position of the first write at `when` or later.
+    pub fn find(&self, when: When, when_of: impl Fn(Ref) -> When) -> usize {
+        let block = self.blocks.partition_point(|b| b.first <= when).saturating_sub(1);
         let mut from = (block * BLOCK).saturating_sub(self.forgotten);
         let mut to = ((block + 1) * BLOCK).saturating_sub(self.forgotten).min(self.len());
         // A write without a record was followed by another one of the key at the same revision.
-        let revision_at =
-            |at: usize| (at..self.len()).find_map(|i| self.get(i).flatten()).map_or(Revision::MAX, &revision_of);
+        let when_at =
+            |at: usize| (at..self.len()).find_map(|i| self.get(i).flatten()).map_or((Revision::MAX, 0), &when_of);
         while from < to {
             let middle = from.midpoint(to);
-            if revision_at(middle) < revision {
+            if when_at(middle) < when {
                 from = middle + 1;
             } else {
                 to = middle;
@@ -102,14 +110,15 @@ mod tests {
         let mut changes = Changes::default();
         let total = 3 * BLOCK + 7;
         // Two writes of each revision; the record's number is the write's.
-        (0..total).for_each(|n| changes.push(n as Revision / 2, Ref(n as u32)));
+        (0..total).for_each(|n| changes.push((n as Revision / 2, n as u32 % 2), Ref(n as u32)));
         for forgotten in 0..total {
             assert_eq!(changes.len(), total - forgotten);
             assert_eq!(changes.get(0), Some(Some(Ref(forgotten as u32))));
             assert_eq!(changes.get(changes.len()), None);
             for revision in [0, forgotten as Revision / 2, 700, total as Revision / 2, total as Revision] {
                 let expected = (2 * revision as usize).clamp(forgotten, total) - forgotten;
-                assert_eq!(changes.find(revision, |r| Revision::from(r.0) / 2), expected, "revision {revision}");
+                let found = changes.find((revision, 0), |r| (Revision::from(r.0) / 2, r.0 % 2));
+                assert_eq!(found, expected, "revision {revision}");
             }
             changes.pop_front();
         }

@@ -32,7 +32,7 @@ impl HashQuery {
         let items = state.space.range((from, Bound::Unbounded)).flat_map(|(items, _)| items);
         let mut last = None;
         for item in items.take(budget) {
-            let history = state.space.history_of(*item);
+            let history = state.space.history_of(item.1);
             last = Some(history);
             for i in history.surviving(self.compacted) {
                 let Version { key, facts, value } = history.get(i);

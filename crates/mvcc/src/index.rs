@@ -61,7 +61,7 @@ pub(crate) struct Index {
 /// Never without a leaf.
 #[derive(Debug, Default)]
 struct Chunk {
-    heads: Heads,
+    heads: Heads<()>,
     /// The lower bound of each leaf.
     separators: Vec<Box<[u8]>>,
     leaves: Vec<Leaf>,
@@ -69,8 +69,7 @@ struct Chunk {
 
 #[derive(Debug, Default)]
 struct Leaf {
-    heads: Heads,
-    items: Vec<Item>,
+    heads: Heads<Item>,
     newest: Revision,
 }
 
@@ -93,36 +92,33 @@ impl Index {
     pub fn find(&self, keys: &impl Keys, key: &[u8]) -> Result<Place, Place> {
         let chunk = self.firsts.partition_point(|first| &first[..] <= key).saturating_sub(1);
         let c = &self.chunks[chunk];
-        let leaf = match c.heads.search(key, |i| &c.separators[i]) {
+        let leaf = match c.heads.search(key, |i, ()| &c.separators[i]) {
             Ok(leaf) => leaf,
             Err(next) => next.saturating_sub(1),
         };
-        let l = &c.leaves[leaf];
         let place = |slot| Place { chunk, leaf, slot };
-        l.heads.search(key, |i| keys.key(l.items[i])).map(place).map_err(place)
+        c.leaves[leaf].heads.search(key, |_, item| keys.key(item)).map(place).map_err(place)
     }
 
     pub fn get(&self, place: Place) -> Item {
-        self.chunks[place.chunk].leaves[place.leaf].items[place.slot]
+        self.chunks[place.chunk].leaves[place.leaf].heads.get(place.slot)
     }
 
     /// Changes a key's item; `revision` is the newest of its versions.
     pub fn set(&mut self, place: Place, item: Item, revision: Revision) {
         let leaf = &mut self.chunks[place.chunk].leaves[place.leaf];
-        leaf.items[place.slot] = item;
+        leaf.heads.set(place.slot, item);
         leaf.newest = leaf.newest.max(revision);
     }
 
     /// Adds a key where [`Index::find`] says that it would stand.
     pub fn insert(&mut self, keys: &impl Keys, place: Place, key: &[u8], item: Item, revision: Revision) {
         let mut place = place;
-        if self.chunks[place.chunk].leaves[place.leaf].items.len() == LEAF {
+        if self.chunks[place.chunk].leaves[place.leaf].heads.len() == LEAF {
             place = self.split_leaf(keys, place, key);
         }
         let leaf = &mut self.chunks[place.chunk].leaves[place.leaf];
-        leaf.heads.insert(place.slot, key, |i| keys.key(leaf.items[i]));
-        reserve(&mut leaf.items);
-        leaf.items.insert(place.slot, item);
+        leaf.heads.insert(place.slot, key, item, |_, item| keys.key(item));
         leaf.newest = leaf.newest.max(revision);
     }
 
@@ -131,9 +127,7 @@ impl Index {
         let chunk = &mut self.chunks[place.chunk];
         let leaf = &mut chunk.leaves[place.leaf];
         leaf.heads.remove(place.slot);
-        leaf.items.remove(place.slot);
-        release(&mut leaf.items);
-        match leaf.items.len() {
+        match leaf.heads.len() {
             SPARSE.. => {}
             1.. => chunk.join(keys, place.leaf),
             0 if chunk.leaves.len() > 1 => chunk.remove_leaf(place.leaf),
@@ -168,7 +162,7 @@ impl Index {
 
     /// Bytes held.
     pub fn held(&self) -> usize {
-        let leaf = |l: &Leaf| l.heads.held() + l.items.capacity() * size_of::<Item>();
+        let leaf = |l: &Leaf| l.heads.held();
         let boxed = |b: &Box<[u8]>| b.len() + size_of::<Box<[u8]>>();
         let chunk = |c: &Chunk| {
             let leaves: usize = c.leaves.iter().map(leaf).sum();
@@ -184,15 +178,13 @@ impl Index {
         let leaf = &mut chunk.leaves[place.leaf];
         // Keys that come in order leave full leaves behind.
         let at = if place.slot == LEAF { LEAF } else { LEAF / 2 };
-        let heads = leaf.heads.split_off(at, |i| keys.key(leaf.items[i]));
-        let items = leaf.items.split_off(at);
-        release(&mut leaf.items);
-        let first = items.first().map_or(key, |item| keys.key(*item));
-        let separator: Box<[u8]> = first[..=shared(keys.key(leaf.items[at - 1]), first)].into();
+        let heads = leaf.heads.split_off(at, |_, item| keys.key(item));
+        let first = heads.entries().first().map_or(key, |(_, item)| keys.key(*item));
+        let separator: Box<[u8]> = first[..=shared(keys.key(leaf.heads.get(at - 1)), first)].into();
         // A key between the halves belongs where the next search for it will look.
         let right = place.slot > at || place.slot == at && key >= &separator[..];
         let newest = leaf.newest;
-        chunk.insert_leaf(place.leaf + 1, Leaf { heads, items, newest }, separator);
+        chunk.insert_leaf(place.leaf + 1, Leaf { heads, newest }, separator);
         let place = match right {
             true => Place { leaf: place.leaf + 1, slot: place.slot - at, ..place },
             false => place,
@@ -220,7 +212,7 @@ impl Index {
         self.firsts.remove(1);
         let chunk = &mut self.chunks[0];
         chunk.separators[0] = self.firsts[0].clone();
-        chunk.heads = Heads::build(chunk.separators.len(), |i| &chunk.separators[i]);
+        chunk.heads = Heads::build(vec![(0, ()); chunk.separators.len()], |i, ()| &chunk.separators[i]);
     }
 }
 
@@ -232,7 +224,7 @@ impl Chunk {
     }
 
     fn insert_leaf(&mut self, at: usize, leaf: Leaf, separator: Box<[u8]>) {
-        self.heads.insert(at, &separator, |i| &self.separators[i]);
+        self.heads.insert(at, &separator, (), |i, ()| &self.separators[i]);
         self.separators.insert(at, separator);
         reserve(&mut self.leaves);
         self.leaves.insert(at, leaf);
@@ -247,7 +239,8 @@ impl Chunk {
 
     /// Makes one of a leaf and a neighbour, if they are small enough.
     fn join(&mut self, keys: &impl Keys, at: usize) {
-        let small = |i: usize| self.leaves.get(i).is_some_and(|l| l.items.len() + self.leaves[at].items.len() <= LEAF / 2);
+        let len = self.leaves[at].heads.len();
+        let small = |i: usize| self.leaves.get(i).is_some_and(|l| l.heads.len() + len <= LEAF / 2);
         let left = match at {
             _ if small(at + 1) => at,
             1.. if small(at - 1) => at - 1,
@@ -256,13 +249,12 @@ impl Chunk {
         let right = std::mem::take(&mut self.leaves[left + 1]);
         self.remove_leaf(left + 1);
         let leaf = &mut self.leaves[left];
-        leaf.items.extend(right.items);
-        leaf.heads = Heads::build(leaf.items.len(), |i| keys.key(leaf.items[i]));
+        leaf.heads.append(right.heads, |_, item| keys.key(item));
         leaf.newest = leaf.newest.max(right.newest);
     }
 
     fn split_off(&mut self, at: usize) -> Self {
-        let heads = self.heads.split_off(at, |i| &self.separators[i]);
+        let heads = self.heads.split_off(at, |i, ()| &self.separators[i]);
         Chunk { heads, separators: self.separators.split_off(at), leaves: self.leaves.split_off(at) }
     }
 }
@@ -276,7 +268,7 @@ pub(crate) struct Leaves<'a> {
 
 impl<'a> Iterator for Leaves<'a> {
     /// Items in order, and the newest revision among them or their neighbours.
-    type Item = (&'a [Item], Revision);
+    type Item = (&'a [(u32, Item)], Revision);
 
     fn next(&mut self) -> Option<Self::Item> {
         while self.at < self.end {
@@ -288,7 +280,7 @@ impl<'a> Iterator for Leaves<'a> {
             };
             self.at = Place { chunk, leaf: leaf + 1, slot: 0 };
             let last = (chunk, leaf) == (self.end.chunk, self.end.leaf);
-            let items = &l.items[slot..if last { self.end.slot } else { l.items.len() }];
+            let items = &l.heads.entries()[slot..if last { self.end.slot } else { l.heads.len() }];
             if !items.is_empty() {
                 return Some((items, l.newest));
             }
@@ -301,20 +293,21 @@ impl<'a> Iterator for Leaves<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Builder {
     index: Index,
-    open: Leaf,
+    open: Vec<(u32, Item)>,
+    newest: Revision,
 }
 
 impl Builder {
     /// Adds the next key's item; `revision` is the newest of its versions.
     pub fn push(&mut self, keys: &impl Keys, item: Item, revision: Revision) {
-        if self.open.items.len() == BUILT {
+        if self.open.len() == BUILT {
             self.close(keys);
         }
-        if self.open.items.is_empty() {
-            self.open.items.reserve_exact(BUILT);
+        if self.open.is_empty() {
+            self.open.reserve_exact(BUILT);
         }
-        self.open.items.push(item);
-        self.open.newest = self.open.newest.max(revision);
+        self.open.push((0, item));
+        self.newest = self.newest.max(revision);
     }
 
     pub fn finish(mut self, keys: &impl Keys) -> Index {
@@ -323,14 +316,15 @@ impl Builder {
     }
 
     fn close(&mut self, keys: &impl Keys) {
-        let mut leaf = std::mem::take(&mut self.open);
-        let Some(first) = leaf.items.first().map(|item| keys.key(*item)) else { return };
-        leaf.heads = Heads::build(leaf.items.len(), |i| keys.key(leaf.items[i]));
-        release(&mut leaf.items);
+        let mut entries = std::mem::take(&mut self.open);
+        release(&mut entries);
+        let Some(first) = entries.first().map(|(_, item)| keys.key(*item)) else { return };
+        let heads = Heads::build(entries, |_, item| keys.key(item));
+        let leaf = Leaf { heads, newest: std::mem::take(&mut self.newest) };
         let index = &mut self.index;
         let last = index.chunks.last_mut().expect("an index is never without a chunk");
-        let before = last.leaves.last().and_then(|l| l.items.last());
-        let Some(before) = before.map(|item| keys.key(*item)) else {
+        let before = last.leaves.last().and_then(|l| l.heads.entries().last());
+        let Some(before) = before.map(|(_, item)| keys.key(*item)) else {
             *last = Chunk::one(leaf, Box::default());
             return;
         };

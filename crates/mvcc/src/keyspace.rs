@@ -46,6 +46,11 @@ impl Keyspace {
         self.versions.history(item)
     }
 
+    /// Has the newest version's record brought near, to be read soon.
+    pub fn warm(&self, item: Item) {
+        self.versions.warm(item);
+    }
+
     /// The newest version of a key that exists.
     pub fn live(&self, key: &[u8]) -> Option<Version<'_>> {
         self.live_at(self.find(key).ok()?)
@@ -63,8 +68,9 @@ impl Keyspace {
         self.versions.get(at)
     }
 
-    pub fn revision_of(&self, at: Ref) -> Revision {
-        self.versions.when(at).0
+    /// Revision, and position among its writes.
+    pub fn when(&self, at: Ref) -> (Revision, u32) {
+        self.versions.when(at)
     }
 
     /// Items of a range, leaf by leaf, with the newest revision in the leaf.
@@ -88,13 +94,7 @@ impl Keyspace {
     }
 
     /// Adds a version, the newest of its key; `place` is where [`Keyspace::find`] has seen the key.
-    pub fn write(
-        &mut self,
-        place: Result<Place, Place>,
-        key: &[u8],
-        facts: &Facts,
-        value: &Value<'_>,
-    ) -> Written {
+    pub fn write(&mut self, place: Result<Place, Place>, key: &[u8], facts: &Facts, value: &Value<'_>) -> Written {
         let at = self.versions.add(key, facts, value);
         let mut replaced = None;
         match place {
@@ -113,6 +113,28 @@ impl Keyspace {
         }
         self.live = self.live + u64::from(!facts.tombstone) - u64::from(replaced.is_some());
         Written { at, replaced }
+    }
+
+    pub fn is_sparse(&self) -> bool {
+        self.versions.is_sparse()
+    }
+
+    /// Records that had better lie elsewhere, for [`Keyspace::move_record`].
+    pub fn to_move(&mut self, limit: usize) -> Vec<Ref> {
+        self.versions.to_move(limit)
+    }
+
+    /// Copies a record and makes the copy its key's. The original is there until [`Keyspace::discard`].
+    pub fn move_record(&mut self, from: Ref) -> Ref {
+        let to = self.versions.copy(from);
+        let place = self.find(self.versions.get(from).key).expect("a version's key is in the index");
+        let item = self.versions.replace(self.index.get(place), from, to);
+        self.index.set(place, item, 0);
+        to
+    }
+
+    pub fn discard(&mut self, from: Ref) {
+        self.versions.discard(from);
     }
 
     /// Frees what nobody can read from `compacted` on because of one write there or before. Returns whether the

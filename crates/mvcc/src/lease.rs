@@ -64,6 +64,15 @@ impl Leases {
         }
     }
 
+    /// A record has moved.
+    pub fn replace(&mut self, lease: LeaseId, from: Ref, to: Ref) {
+        if let Some(lease) = self.0.get_mut(&lease)
+            && lease.writes.remove(&from)
+        {
+            lease.writes.insert(to);
+        }
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (LeaseId, i64)> + '_ {
         self.0.iter().map(|(id, l)| (*id, l.ttl))
     }

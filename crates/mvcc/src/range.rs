@@ -12,6 +12,8 @@ use crate::{index::Item, shelf::Shelf, state::State};
 
 /// Keys that are only counted cost a step so many times less than keys that are read.
 const COUNTED: usize = 16;
+/// Records that are asked for ahead of the one that is read: memory answers several questions in the time of one.
+const WARMED: usize = 16;
 
 /// A single key, the keys below an end, or every key from a start on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -125,7 +127,7 @@ impl RangeQuery {
             let mut items = items;
             while !items.is_empty() {
                 if left == 0 {
-                    self.after = visited.map(|item| key_of(state, item));
+                    self.after = visited.map(|(_, item)| key_of(state, item));
                     return false;
                 }
                 // What is read one by one, and what is only to be counted and has no version newer than the query's.
@@ -134,7 +136,10 @@ impl RangeQuery {
                     0 => (items.len().min(left), 0),
                     room => (items.len().min(left).min(room), 0),
                 };
-                for item in &items[..read] {
+                for (i, (_, item)) in items[..read].iter().enumerate() {
+                    if i % WARMED == 0 {
+                        items[i..read.min(i + WARMED)].iter().for_each(|(_, item)| state.space.warm(*item));
+                    }
                     let Some(version) = state.space.history_of(*item).at(self.at) else { continue };
                     self.count += 1;
                     if self.kvs.len() < self.keep {
@@ -143,7 +148,7 @@ impl RangeQuery {
                         self.kvs.push(version.with(key, value));
                     }
                 }
-                self.count += items[..count].iter().filter(|item| !item.is_dead()).count() as i64;
+                self.count += items[..count].iter().filter(|(_, item)| !item.is_dead()).count() as i64;
                 left -= read + count.div_ceil(COUNTED);
                 visited = items.get(read + count - 1).copied();
                 items = &items[read + count..];

@@ -38,7 +38,7 @@ impl Replay {
             return Ok(self.single(state));
         }
         let (mut events, mut shelf) = (Vec::new(), Shelf::default());
-        let first = state.changes.find(self.next, |write| state.space.revision_of(write));
+        let first = state.changes.find((self.next, 0), |write| state.space.when(write));
         for visited in 0.. {
             let Some(write) = state.changes.get(first + visited) else { break };
             let Some(write) = write else { continue };

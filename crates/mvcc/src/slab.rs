@@ -2,7 +2,8 @@
 //!
 //! A page holds slots of one size; the sizes are so close that a record wastes 1 or 2 % of its slot. A free slot's
 //! first bytes name the page's next free one, so a page costs nothing but its slots. An empty page is given back.
-//! Records do not move: a [`Ref`] is good until the record is freed. Knows nothing of what the records say.
+//! A [`Ref`] is good until its record is freed. Where records are freed here and there, pages stay that are hardly
+//! used: the slab names records whose owner can move them, so that pages get empty. Knows nothing of what they say.
 
 use crate::slots::Slots;
 
@@ -37,17 +38,50 @@ struct Page {
 #[derive(Debug, Default)]
 pub(crate) struct Slab {
     pages: Slots<Page>,
-    /// Pages with room, by the size of their slots in units of eight bytes.
-    roomy: Vec<Vec<u32>>,
+    classes: Vec<Class>,
+    /// Bytes of all pages' slots, and of those in use; pages of their own do not count.
+    held: usize,
+    used: usize,
+    /// A page that is being emptied: nothing new comes into it.
+    leaving: Option<u32>,
+    /// Questions for a page to empty that are not worth an answer: the last one found none.
+    vain: usize,
 }
+
+/// Pages whose slots have the same size.
+#[derive(Debug, Default)]
+struct Class {
+    /// Those with room.
+    roomy: Vec<u32>,
+    /// Slots there are, and slots in use.
+    slots: usize,
+    used: usize,
+}
+
+/// Free room is let be up to so many bytes, and up to this part of all.
+const SPARE: usize = 16 * PAGE;
+const SPARE_PART: usize = 4;
+/// Questions for a page to empty that are passed over after one in vain.
+const VAIN: usize = 4096;
 
 /// The bytes that a record of `len` bytes takes.
 pub(crate) fn slot_size(len: usize) -> usize {
     match len {
         ..=MIN_SLOT => MIN_SLOT,
-        ..=512 => len.next_multiple_of(8),
+        ..=512 => len.next_multiple_of(4),
         ..=MAX_SLOT => len.next_multiple_of(len.next_power_of_two() / 64),
         _ => len,
+    }
+}
+
+/// The sizes of slots, counted.
+fn class(size: usize) -> usize {
+    match size {
+        ..=512 => size / 4,
+        _ => {
+            let power = size.next_power_of_two();
+            128 + 32 * (power.ilog2() as usize - 10) + (size - power / 2) / (power / 64)
+        }
     }
 }
 
@@ -59,11 +93,16 @@ impl Slab {
             return reference(page, 0);
         }
         let page_number = self.page_with_room(size);
-        let page = self.pages.get_mut(page_number);
+        let (page, class) = (self.pages.get_mut(page_number), &mut self.classes[class(size)]);
+        let before = page.bytes.len();
         let slot = page.take(record, size);
         if page.is_full() {
-            self.roomy[size / 8].pop();
+            class.roomy.pop();
         }
+        class.used += 1;
+        class.slots += (page.bytes.len() - before) / size;
+        self.held += page.bytes.len() - before;
+        self.used += size;
         reference(page_number, slot)
     }
 
@@ -79,41 +118,94 @@ impl Slab {
         let page = self.pages.get_mut(number);
         let was_full = page.is_full();
         page.give_back(slot as u16);
-        let (unused, size) = (page.used == 0, page.size as usize);
+        let (unused, size, bytes) = (page.used == 0, page.size as usize, page.bytes.len());
         if size > MAX_SLOT {
             self.pages.remove(number);
             return;
         }
-        let roomy = &mut self.roomy[size / 8];
+        let class = &mut self.classes[class(size)];
+        class.used -= 1;
+        self.used -= size;
         if was_full && !unused {
-            roomy.push(number);
+            class.roomy.push(number);
         } else if unused {
             // Usually it is among the last: what empties was filled with its neighbours.
-            if let Some(at) = roomy.iter().rposition(|n| *n == number) {
-                roomy.remove(at);
+            if let Some(at) = class.roomy.iter().rposition(|n| *n == number) {
+                class.roomy.remove(at);
             }
+            class.slots -= bytes / size;
+            self.held -= bytes;
+            self.leaving.take_if(|leaving| *leaving == number);
             self.pages.remove(number);
         }
     }
 
     /// Bytes held, used or not.
     pub fn held(&self) -> usize {
-        let roomy: usize = self.roomy.iter().map(Vec::capacity).sum();
+        let roomy: usize = self.classes.iter().map(|class| class.roomy.capacity()).sum();
         self.pages.iter().map(|p| p.bytes.len()).sum::<usize>() + self.pages.held() + roomy * size_of::<u32>()
+    }
+
+    /// Whether much of what is held is free, in pages that are partly used.
+    pub fn is_sparse(&self) -> bool {
+        let free = self.held - self.used;
+        free > SPARE && free > self.held / SPARE_PART
+    }
+
+    /// At most `limit` records to move elsewhere, by [`Slab::insert`] and then [`Slab::remove`]: then a page gets
+    /// empty, and the slab less sparse. None if there is nothing worth it.
+    pub fn to_move(&mut self, limit: usize) -> Vec<Ref> {
+        if self.leaving.is_none() && self.is_sparse() {
+            self.leaving = self.choose();
+        }
+        let Some(number) = self.leaving else { return Vec::new() };
+        let page = self.pages.get(number);
+        let mut free = vec![false; page.bytes.len() / page.size as usize];
+        let mut next = page.free;
+        while next != NO_SLOT {
+            free[usize::from(next)] = true;
+            next = page.next_free(next);
+        }
+        let used = (0..).zip(free).filter(|(_, free)| !free).map(|(slot, _)| reference(number, slot));
+        used.take(limit).collect()
+    }
+
+    /// The emptiest page of the class with the most room, taken out of use, if the others have room for its records.
+    fn choose(&mut self) -> Option<u32> {
+        if self.vain > 0 {
+            self.vain -= 1;
+            return None;
+        }
+        self.vain = VAIN;
+        let pages = &self.pages;
+        let room = |class: &&mut Class| {
+            class.roomy.first().map_or(0, |page| (class.slots - class.used) * pages.get(*page).size as usize)
+        };
+        let class = self.classes.iter_mut().max_by_key(room)?;
+        let (at, number) = class.roomy.iter().enumerate().min_by_key(|(_, number)| pages.get(**number).used)?;
+        let (page, number) = (pages.get(*number), *number);
+        let slots = page.bytes.len() / page.size as usize;
+        let elsewhere = (class.slots - slots) - (class.used - usize::from(page.used));
+        if elsewhere < usize::from(page.used) {
+            return None;
+        }
+        class.roomy.remove(at);
+        self.vain = 0;
+        Some(number)
     }
 
     /// The number of the page that the next record of this size goes to.
     fn page_with_room(&mut self, size: usize) -> u32 {
-        if self.roomy.is_empty() {
-            self.roomy.resize_with(MAX_SLOT / 8 + 1, Vec::new);
+        if self.classes.is_empty() {
+            self.classes.resize_with(class(MAX_SLOT) + 1, Class::default);
         }
-        if let Some(number) = self.roomy[size / 8].last() {
+        if let Some(number) = self.classes[class(size)].roomy.last() {
             return *number;
         }
         let bytes = Vec::with_capacity(slots(size) * size);
         let number = self.pages.insert(Page { bytes, size: size as u32, used: 0, free: NO_SLOT });
         assert!(number < 1 << (REF_BITS - SLOT_BITS), "the quota is below 32 GiB of small records");
-        self.roomy[size / 8].push(number);
+        self.classes[class(size)].roomy.push(number);
         number
     }
 }
@@ -133,9 +225,14 @@ impl Page {
         }
         let slot = self.free;
         let start = usize::from(slot) * size;
-        self.free = u16::from_le_bytes([self.bytes[start], self.bytes[start + 1]]);
+        self.free = self.next_free(slot);
         self.bytes[start..start + record.len()].copy_from_slice(record);
         slot
+    }
+
+    fn next_free(&self, slot: u16) -> u16 {
+        let start = usize::from(slot) * self.size as usize;
+        u16::from_le_bytes([self.bytes[start], self.bytes[start + 1]])
     }
 
     fn give_back(&mut self, slot: u16) {
@@ -162,11 +259,14 @@ mod tests {
 
     #[test]
     fn sizes_are_close() {
+        let mut classes = std::collections::BTreeMap::new();
         for len in 1..3 * MAX_SLOT {
             let size = slot_size(len);
             assert!(size >= len && size <= MIN_SLOT.max(len + 8).max(len + len / 30), "{len} takes {size}");
-            assert!(size > MAX_SLOT || size.is_multiple_of(8));
+            assert!(size > MAX_SLOT || slot_size(size) == size);
+            assert!(size > MAX_SLOT || *classes.entry(class(size)).or_insert(size) == size, "one size a class");
         }
+        assert_eq!(classes.last_key_value(), Some((&class(MAX_SLOT), &MAX_SLOT)));
     }
 
     proptest! {

@@ -74,7 +74,7 @@ impl SnapshotReader {
         let from = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         let mut last = None;
         for item in state.space.range((from, Bound::Unbounded)).flat_map(|(items, _)| items).take(keys) {
-            let history = state.space.history_of(*item);
+            let history = state.space.history_of(item.1);
             last = Some(history);
             if !self.key(&history, 0, out, bytes) || out.len() >= bytes {
                 break;

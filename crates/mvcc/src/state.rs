@@ -24,6 +24,9 @@ use crate::{
 /// The revision of a store that was never written to.
 pub const FIRST_REVISION: Revision = 1;
 
+/// Records that a command which writes moves while much of the memory held is free but in pieces.
+const MOVES: usize = 2;
+
 /// Everything that the log's commands have built.
 #[derive(Debug)]
 pub struct State {
@@ -79,7 +82,11 @@ impl State {
             Command::LeaseGrant { id, ttl } => write.state.leases.grant(id, ttl).map(Response::LeaseGranted),
             Command::LeaseRevoke { id } => write.revoke(id).map(Response::LeaseRevoked),
         };
-        Effects { response, events: write.finish() }
+        let events = write.finish();
+        if !events.is_empty() {
+            self.tidy(MOVES);
+        }
+        Effects { response, events }
     }
 
     /// The newest revision.
@@ -168,7 +175,7 @@ impl State {
         {
             // One whose record is gone is of a compact revision before.
             if let Some(write) = write {
-                if self.space.revision_of(write) >= self.compacted {
+                if self.space.when(write).0 >= self.compacted {
                     break;
                 }
                 if budget == 0 {
@@ -181,7 +188,7 @@ impl State {
         }
         while let Some(write) = self.changes.get(self.settled) {
             if let Some(write) = write {
-                if self.space.revision_of(write) > self.compacted {
+                if self.space.when(write).0 > self.compacted {
                     break;
                 }
                 if budget == 0 {
@@ -197,17 +204,38 @@ impl State {
         self.trimmed = self.compacted;
     }
 
+    /// Moves at most `limit` records together where compaction has left many pages hardly used, so that empty ones can
+    /// be given back. Every write does a little of it; called by itself it makes use of an idle moment. Returns
+    /// whether there is more to do.
+    pub fn tidy(&mut self, limit: usize) -> bool {
+        if !self.space.is_sparse() {
+            return false;
+        }
+        let records = self.space.to_move(limit);
+        for from in &records {
+            let facts = self.space.version(*from).facts;
+            let to = self.space.move_record(*from);
+            let at = self.changes.find((facts.revision, facts.sub), |write| self.space.when(write));
+            if self.changes.get(at) == Some(Some(*from)) {
+                self.changes.set(at, to);
+            }
+            self.leases.replace(facts.lease, *from, to);
+            self.space.discard(*from);
+        }
+        !records.is_empty()
+    }
+
     /// Adds a version and everything that is derived from it; `place` is where the key was found.
     pub(crate) fn record(&mut self, place: Result<Place, Place>, key: &[u8], facts: &Facts, value: &Value<'_>) {
         let written = self.space.write(place, key, facts, value);
-        self.changes.push(facts.revision, written.at);
+        self.changes.push((facts.revision, facts.sub), written.at);
         self.leases.move_key(written.replaced, (written.at, facts.lease));
     }
 
     /// Puts back the changes of a snapshot: revision, position in it, record.
     pub(crate) fn restore_changes(&mut self, mut changes: Vec<(Revision, u32, Ref)>) {
         changes.sort_unstable();
-        changes.iter().for_each(|(revision, _, at)| self.changes.push(*revision, *at));
+        changes.iter().for_each(|(revision, sub, at)| self.changes.push((*revision, *sub), *at));
         self.trimmed = self.compacted;
     }
 

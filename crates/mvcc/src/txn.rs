@@ -200,7 +200,7 @@ fn check_put(state: &State, put: &PutRequest) -> Result<(), StoreError> {
 /// The newest versions of a range's keys.
 fn live<'a>(state: &'a State, range: &KeyRange) -> impl Iterator<Item = Version<'a>> {
     let leaves = range.bounds().map(|bounds| state.space.range(bounds));
-    leaves.into_iter().flatten().flat_map(|(items, _)| items).filter_map(|item| state.space.live_item(*item))
+    leaves.into_iter().flatten().flat_map(|(items, _)| items).filter_map(|item| state.space.live_item(item.1))
 }
 
 /// Whether every key in the comparison's range compares.

@@ -16,6 +16,8 @@ use crate::{
 
 /// The item's number is that of a list, not of a record.
 const LIST: u32 = 1 << REF_BITS;
+/// Bytes of a line of a cache.
+const LINE: usize = 64;
 /// What a large value costs beside its bytes, a version beside its record, a list beside its versions.
 const BESIDE_COST: usize = size_of::<Bytes>() + 8;
 const VERSION_COST: usize = size_of::<Ref>();
@@ -90,6 +92,14 @@ impl Versions {
         }
     }
 
+    /// Has the newest record brought near: one byte of every line of a cache is looked at, for nothing.
+    pub fn warm(&self, item: Item) {
+        if list(item).is_none() {
+            let slot = self.slab.get(Ref(item.at()));
+            std::hint::black_box(slot.iter().step_by(LINE).fold(0u8, |sum, byte| sum ^ byte));
+        }
+    }
+
     pub fn newest(&self, item: Item) -> Version<'_> {
         self.get(self.newest_ref(item))
     }
@@ -144,6 +154,36 @@ impl Versions {
         let last = self.lists.remove(number).pop_front()?;
         self.cost -= size_of::<Ref>();
         Some(Item::new(last.0, item.is_dead()))
+    }
+
+    /// Records that had better lie elsewhere, for [`Versions::copy`].
+    pub fn to_move(&mut self, limit: usize) -> Vec<Ref> {
+        self.slab.to_move(limit)
+    }
+
+    pub fn is_sparse(&self) -> bool {
+        self.slab.is_sparse()
+    }
+
+    /// Copies a record, for [`Versions::replace`].
+    pub fn copy(&mut self, from: Ref) -> Ref {
+        self.scratch.clear();
+        self.scratch.extend_from_slice(self.slab.get(from));
+        self.slab.insert(&self.scratch)
+    }
+
+    /// Makes a copy a key's version instead of the original; the item afterwards.
+    pub fn replace(&mut self, item: Item, from: Ref, to: Ref) -> Item {
+        let Some(number) = list(item) else { return Item::new(to.0, item.is_dead()) };
+        if let Some(at) = self.history(item).position(from) {
+            self.lists.get_mut(number)[at] = to;
+        }
+        item
+    }
+
+    /// Frees the original of a copy.
+    pub fn discard(&mut self, from: Ref) {
+        self.slab.remove(from);
     }
 
     /// Bytes that the versions take: the same for the same versions, however they came to be.

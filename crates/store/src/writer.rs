@@ -154,7 +154,7 @@ impl Writer {
             self.measure(&applied);
             applied.state.revision()
         };
-        dispatch.finish(&events, revision, &self.shared.metrics);
+        dispatch.finish(events, revision, &self.shared.metrics);
         for (sender, answer, revoked) in answers {
             self.follow_leases(&answer, revoked);
             // A caller that has gone away does not hear that its write was done.

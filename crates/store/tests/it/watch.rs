@@ -1,5 +1,7 @@
 //! Watches: live, from the past, slow, cancelled.
 
+use std::sync::Arc;
+
 use store_api::*;
 
 use crate::support::{DEADLINE, Running};
@@ -13,8 +15,8 @@ fn from(start_revision: Revision) -> WatchRequest {
 }
 
 /// Reads until `count` events are there; checks that responses hold whole revisions in order.
-async fn collect(watcher: &mut Box<dyn Watcher>, count: usize) -> Vec<Event> {
-    let (mut events, mut seen) = (Vec::<Event>::new(), 0);
+async fn collect(watcher: &mut Box<dyn Watcher>, count: usize) -> Vec<Arc<Event>> {
+    let (mut events, mut seen) = (Vec::<Arc<Event>>::new(), 0);
     while events.len() < count {
         let response = next(watcher).await.unwrap();
         assert!(response.events.iter().all(|e| e.kv.mod_revision > seen && e.kv.mod_revision <= response.revision));
