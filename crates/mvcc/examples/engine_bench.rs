@@ -214,7 +214,7 @@ fn restart(state: State, keys: u64) -> State {
 /// Writes every key anew, compacts, and trims in steps of several sizes while puts go on.
 fn compact(state: &mut State, keys: u64) {
     let mut salt = 3;
-    for step in [256, 512, 1024, 2048] {
+    for step in [32, 64, 128, 256] {
         puts(state, (0..keys).map(|n| scramble(n ^ salt) % keys), salt);
         memory("memory before compaction", state, keys);
         let now = state.revision();
@@ -230,6 +230,10 @@ fn compact(state: &mut State, keys: u64) {
         steps.print(&format!("trim, {step} writes a step"));
         writes.print("put in between");
         memory("memory after compaction", state, keys);
+        let mut steps = Steps::default();
+        while steps.time(|| state.tidy(step)) {}
+        steps.print(&format!("tidy, {step} records a step"));
+        memory("memory after tidying", state, keys);
         salt += 1;
     }
 }

@@ -17,8 +17,8 @@ use crate::{
 };
 
 /// Keys of a leaf, and leaves of a chunk, at most.
-const LEAF: usize = 256;
-const CHUNK: usize = 128;
+const LEAF: usize = if cfg!(test) { 16 } else { 256 };
+const CHUNK: usize = if cfg!(test) { 4 } else { 128 };
 /// Keys of a leaf that is built from sorted keys: the next writes find room.
 const BUILT: usize = LEAF * 3 / 4;
 /// A leaf with fewer keys looks for a neighbour to join.
@@ -334,6 +334,94 @@ impl Builder {
         } else {
             index.firsts.push(separator.clone());
             index.chunks.push(Chunk::one(leaf, separator));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    /// The keys by the numbers of their items.
+    struct Known(Vec<Vec<u8>>);
+
+    impl Keys for Known {
+        fn key(&self, item: Item) -> &[u8] {
+            &self.0[item.at() as usize]
+        }
+    }
+
+    /// Few letters and shared beginnings, so that heads tie and prefixes change.
+    fn key() -> impl Strategy<Value = Vec<u8>> {
+        let part = || prop::sample::select(vec!["", "a", "b", "pods/", "pods/default/", "\0", "zz"]);
+        (part(), part(), 0..200u32).prop_map(|(a, b, n)| format!("/{a}{b}{n}").into_bytes())
+    }
+
+    fn check(index: &Index, known: &Known, model: &BTreeMap<Vec<u8>, Item>, bounds: (&[u8], &[u8])) {
+        let (low, high) = bounds;
+        for bounds in [
+            (Bound::Unbounded, Bound::Unbounded),
+            (Bound::Included(low), Bound::Excluded(high)),
+            (Bound::Excluded(low), Bound::Included(high)),
+            (Bound::Included(low), Bound::Included(low)),
+            (Bound::Excluded(low), Bound::Unbounded),
+        ] {
+            let found: Vec<_> =
+                index.range(known, bounds).flat_map(|(items, _)| items).map(|(_, item)| *item).collect();
+            let expected: Vec<_> = model.range::<[u8], _>(bounds).map(|(_, item)| *item).collect();
+            assert_eq!(found, expected, "{bounds:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_index_is_an_ordered_map(
+            sorted in prop::collection::btree_set(key(), 0..150),
+            steps in prop::collection::vec((key(), 0..5u8), 0..600),
+            removed_in_order in any::<bool>(),
+            bounds in (key(), key()),
+        ) {
+            let (mut known, mut model, mut builder) = (Known(Vec::new()), BTreeMap::new(), Builder::default());
+            for key in sorted {
+                let item = Item::new(known.0.len() as u32, false);
+                known.0.push(key.clone());
+                builder.push(&known, item, 1);
+                model.insert(key, item);
+            }
+            let mut index = builder.finish(&known);
+            let bounds = if bounds.0 < bounds.1 { bounds } else { (bounds.1.clone(), [bounds.0, vec![9]].concat()) };
+            let bounds = (&bounds.0[..], &bounds.1[..]);
+            check(&index, &known, &model, bounds);
+            for (key, what) in steps {
+                let place = index.find(&known, &key);
+                prop_assert_eq!(place.ok().map(|p| index.get(p)), model.get(&key).copied());
+                match place {
+                    Ok(place) if what == 0 => {
+                        index.remove(&known, place);
+                        model.remove(&key);
+                    }
+                    Ok(_) => {}
+                    Err(place) => {
+                        let item = Item::new(known.0.len() as u32, what == 1);
+                        known.0.push(key.clone());
+                        index.insert(&known, place, &key, item, 1);
+                        model.insert(key, item);
+                    }
+                }
+            }
+            check(&index, &known, &model, bounds);
+            while let Some(key) = if removed_in_order { model.keys().next() } else { model.keys().nth(model.len() / 3) } {
+                let key = key.clone();
+                let place = index.find(&known, &key);
+                prop_assert!(place.is_ok());
+                place.into_iter().for_each(|place| index.remove(&known, place));
+                model.remove(&key);
+                if model.len().is_multiple_of(40) {
+                    check(&index, &known, &model, bounds);
+                }
+            }
         }
     }
 }

@@ -42,8 +42,8 @@ pub(crate) struct Slab {
     /// Bytes of all pages' slots, and of those in use; pages of their own do not count.
     held: usize,
     used: usize,
-    /// A page that is being emptied: nothing new comes into it.
-    leaving: Option<u32>,
+    /// A page that is being emptied, and its slots in use: nothing new comes into it.
+    leaving: Option<(u32, Vec<u16>)>,
     /// Questions for a page to empty that are not worth an answer: the last one found none.
     vain: usize,
 }
@@ -63,6 +63,8 @@ const SPARE: usize = 16 * PAGE;
 const SPARE_PART: usize = 4;
 /// Questions for a page to empty that are passed over after one in vain.
 const VAIN: usize = 4096;
+/// Pages that are compared to choose one to empty.
+const CANDIDATES: usize = 32;
 
 /// The bytes that a record of `len` bytes takes.
 pub(crate) fn slot_size(len: usize) -> usize {
@@ -135,8 +137,13 @@ impl Slab {
             }
             class.slots -= bytes / size;
             self.held -= bytes;
-            self.leaving.take_if(|leaving| *leaving == number);
             self.pages.remove(number);
+        }
+        if let Some((leaving, slots)) = &mut self.leaving
+            && *leaving == number
+        {
+            slots.retain(|s| u32::from(*s) != slot);
+            self.leaving.take_if(|(_, slots)| slots.is_empty());
         }
     }
 
@@ -156,21 +163,13 @@ impl Slab {
     /// empty, and the slab less sparse. None if there is nothing worth it.
     pub fn to_move(&mut self, limit: usize) -> Vec<Ref> {
         if self.leaving.is_none() && self.is_sparse() {
-            self.leaving = self.choose();
+            self.leaving = self.choose().map(|number| (number, self.pages.get(number).used_slots()));
         }
-        let Some(number) = self.leaving else { return Vec::new() };
-        let page = self.pages.get(number);
-        let mut free = vec![false; page.bytes.len() / page.size as usize];
-        let mut next = page.free;
-        while next != NO_SLOT {
-            free[usize::from(next)] = true;
-            next = page.next_free(next);
-        }
-        let used = (0..).zip(free).filter(|(_, free)| !free).map(|(slot, _)| reference(number, slot));
-        used.take(limit).collect()
+        let Some((number, slots)) = &self.leaving else { return Vec::new() };
+        slots.iter().take(limit).map(|slot| reference(*number, *slot)).collect()
     }
 
-    /// The emptiest page of the class with the most room, taken out of use, if the others have room for its records.
+    /// A page with few records, of the class with the most room, taken out of use; the others have room for them.
     fn choose(&mut self) -> Option<u32> {
         if self.vain > 0 {
             self.vain -= 1;
@@ -182,7 +181,9 @@ impl Slab {
             class.roomy.first().map_or(0, |page| (class.slots - class.used) * pages.get(*page).size as usize)
         };
         let class = self.classes.iter_mut().max_by_key(room)?;
-        let (at, number) = class.roomy.iter().enumerate().min_by_key(|(_, number)| pages.get(**number).used)?;
+        // The oldest are the likeliest to stay as they are.
+        let candidates = class.roomy.iter().enumerate().take(CANDIDATES);
+        let (at, number) = candidates.min_by_key(|(_, number)| pages.get(**number).used)?;
         let (page, number) = (pages.get(*number), *number);
         let slots = page.bytes.len() / page.size as usize;
         let elsewhere = (class.slots - slots) - (class.used - usize::from(page.used));
@@ -233,6 +234,16 @@ impl Page {
     fn next_free(&self, slot: u16) -> u16 {
         let start = usize::from(slot) * self.size as usize;
         u16::from_le_bytes([self.bytes[start], self.bytes[start + 1]])
+    }
+
+    fn used_slots(&self) -> Vec<u16> {
+        let mut free = vec![false; self.bytes.len() / self.size as usize];
+        let mut next = self.free;
+        while next != NO_SLOT {
+            free[usize::from(next)] = true;
+            next = self.next_free(next);
+        }
+        (0..).zip(free).filter(|(_, free)| !free).map(|(slot, _)| slot).collect()
     }
 
     fn give_back(&mut self, slot: u16) {

@@ -62,7 +62,7 @@ fn check_count(state: &State, what: &str) {
 fn the_count_is_what_is_held() {
     for (what, value) in [("small", 20), ("usual", 256), ("large", 3000), ("kept beside", 20_000)] {
         let mut state = State::default();
-        let keys = (16 << 20) / (value as u64 + 100);
+        let keys = (4 << 20) / (value as u64 + 100);
         (0..keys).for_each(|n| put(&mut state, scramble(n), value + n as usize % 9, 0));
         check_count(&state, what);
         check_count(&restored(&state), what);
@@ -79,8 +79,8 @@ fn what_compaction_frees_is_given_back() {
     for id in 1..4 {
         state.apply(Command::LeaseGrant { id, ttl: 9 }).response.unwrap();
     }
-    let keys = 20_000;
-    for round in 0..4u64 {
+    let keys = 12_000;
+    for round in 0..3u64 {
         (0..keys)
             .for_each(|n| put(&mut state, scramble(scramble(n + round) % keys), 256 + round as usize, (n % 4) as i64));
         let now = state.revision() - 100;
