@@ -205,7 +205,6 @@ impl Slab {
         }
         let bytes = Vec::with_capacity(slots(size) * size);
         let number = self.pages.insert(Page { bytes, size: size as u32, used: 0, free: NO_SLOT });
-        assert!(number < 1 << (REF_BITS - SLOT_BITS), "the quota is below 32 GiB of small records");
         self.classes[class(size)].roomy.push(number);
         number
     }
@@ -260,6 +259,7 @@ fn slots(size: usize) -> usize {
 }
 
 fn reference(page: u32, slot: u16) -> Ref {
+    assert!(page < 1 << (REF_BITS - SLOT_BITS), "the quota ends below 32 GiB of small records");
     Ref(page << SLOT_BITS | u32::from(slot))
 }
 

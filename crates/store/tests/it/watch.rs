@@ -97,6 +97,29 @@ async fn collect_until(watcher: &mut Box<dyn Watcher>, least: usize) -> Vec<Revi
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn watchers_share_an_event() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Running::open(dir.path()).await.unwrap();
+    let plain = WatchRequest { prev_kv: false, ..from(0) };
+    let single = WatchRequest { key: "k1".into(), ..WatchRequest::default() };
+    let mut watchers = Vec::new();
+    for request in [from(0), from(0), plain.clone(), plain, single] {
+        watchers.push(store.store.watch(request).await.unwrap());
+    }
+    store.put("k1", "1").await.unwrap();
+    store.put("k1", "2").await.unwrap();
+    let mut told = Vec::new();
+    for watcher in &mut watchers {
+        told.push(collect(watcher, 2).await);
+    }
+    let same = |a: usize, b: usize, event: usize| Arc::ptr_eq(&told[a][event], &told[b][event]);
+    assert!((1..5).all(|other| same(0, other, 0)), "nobody can tell a creation with the value before from one without");
+    assert!(same(0, 1, 1) && same(2, 3, 1) && same(2, 4, 1) && !same(0, 2, 1));
+    assert_eq!((told[0][1].prev_kv.is_some(), told[2][1].prev_kv.is_some()), (true, false));
+    store.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_watcher_is_cut_off_alone() {
     let dir = tempfile::tempdir().unwrap();
     let store = Running::with(dir.path(), |o| o.watch_buffer_events = 16).await.unwrap();
