@@ -213,8 +213,7 @@ fn restart(state: State, keys: u64) -> State {
 
 /// Writes every key anew, compacts, and trims in steps of several sizes while puts go on.
 fn compact(state: &mut State, keys: u64) {
-    let mut salt = 3;
-    for step in [32, 64, 128, 256] {
+    for (salt, step) in (3..).zip([32, 64, 128, 256]) {
         puts(state, (0..keys).map(|n| scramble(n ^ salt) % keys), salt);
         memory("memory before compaction", state, keys);
         let now = state.revision();
@@ -234,7 +233,6 @@ fn compact(state: &mut State, keys: u64) {
         while steps.time(|| state.tidy(step)) {}
         steps.print(&format!("tidy, {step} records a step"));
         memory("memory after tidying", state, keys);
-        salt += 1;
     }
 }
 
@@ -266,6 +264,9 @@ impl Steps {
     }
 }
 
+/// The key and range end of a numbered watcher.
+type Shape<'a> = &'a dyn Fn(u64) -> (Bytes, Bytes);
+
 /// The cost of finding the watchers of a key.
 fn match_watchers() {
     for count in [1000u64, 100_000] {
@@ -273,7 +274,7 @@ fn match_watchers() {
         let prefix = |_| (Bytes::from_static(b"/registry/items/"), Bytes::from_static(b"/registry/items0"));
         let part = |n: u64| (Bytes::from(key(n)), Bytes::from(format!("{}~", key(n))));
         let same = |_| one(7);
-        let shapes: [(&str, &dyn Fn(u64) -> (Bytes, Bytes)); 4] =
+        let shapes: [(&str, Shape<'_>); 4] =
             [("of one key", &same), ("of one prefix", &prefix), ("of a key each", &one), ("of a range each", &part)];
         for (what, shape) in shapes {
             let mut index = WatchIndex::default();

@@ -163,13 +163,16 @@ impl Index {
     /// Bytes held.
     pub fn held(&self) -> usize {
         let leaf = |l: &Leaf| l.heads.held();
-        let boxed = |b: &Box<[u8]>| b.len() + size_of::<Box<[u8]>>();
+        let boxed = |bounds: &[Box<[u8]>]| bounds.iter().map(|b| b.len() + size_of::<Box<[u8]>>()).sum::<usize>();
         let chunk = |c: &Chunk| {
             let leaves: usize = c.leaves.iter().map(leaf).sum();
-            let separators: usize = c.separators.iter().map(boxed).sum();
-            size_of::<Chunk>() + leaves + separators + c.heads.held() + c.leaves.capacity() * size_of::<Leaf>()
+            size_of::<Chunk>()
+                + leaves
+                + boxed(&c.separators)
+                + c.heads.held()
+                + c.leaves.capacity() * size_of::<Leaf>()
         };
-        self.chunks.iter().map(chunk).sum::<usize>() + self.firsts.iter().map(boxed).sum::<usize>()
+        self.chunks.iter().map(chunk).sum::<usize>() + boxed(&self.firsts)
     }
 
     /// Halves a full leaf; says where the new key's place is then.

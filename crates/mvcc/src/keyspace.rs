@@ -120,8 +120,8 @@ impl Keyspace {
     }
 
     /// Records that had better lie elsewhere, for [`Keyspace::move_record`].
-    pub fn to_move(&mut self, limit: usize) -> Vec<Ref> {
-        self.versions.to_move(limit)
+    pub fn movable(&mut self, limit: usize) -> Vec<Ref> {
+        self.versions.movable(limit)
     }
 
     /// Copies a record and makes the copy its key's. The original is there until [`Keyspace::discard`].

@@ -68,11 +68,10 @@ const CANDIDATES: usize = 32;
 
 /// The bytes that a record of `len` bytes takes.
 pub(crate) fn slot_size(len: usize) -> usize {
-    match len {
-        ..=MIN_SLOT => MIN_SLOT,
-        ..=512 => len.next_multiple_of(4),
-        ..=MAX_SLOT => len.next_multiple_of(len.next_power_of_two() / 64),
-        _ => len,
+    match len.max(MIN_SLOT) {
+        len @ ..=512 => len.next_multiple_of(4),
+        len @ ..=MAX_SLOT => len.next_multiple_of(len.next_power_of_two() / 64),
+        len => len,
     }
 }
 
@@ -161,7 +160,7 @@ impl Slab {
 
     /// At most `limit` records to move elsewhere, by [`Slab::insert`] and then [`Slab::remove`]: then a page gets
     /// empty, and the slab less sparse. None if there is nothing worth it.
-    pub fn to_move(&mut self, limit: usize) -> Vec<Ref> {
+    pub fn movable(&mut self, limit: usize) -> Vec<Ref> {
         if self.leaving.is_none() && self.is_sparse() {
             self.leaving = self.choose().map(|number| (number, self.pages.get(number).used_slots()));
         }

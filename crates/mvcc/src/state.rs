@@ -211,7 +211,7 @@ impl State {
         if !self.space.is_sparse() {
             return false;
         }
-        let records = self.space.to_move(limit);
+        let records = self.space.movable(limit);
         for from in &records {
             let facts = self.space.version(*from).facts;
             let to = self.space.move_record(*from);

@@ -157,8 +157,8 @@ impl Versions {
     }
 
     /// Records that had better lie elsewhere, for [`Versions::copy`].
-    pub fn to_move(&mut self, limit: usize) -> Vec<Ref> {
-        self.slab.to_move(limit)
+    pub fn movable(&mut self, limit: usize) -> Vec<Ref> {
+        self.slab.movable(limit)
     }
 
     pub fn is_sparse(&self) -> bool {
