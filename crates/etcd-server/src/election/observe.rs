@@ -89,7 +89,7 @@ impl Following {
         loop {
             match self.events.pop_front() {
                 Some(event) if event.kind == EventKind::Delete => return Ok(None),
-                Some(event) => return Ok(Some((event.kv, self.revision))),
+                Some(event) => return Ok(Some((event.kv.clone(), self.revision))),
                 None => {
                     let response = self.watcher.next().await?;
                     self.revision = response.revision;
