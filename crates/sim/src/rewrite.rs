@@ -1,0 +1,23 @@
+//! Messages that a mutation changes on their way in.
+
+use consensus::{Message, MessageType};
+use replica::Consensus;
+
+use crate::{
+    member::{GROUP, Running},
+    mutation::Mutation,
+};
+
+/// Changes a message that is about to reach a member, where the mutation asks for it.
+pub fn message(mutation: Option<Mutation>, running: &mut Running, message: &mut Message) {
+    let term = running.core.group(GROUP).raft.status().term;
+    match (mutation, message.get_msg_type()) {
+        (Some(Mutation::TermsAreNotChecked), MessageType::MsgAppend | MessageType::MsgHeartbeat)
+            if message.term < term =>
+        {
+            message.term = term;
+        }
+        (Some(Mutation::RefusedVotesCount), MessageType::MsgRequestVoteResponse) => message.reject = false,
+        _ => {}
+    }
+}
