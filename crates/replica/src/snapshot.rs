@@ -209,6 +209,32 @@ pub fn list(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<(Point, PathBuf)>> {
     Ok(found)
 }
 
+/// Removes segments of the log that nobody needs, oldest first, and a group's snapshots before `index`. The very first
+/// snapshot stays as long as the log reaches back to it: then a damaged newer one can be done without.
+pub fn purge(
+    disk: &dyn Disk,
+    wal_dir: &Path,
+    snapshot_dir: &Path,
+    group: GroupId,
+    index: u64,
+    segments: &[PathBuf],
+) -> io::Result<()> {
+    for (position, segment) in segments.iter().enumerate() {
+        if position > 0 {
+            // A crash may undo a removal and not the next one, and a log with a gap is refused.
+            disk.sync_dir(wal_dir)?;
+        }
+        disk.remove(segment)?;
+    }
+    let whole = wal::segments(disk, wal_dir).is_ok_and(|s| s.first().is_some_and(|(n, _)| *n == 1));
+    for (point, path) in list(disk, snapshot_dir)? {
+        if point.group == group && point.index < index && !(whole && point.index == 1) {
+            disk.remove(&path)?;
+        }
+    }
+    Ok(())
+}
+
 /// A snapshot file being read, portion by portion.
 pub struct FileReader {
     file: Box<dyn DiskFile>,

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// How long things go wrong.
-const LASTS: Micros = 16_000_000;
+const LASTS: Micros = 25_000_000;
 /// A clock jumps ahead by at most this.
 const JUMP: Micros = 1_500_000;
 
@@ -65,7 +65,7 @@ impl Chaos {
             let alone = [Fault::Partition, Fault::OneWay, Fault::BadNetwork, Fault::Damage, Fault::Transfer];
             faults.retain(|fault| !alone.contains(fault));
         }
-        let pace = random.between(150_000, 1_500_000);
+        let pace = random.between(400_000, 4_000_000);
         let membership = members > 1 && random.chance(400);
         Chaos { random, faults, pace, over: false, membership }
     }
@@ -104,13 +104,13 @@ fn inflict(world: &mut World, fault: Fault, victim: u64, up: &[u64]) {
         }
         Fault::Kill => world.stop(victim, false),
         Fault::Pause => {
-            let until = now + random.between(100_000, 4_000_000);
+            let until = now + random.between(100_000, 3_500_000);
             world.pause(victim, until);
         }
         Fault::Partition | Fault::OneWay => {
             let all: Vec<u64> = world.nodes.keys().copied().collect();
             let side: Vec<u64> = all.iter().copied().filter(|id| *id == victim || random.chance(250)).collect();
-            let lasts = random.between(300_000, 5_000_000);
+            let lasts = random.between(300_000, 3_500_000);
             let inward = random.chance(500);
             for inside in &side {
                 for outside in all.iter().filter(|id| !side.contains(id)) {
@@ -128,7 +128,7 @@ fn inflict(world: &mut World, fault: Fault, victim: u64, up: &[u64]) {
             world.network.loss = random.between(0, 250);
             world.network.twice = random.between(0, 150);
             world.network.slowest = random.between(1_000, 400_000);
-            let lasts = random.between(300_000, 5_000_000);
+            let lasts = random.between(300_000, 3_500_000);
             world.after(lasts, Event::Quiet(NETWORK));
         }
         Fault::ClockJump => {

@@ -658,24 +658,13 @@ impl Running {
         if scene.mutation == Some(Mutation::OneSegmentTooMany) {
             segments.extend(self.one_too_many(&segments));
         }
-        self.purge(base.index, &segments);
+        drop(snapshot::purge(&self.disk, wal_dir(), snapshot_dir(), GROUP, base.index, &segments));
     }
 
     fn one_too_many(&self, gone: &[PathBuf]) -> Option<PathBuf> {
         let all = wal::segments(&self.disk, wal_dir()).unwrap_or_default();
         let left = all.into_iter().map(|(_, path)| path).filter(|path| !gone.contains(path));
         left.into_iter().find(|path| path != self.core.wal().path())
-    }
-
-    /// Removes the segments that nobody needs, and older snapshots, as the store does.
-    fn purge(&self, index: u64, segments: &[PathBuf]) {
-        segments.iter().for_each(|path| drop(self.disk.remove(path)));
-        let whole = wal::segments(&self.disk, wal_dir()).is_ok_and(|s| s.first().is_some_and(|(n, _)| *n == 1));
-        for (point, path) in snapshot::list(&self.disk, snapshot_dir()).unwrap_or_default() {
-            if point.index < index && !(whole && point.index == 1) {
-                drop(self.disk.remove(&path));
-            }
-        }
     }
 
     /// A snapshot of this member's, to be sent: all its portions.

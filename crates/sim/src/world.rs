@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// A client gives up after this.
-const CLIENT_LIMIT: Micros = 8_000_000;
+const CLIENT_LIMIT: Micros = 3_000_000;
 
 /// One machine: a disk, and a member that runs on it or does not.
 pub struct Node {
