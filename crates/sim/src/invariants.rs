@@ -68,13 +68,6 @@ impl Invariants {
         self.take("replicas", verdict);
     }
 
-    /// A member's disk was emptied.
-    pub fn erased(&mut self, member: u64) {
-        self.persistence.erased(member);
-        self.commit.erased(member);
-        self.state_machine_safety.started(member, 0);
-    }
-
     /// Where a member's consensus stands after a turn.
     pub fn stands(&mut self, member: u64, role: Role, term: u64, commit: u64, last: u64) {
         let verdict = self.commit.stands(member, commit);
@@ -99,11 +92,11 @@ impl Invariants {
         self.persistence.sends(member, message);
     }
 
-    /// A member is about to apply an entry; its state is that after entry `before`.
-    pub fn applies(&mut self, member: u64, entry: &Entry, before: u64) {
+    /// A member, in its term, is about to apply an entry; its state is that after entry `before`.
+    pub fn applies(&mut self, member: u64, term: u64, entry: &Entry, before: u64) {
         let verdict = self.state_machine_safety.applies(member, entry, before);
         self.take("state machine safety", verdict);
-        self.leader_completeness.committed(entry);
+        self.leader_completeness.committed(entry, term);
     }
 
     pub fn applied(&mut self, member: u64, index: u64, machine: &Machine) {

@@ -33,7 +33,6 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    std::panic::set_hook(Box::new(|_| {}));
     let seeds = match args.seed {
         Some(seed) => seed..seed + 1,
         None => args.from..args.from + args.seeds,

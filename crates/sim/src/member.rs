@@ -563,7 +563,8 @@ impl Running {
     fn apply_one(&mut self, entry: &Entry, scene: &mut Scene<'_>) -> Result<(), String> {
         let mut applied = Applied::default();
         let term = self.machine.term;
-        scene.invariants.applies(self.id, entry, self.machine.index);
+        let now_in = self.core.groups()[0].raft.brief().2;
+        scene.invariants.applies(self.id, now_in, entry, self.machine.index);
         crate::tamper::apply(&mut self.machine, self.id, entry, &mut applied, scene)?;
         scene.invariants.applied(self.id, entry.index, &self.machine);
         let pushed = self.watches.dispatch(&applied.events, self.machine.kv.revision());

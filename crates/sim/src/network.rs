@@ -37,10 +37,6 @@ impl Network {
         self.blocked.insert((from, to));
     }
 
-    pub fn unblock_all(&mut self) {
-        self.blocked.clear();
-    }
-
     pub fn delay(&self, random: &mut Random) -> Micros {
         // Most are quick, some take as long as it can take.
         let slowest = if random.chance(800) { self.slowest.min(2 * HEALTHY) } else { self.slowest };

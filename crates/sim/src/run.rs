@@ -1,7 +1,11 @@
 //! One run from its seed: things go wrong for a while, then everything is well again, the cluster must come to rest within
 //! a bound, and all that was seen is judged.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    cell::RefCell,
+    panic::{self, AssertUnwindSafe, catch_unwind},
+    sync::Once,
+};
 
 use checker::history::Hash;
 
@@ -20,6 +24,17 @@ const LEASES_GO: Micros = 20_000_000;
 /// Nothing that ends takes more steps.
 const MAX_STEPS: u64 = 3_000_000;
 
+thread_local! {
+    /// Where the last panic was, and its words.
+    static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Panics are findings here: they are noted, not printed.
+fn note_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| panic::set_hook(Box::new(|panic| PANIC.with_borrow_mut(|last| *last = panic.to_string()))));
+}
+
 /// What came of a run.
 pub struct Verdict {
     pub plan: Plan,
@@ -31,15 +46,14 @@ pub struct Verdict {
 
 /// Runs a plan; a panic is a violation too.
 pub fn run(plan: Plan) -> Verdict {
+    note_panics();
     let mut world = World::new(plan.clone());
     let ran = catch_unwind(AssertUnwindSafe(|| live(&mut world)));
     let mut violations: Vec<String> = world.invariants.violations().to_vec();
     let summary = match ran {
         Ok(summary) => summary,
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
-            violations.push(format!("panic: {}", text.unwrap_or_default()));
+        Err(_) => {
+            violations.push(PANIC.with_borrow(|panic| format!("panic: {panic}")));
             "it panicked".to_owned()
         }
     };

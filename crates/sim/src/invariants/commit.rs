@@ -30,9 +30,4 @@ impl Commit {
         let known = self.snapshots.entry(member).or_insert(0);
         *known = index.max(*known);
     }
-
-    pub fn erased(&mut self, member: u64) {
-        self.running.remove(&member);
-        self.snapshots.remove(&member);
-    }
 }

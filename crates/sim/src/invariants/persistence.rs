@@ -40,8 +40,4 @@ impl Persistence {
         }
         Ok(())
     }
-
-    pub fn erased(&mut self, member: u64) {
-        self.0.remove(&member);
-    }
 }
