@@ -65,8 +65,12 @@ impl Chaos {
             let alone = [Fault::Partition, Fault::OneWay, Fault::BadNetwork, Fault::Damage, Fault::Transfer];
             faults.retain(|fault| !alone.contains(fault));
         }
-        let pace = random.between(400_000, 4_000_000);
         let membership = members > 1 && random.chance(400);
+        if membership {
+            // An operator's change may take effect late, and must not meet with a disk that is lost meanwhile.
+            faults.retain(|fault| *fault != Fault::Damage);
+        }
+        let pace = random.between(400_000, 4_000_000);
         Chaos { random, faults, pace, over: false, membership }
     }
 }

@@ -15,10 +15,10 @@ use mvcc::{Command, LeaseTimes};
 use replica::{
     Applied, Base, Batch, Consensus, Core, Dropped, Entry, GroupId, LeaseChange, Machine, MemberChange, Members, Message,
     Output, Recovery, Role, SnapshotMetadata, entry_bytes,
-    snapshot::{self, FileReader, Point, Portions, Writer},
+    snapshot::{self, FileReader, Incoming, Point, Portions},
 };
 use store_api::{LeaseId, RangeRequest, RangeResponse, Revision, StoreError};
-use wal::{CommitError, Disk};
+use wal::CommitError;
 
 use crate::{
     disk::VirtualDisk,
@@ -169,7 +169,7 @@ pub struct Running {
     stalled: bool,
     pub broken: Option<String>,
     /// Snapshots that are on their way in.
-    incoming: BTreeMap<u64, (Writer, Point, Message)>,
+    incoming: BTreeMap<u64, (Incoming, Message)>,
 }
 
 impl Running {
@@ -683,28 +683,23 @@ impl Running {
     pub fn receive_snapshot(&mut self, job: u64, message: Message, portions: &[Bytes]) -> Result<(), String> {
         let metadata = message.get_snapshot().get_metadata();
         let point = Point { group: GROUP, index: metadata.index, term: metadata.term };
-        for path in self.disk.list(snapshot_dir()).unwrap_or_default() {
-            if path.extension().is_some_and(|e| e == "recv") {
-                drop(self.disk.remove(&path));
-            }
-        }
-        let path = snapshot::received_path(snapshot_dir(), point);
-        let mut writer = Writer::create(&self.disk, &path, self.salt, point, true).map_err(|e| e.to_string())?;
+        snapshot::forget_received(&self.disk, snapshot_dir(), GROUP, self.machine.index);
+        let begun = Incoming::begin(&self.disk, snapshot_dir(), self.salt, point, job);
+        let mut begun = begun.map_err(|e| e.to_string())?;
         for portion in portions {
-            if let Err(error) = writer.portion(portion) {
-                drop(self.disk.remove(&path));
+            if let Err(error) = begun.portion(portion) {
+                begun.abandon(&self.disk);
                 return Err(error.to_string());
             }
         }
-        self.incoming.insert(job, (writer, point, message));
+        self.incoming.insert(job, (begun, message));
         Ok(())
     }
 
     /// All portions of a snapshot have come.
     pub fn finish_snapshot(&mut self, job: u64) -> Result<(), String> {
-        let (writer, _, message) = self.incoming.remove(&job).ok_or("it did not begin")?;
-        writer.finish().map_err(|e| e.to_string())?;
-        self.disk.sync_dir(snapshot_dir()).map_err(|e| e.to_string())?;
+        let (begun, message) = self.incoming.remove(&job).ok_or("it did not begin")?;
+        begun.finish(&self.disk).map_err(|e| e.to_string())?;
         self.inbox.push_back(Input::Message(message));
         Ok(())
     }

@@ -210,6 +210,7 @@ fn prepare(options: Options) -> Result<(Store, Writer), StoreError> {
         snapshotting: AtomicBool::new(false),
         snapshots: watch::channel(0).0,
         removed: watch::channel(false).0,
+        incoming: AtomicU64::new(0),
     });
     for group in &shared.groups {
         group.restart_leases(shared.clock.monotonic());
