@@ -261,11 +261,9 @@ pub fn purge(
     index: u64,
     segments: &[PathBuf],
 ) -> io::Result<()> {
-    for (position, segment) in segments.iter().enumerate() {
-        if position > 0 {
-            // A crash may undo a removal and not the next one, and a log with a gap is refused.
-            disk.sync_dir(wal_dir)?;
-        }
+    for segment in segments {
+        // A crash may undo the removal before this one and not this one, and a log with a gap is refused.
+        disk.sync_dir(wal_dir)?;
         disk.remove(segment)?;
     }
     let whole = wal::segments(disk, wal_dir).is_ok_and(|s| s.first().is_some_and(|(n, _)| *n == 1));

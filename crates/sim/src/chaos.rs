@@ -172,7 +172,8 @@ fn damage(world: &mut World, victim: u64, up: &[u64]) {
     world.stop(victim, false);
     let node = world.nodes.get_mut(&victim).expect("it was just stopped");
     node.damaged = true;
-    if let Some(what) = node.disk.damage() {
+    world.invariants.damaged(victim);
+    if let Some(what) = world.nodes[&victim].disk.damage() {
         world.say(format_args!("{victim}: {what} is damaged"));
     }
 }

@@ -68,6 +68,11 @@ impl Invariants {
         self.take("replicas", verdict);
     }
 
+    /// A stopped member's disk was damaged: it may begin with an older snapshot, as long as the log goes on from there.
+    pub fn damaged(&mut self, member: u64) {
+        self.commit.damaged(member);
+    }
+
     /// Where a member's consensus stands after a turn.
     pub fn stands(&mut self, member: u64, role: Role, term: u64, commit: u64, last: u64) {
         let verdict = self.commit.stands(member, commit);

@@ -26,6 +26,9 @@ struct Args {
     /// Print the whole trace.
     #[arg(long)]
     trace: bool,
+    /// A deliberate bug, by its name in `mutation.rs`, to see how it is found.
+    #[arg(long)]
+    mutation: Option<String>,
     /// Go on after a failing seed.
     #[arg(long)]
     all: bool,
@@ -33,6 +36,13 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    let mutation = match args.mutation.as_deref().map(|name| (name, sim::Mutation::named(name))) {
+        Some((name, None)) => {
+            eprintln!("there is no mutation {name}; there are {:?}", sim::MUTATIONS);
+            return ExitCode::FAILURE;
+        }
+        found => found.and_then(|(_, mutation)| mutation),
+    };
     let seeds = match args.seed {
         Some(seed) => seed..seed + 1,
         None => args.from..args.from + args.seeds,
@@ -40,7 +50,7 @@ fn main() -> ExitCode {
     let mut failed = 0;
     for seed in seeds.clone() {
         let members = args.members.as_ref().map_or(sim::members_of(seed), |m| m.parse().expect("clap has checked it"));
-        let verdict = run(Plan { seed, members, mutation: None, whole_trace: args.trace });
+        let verdict = run(Plan { seed, members, mutation, whole_trace: args.trace });
         let lines: Vec<&str> = verdict.trace.lines().collect();
         if args.trace {
             lines.iter().for_each(|line| println!("{line}"));
@@ -63,8 +73,9 @@ fn main() -> ExitCode {
 
 fn tell(verdict: &Verdict, last: &[&str]) {
     last.iter().for_each(|line| println!("{line}"));
-    let Plan { seed, members, .. } = verdict.plan;
+    let Plan { seed, members, mutation, .. } = verdict.plan;
+    let with = mutation.map_or(String::new(), |m| format!(" --mutation {m:?}"));
     println!("seed {seed} with {members} members failed:");
     verdict.violations.iter().for_each(|violation| println!("- {violation}"));
-    println!("replay: cargo run -p sim -- --seed {seed} --members {members} --trace");
+    println!("replay: cargo run -p sim -- --seed {seed} --members {members}{with} --trace");
 }

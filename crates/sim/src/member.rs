@@ -99,6 +99,8 @@ pub struct Proposal {
     pub ticket: Ticket,
     pub request: Bytes,
     pub frees_space: bool,
+    /// Only if this member leads in this term.
+    pub in_term: Option<u64>,
 }
 
 /// What a member wants done outside of itself.
@@ -244,7 +246,7 @@ impl Running {
                 None
             }
             Call::Write(command) => {
-                self.submit(ticket, command);
+                self.submit(ticket, command, None);
                 None
             }
         };
@@ -258,9 +260,10 @@ impl Running {
         self.standing.leads && self.standing.lone && self.machine.term == self.standing.term
     }
 
-    fn submit(&mut self, ticket: Ticket, command: Command) {
+    fn submit(&mut self, ticket: Ticket, command: Command, in_term: Option<u64>) {
         let request = replica::Request::Kv(command);
-        self.proposals.push(Proposal { ticket, frees_space: request.frees_space(), request: request.encode() });
+        let (frees_space, request) = (request.frees_space(), request.encode());
+        self.proposals.push(Proposal { ticket, request, frees_space, in_term });
     }
 
     /// Asked on the leader.
@@ -285,7 +288,11 @@ impl Running {
         let ended = self.leases.tick(self.clock(scene.now), REVOKE_BATCH);
         for lease in &ended {
             scene.trace.say(scene.now, format_args!("{}: lease {lease} has ended", self.id));
-            self.submit(Ticket::Expiry(*lease), Command::LeaseRevoke { id: *lease });
+            let term = match scene.mutation {
+                Some(Mutation::RevocationsArePassedOn) => None,
+                _ => Some(self.standing.term),
+            };
+            self.submit(Ticket::Expiry(*lease), Command::LeaseRevoke { id: *lease }, term);
         }
         !ended.is_empty()
     }
@@ -373,7 +380,9 @@ impl Running {
             return;
         }
         let deadline = scene.now + REQUEST_LIMIT;
-        let (_, leader, term, ..) = self.core.group(GROUP).raft.brief();
+        let (role, leader, term, ..) = self.core.group(GROUP).raft.brief();
+        let misplaced = |p: &mut Proposal| p.in_term.is_some_and(|wanted| role != Role::Leader || wanted != term);
+        refuse(proposals.extract_if(.., misplaced).collect(), &StoreError::NotLeader, scene);
         if leader == 0 {
             let room = MAX_BACKLOG.saturating_sub(self.backlog.len());
             let over = proposals.split_off(proposals.len().min(room));

@@ -39,6 +39,8 @@ pub enum Mutation {
     LeasesDoNotEnd,
     /// A new leader counts leases from when they were granted, and not anew.
     LeasesAreNotRestarted,
+    /// A leader that was deposed has its leases revoked by the new one.
+    RevocationsArePassedOn,
     /// A watch that goes on elsewhere begins one revision late.
     WatchResumesLate,
     /// A watch that goes on elsewhere begins one revision early.
@@ -49,8 +51,14 @@ pub enum Mutation {
     OneSegmentTooMany,
 }
 
+impl Mutation {
+    pub fn named(name: &str) -> Option<Self> {
+        ALL.into_iter().find(|mutation| format!("{mutation:?}") == name)
+    }
+}
+
 /// All of them.
-pub const ALL: [Mutation; 20] = [
+pub const ALL: [Mutation; 21] = [
     Mutation::NothingIsSynced,
     Mutation::SyncedOneBatchLate,
     Mutation::RenamesAreNotSynced,
@@ -67,6 +75,7 @@ pub const ALL: [Mutation; 20] = [
     Mutation::ComparisonsIgnored,
     Mutation::LeasesDoNotEnd,
     Mutation::LeasesAreNotRestarted,
+    Mutation::RevocationsArePassedOn,
     Mutation::WatchResumesLate,
     Mutation::WatchResumesEarly,
     Mutation::SnapshotsWithoutMembers,

@@ -8,6 +8,17 @@ use crate::{
     mutation::Mutation,
 };
 
+/// An acknowledgment that nobody gave, of entries that are on their way.
+pub fn acknowledged(mutation: Option<Mutation>, message: &Message) -> Option<Message> {
+    let last = message.get_entries().last()?.index;
+    if mutation != Some(Mutation::AcknowledgedOnTheWay) || message.get_msg_type() != MessageType::MsgAppend {
+        return None;
+    }
+    let mut early = Message { from: message.to, to: message.from, term: message.term, index: last, ..Default::default() };
+    early.set_msg_type(MessageType::MsgAppendResponse);
+    Some(early)
+}
+
 /// Changes a message that is about to reach a member, where the mutation asks for it.
 pub fn message(mutation: Option<Mutation>, running: &mut Running, message: &mut Message) {
     let term = running.core.group(GROUP).raft.status().term;

@@ -320,6 +320,9 @@ impl World {
             let delay = self.random.below(2_000);
             return self.after(delay, Event::OpenSnapshot(from, incarnation, Box::new(message)));
         }
+        if let Some(early) = crate::rewrite::acknowledged(self.plan.mutation, &message) {
+            self.after(1_000, Event::Arrive(Box::new(early)));
+        }
         let delays = self.network.deliveries(&message, &mut self.net_random);
         delays.into_iter().for_each(|delay| self.after(delay, Event::Arrive(Box::new(message.clone()))));
     }

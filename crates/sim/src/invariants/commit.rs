@@ -26,6 +26,10 @@ impl Commit {
         if commit >= before { Ok(()) } else { Err(format!("member {member}'s went back from {before} to {commit}")) }
     }
 
+    pub fn damaged(&mut self, member: u64) {
+        self.snapshots.remove(&member);
+    }
+
     pub fn snapshot(&mut self, member: u64, index: u64) {
         let known = self.snapshots.entry(member).or_insert(0);
         *known = index.max(*known);
