@@ -209,7 +209,8 @@ impl Consensus for Raft {
     fn persisted(&mut self) -> Persisted {
         let Some(mut ready) = self.pending.take() else { return Persisted::default() };
         let log = self.raw.mut_store();
-        if !ready.snapshot().is_empty() {
+        let snapshot = ready.snapshot().get_metadata().index;
+        if snapshot > 0 {
             let metadata = ready.snapshot().get_metadata();
             let conf = metadata.get_conf_state().clone();
             log.reset(&Base { index: metadata.index, term: metadata.term, conf });
@@ -220,6 +221,11 @@ impl Consensus for Raft {
         }
         let mut messages = ready.take_persisted_messages();
         let mut light = self.raw.advance_append(ready);
+        if snapshot > 0 {
+            // Before it stands for election, the engine looks for changes of membership in what is not applied: nothing
+            // of what the snapshot holds is in the log any more.
+            self.raw.advance_apply_to(snapshot);
+        }
         if let Some(commit) = light.commit_index() {
             self.raw.mut_store().set_commit(commit);
         }

@@ -87,6 +87,8 @@ pub struct Group {
     snapshot: u64,
     /// What the log on disk says last.
     written: HardState,
+    /// Committed changes of membership that take effect at the end of the turn.
+    changes: Vec<Entry>,
 }
 
 /// All groups of a member, and their log.
@@ -133,7 +135,7 @@ impl Core {
             if applied > 0 {
                 raft.snapshot_available(base);
             }
-            Group { id: g.id, raft, members: g.members, applied, snapshot: applied, written }
+            Group { id: g.id, raft, members: g.members, applied, snapshot: applied, written, changes: Vec::new() }
         };
         let groups = groups.into_iter().map(group).collect();
         Core { disk, snapshot_dir, wal, groups, segments, unwritten: None, appended: 0, settings }
@@ -311,6 +313,10 @@ impl Group {
             out.send(self.id, persisted.messages);
         }
         self.commit(persisted.committed, out);
+        // Not sooner: a leader that has just removed itself could not take note of what it has written.
+        for entry in std::mem::take(&mut self.changes) {
+            self.change(&entry);
+        }
     }
 
     fn install(
@@ -330,23 +336,25 @@ impl Group {
     }
 
     fn commit(&mut self, entries: Vec<Entry>, out: &mut dyn Output) {
-        for entry in &entries {
-            let Some(change) = consensus::change_of(entry) else { continue };
-            match MemberChange::from_context(entry.context.clone()) {
-                // What is refused here is refused on every member, and Raft does not hear of it.
-                Ok((_, wanted)) => {
-                    if self.members.apply(&wanted).is_ok() {
-                        self.raft.apply_change(&change);
-                    }
-                }
-                // Raft's own entry that ends a joint membership.
-                Err(_) => {
+        self.changes.extend(entries.iter().filter(|e| consensus::change_of(e).is_some()).cloned());
+        if !entries.is_empty() {
+            out.apply(self.id, entries);
+        }
+    }
+
+    fn change(&mut self, entry: &Entry) {
+        let Some(change) = consensus::change_of(entry) else { return };
+        match MemberChange::from_context(entry.context.clone()) {
+            // What is refused here is refused on every member, and Raft does not hear of it.
+            Ok((_, wanted)) => {
+                if self.members.apply(&wanted).is_ok() {
                     self.raft.apply_change(&change);
                 }
             }
-        }
-        if !entries.is_empty() {
-            out.apply(self.id, entries);
+            // Raft's own entry that ends a joint membership.
+            Err(_) => {
+                self.raft.apply_change(&change);
+            }
         }
     }
 }

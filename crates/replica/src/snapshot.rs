@@ -196,17 +196,83 @@ pub fn received_path(dir: &Path, point: Point) -> PathBuf {
     dir.join(format!("{}-{:020}-{}.recv", point.group, point.index, point.term))
 }
 
+/// A snapshot from a peer on its way in. It counts when [`Incoming::finish`] has returned.
+pub struct Incoming {
+    writer: Writer,
+    part: PathBuf,
+    whole: PathBuf,
+}
+
+impl Incoming {
+    /// Begins a file under a name of its own: one that has come before and waits to be taken stays whole. `number` is
+    /// this member's, for no other that is under way.
+    pub fn begin(disk: &dyn Disk, dir: &Path, salt: u64, point: Point, number: u64) -> io::Result<Self> {
+        let part = dir.join(format!("{}-{number}-part.tmp", point.group));
+        let writer = Writer::create(disk, &part, salt, point, true)?;
+        Ok(Incoming { writer, part, whole: received_path(dir, point) })
+    }
+
+    pub fn portion(&mut self, portion: &[u8]) -> io::Result<()> {
+        self.writer.portion(portion)
+    }
+
+    /// Syncs the file; from now on consensus may be told of it.
+    pub fn finish(self, disk: &dyn Disk) -> io::Result<()> {
+        self.writer.finish()?;
+        disk.rename(&self.part, &self.whole)
+    }
+
+    /// Half a snapshot is of no use.
+    pub fn abandon(self, disk: &dyn Disk) {
+        drop(disk.remove(&self.part));
+    }
+}
+
+/// Removes what came from peers and was not taken, up to `index`, which is applied.
+pub fn forget_received(disk: &dyn Disk, dir: &Path, group: GroupId, index: u64) {
+    for path in disk.list(dir).unwrap_or_default() {
+        if parse(&path, ".recv").is_some_and(|point| point.group == group && point.index <= index) {
+            drop(disk.remove(&path));
+        }
+    }
+}
+
+fn parse(path: &Path, suffix: &str) -> Option<Point> {
+    let mut parts = path.file_name()?.to_str()?.strip_suffix(suffix)?.split('-');
+    let (group, index, term) = (parts.next()?, parts.next()?, parts.next()?);
+    let point = Point { group: group.parse().ok()?, index: index.parse().ok()?, term: term.parse().ok()? };
+    parts.next().is_none().then_some(point)
+}
+
 /// The snapshots of a folder by their points.
 pub fn list(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<(Point, PathBuf)>> {
-    let parse = |path: &Path| {
-        let mut parts = path.file_name()?.to_str()?.strip_suffix(".snap")?.split('-');
-        let (group, index, term) = (parts.next()?, parts.next()?, parts.next()?);
-        let point = Point { group: group.parse().ok()?, index: index.parse().ok()?, term: term.parse().ok()? };
-        parts.next().is_none().then_some(point)
-    };
-    let mut found: Vec<_> = disk.list(dir)?.into_iter().filter_map(|path| Some((parse(&path)?, path))).collect();
+    let mut found: Vec<_> = disk.list(dir)?.into_iter().filter_map(|path| Some((parse(&path, ".snap")?, path))).collect();
     found.sort_unstable();
     Ok(found)
+}
+
+/// Removes segments of the log that nobody needs, oldest first, and a group's snapshots before `index`. The very first
+/// snapshot stays as long as the log reaches back to it: then a damaged newer one can be done without.
+pub fn purge(
+    disk: &dyn Disk,
+    wal_dir: &Path,
+    snapshot_dir: &Path,
+    group: GroupId,
+    index: u64,
+    segments: &[PathBuf],
+) -> io::Result<()> {
+    for segment in segments {
+        // A crash may undo the removal before this one and not this one, and a log with a gap is refused.
+        disk.sync_dir(wal_dir)?;
+        disk.remove(segment)?;
+    }
+    let whole = wal::segments(disk, wal_dir).is_ok_and(|s| s.first().is_some_and(|(n, _)| *n == 1));
+    for (point, path) in list(disk, snapshot_dir)? {
+        if point.group == group && point.index < index && !(whole && point.index == 1) {
+            disk.remove(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// A snapshot file being read, portion by portion.

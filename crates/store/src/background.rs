@@ -1,9 +1,9 @@
 //! What happens by itself: leases end, old revisions are compacted. Both sleep until there is something to do.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::atomic::Ordering, time::Duration};
 
 use mvcc::Command;
-use store_api::Revision;
+use store_api::{LeaseId, Revision};
 
 use crate::{options::AutoCompaction, store::Store};
 
@@ -29,12 +29,15 @@ pub async fn end_leases(store: Store) {
                 }
             }
         }
+        // A member that was paused may lead no more without knowing it yet, and the new leader counts anew.
+        let term = group.standing.term.load(Ordering::Acquire);
         if !group.standing.leads() {
             continue;
         }
         let ended = group.lease_times.lock().tick(shared.clock.monotonic(), REVOKE_BATCH);
         // All are proposed before the first is waited for, so that one fsync can carry them.
-        let proposed: Vec<_> = ended.iter().map(|id| store.submit(Command::LeaseRevoke { id: *id }.into())).collect();
+        let revoke = |id: &LeaseId| store.submit(Command::LeaseRevoke { id: *id }.into(), Some(term));
+        let proposed: Vec<_> = ended.iter().map(revoke).collect();
         for (id, proposal) in ended.iter().zip(proposed) {
             let answer = match proposal {
                 Ok(answer) => answer.await,

@@ -1,17 +1,14 @@
 //! The member's door to its peers: what comes in from them, and what they may be told.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use bytes::Bytes;
 use replica::{
     GroupId, Message,
-    snapshot::{FileReader, Point, Writer, path, received_path},
+    snapshot::{self, FileReader, Point, forget_received, path, received_path},
 };
 use store_api::{Member, StoreError};
-use wal::{
-    Disk,
-    disk::{full_or, unavailable},
-};
+use wal::disk::full_or;
 
 use crate::{
     Store,
@@ -63,11 +60,16 @@ impl Store {
     /// A snapshot from a peer begins. It counts when [`Incoming::finish`] has returned.
     pub fn receive_snapshot(&self, point: Point) -> Result<Incoming, StoreError> {
         let shared = self.shared.clone();
-        let path = received_path(&shared.snapshot_dir, point);
-        self.forget_received(point.group);
-        let writer = Writer::create(&shared.disk, &path, shared.identity.salt, point, true);
-        let writer = writer.map_err(|e| full_or("cannot write", &path, &e))?;
-        Ok(Incoming { shared, writer: Some(writer), point })
+        if point.group as usize >= shared.groups.len() {
+            return Err(StoreError::InvalidArgument(format!("there is no group {}", point.group)));
+        }
+        let (dir, salt) = (&shared.snapshot_dir, shared.identity.salt);
+        let applied = shared.group(point.group).standing.applied.load(Ordering::Acquire);
+        forget_received(&shared.disk, dir, point.group, applied);
+        let number = shared.incoming.fetch_add(1, Ordering::Relaxed);
+        let begun = snapshot::Incoming::begin(&shared.disk, dir, salt, point, number);
+        let begun = begun.map_err(|e| full_or("cannot write", &received_path(dir, point), &e))?;
+        Ok(Incoming { shared, begun: Some(begun), point })
     }
 
     /// Answers what another member asks of this one.
@@ -93,23 +95,12 @@ impl Store {
         let store = self.for_group(group);
         if store.group().standing.leads() { Ok(store) } else { Err(StoreError::NotLeader) }
     }
-
-    /// What came from a peer and was not taken is of no use when the next one comes.
-    fn forget_received(&self, group: GroupId) {
-        let prefix = format!("{group}-");
-        for path in self.shared.disk.list(&self.shared.snapshot_dir).unwrap_or_default() {
-            let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-            if name.starts_with(&prefix) && name.ends_with(".recv") {
-                drop(self.shared.disk.remove(&path));
-            }
-        }
-    }
 }
 
 /// A snapshot on its way in.
 pub struct Incoming {
     shared: Arc<Shared>,
-    writer: Option<Writer>,
+    begun: Option<snapshot::Incoming>,
     point: Point,
 }
 
@@ -117,24 +108,23 @@ impl Incoming {
     /// The next portion, in order.
     pub fn portion(&mut self, portion: &Bytes) -> Result<(), StoreError> {
         let path = received_path(&self.shared.snapshot_dir, self.point);
-        let writer = self.writer.as_mut().expect("it is taken by finish alone");
-        writer.portion(portion).map_err(|e| full_or("cannot write", &path, &e))
+        let begun = self.begun.as_mut().expect("it is taken by finish alone");
+        begun.portion(portion).map_err(|e| full_or("cannot write", &path, &e))
     }
 
     /// All portions have come: the file is synced, and the message that announced it goes to consensus.
     pub fn finish(mut self, message: Message) -> Result<(), StoreError> {
         let path = received_path(&self.shared.snapshot_dir, self.point);
-        let writer = self.writer.take().expect("it is taken once");
-        writer.finish().map_err(|e| full_or("cannot write", &path, &e))?;
-        self.shared.disk.sync_dir(&self.shared.snapshot_dir).map_err(|e| unavailable("cannot sync", &path, &e))?;
+        let begun = self.begun.take().expect("it is taken once");
+        begun.finish(&self.shared.disk).map_err(|e| full_or("cannot write", &path, &e))?;
         self.shared.inbox.push(Input::Message(self.point.group, message))
     }
 }
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        if self.writer.take().is_some() {
-            drop(self.shared.disk.remove(&received_path(&self.shared.snapshot_dir, self.point)));
+        if let Some(begun) = self.begun.take() {
+            begun.abandon(&self.shared.disk);
         }
     }
 }

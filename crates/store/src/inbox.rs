@@ -22,6 +22,8 @@ pub struct Proposal {
     pub request: Bytes,
     /// It may use what the log holds back for such requests.
     pub frees_space: bool,
+    /// Only if this member leads in this term: not passed on to another leader.
+    pub in_term: Option<u64>,
     pub answer: oneshot::Sender<Answer>,
     /// The request's span, so that the fsync which carried it can be found from it.
     pub span: tracing::Span,

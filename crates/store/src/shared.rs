@@ -55,6 +55,8 @@ pub struct Shared {
     pub snapshots: watch::Sender<u64>,
     /// This member was removed from its cluster.
     pub removed: watch::Sender<bool>,
+    /// Snapshots that have begun to come in.
+    pub incoming: AtomicU64,
 }
 
 /// One group on this member.

@@ -8,10 +8,10 @@ use std::{
 
 use replica::{
     GroupId, Machine,
-    snapshot::{Point, Portions, list, path, read, write},
+    snapshot::{self, Point, Portions, path, read, write},
 };
 use store_api::StoreError;
-use wal::{Disk, disk::full_or};
+use wal::disk::full_or;
 
 use crate::{
     inbox::Input,
@@ -55,20 +55,11 @@ pub fn load(shared: &Shared, group: GroupId, index: u64, term: u64) -> Result<Ma
     machine.map(|(machine, _)| machine)
 }
 
-/// Removes the segments that nobody needs, and a group's older snapshots. The very first snapshot stays as long as the
-/// log reaches back to it: then a damaged newer one can be done without.
+/// Removes what a snapshot of a group has replaced.
 pub fn purge(shared: &Shared, group: GroupId, index: u64, segments: &[PathBuf]) {
-    let remove = |path: &Path| {
-        if let Err(error) = shared.disk.remove(path) {
-            tracing::warn!(path = %path.display(), %error, "cannot remove what a snapshot has replaced");
-        }
-    };
-    segments.iter().for_each(|path| remove(path));
-    let whole = wal::segments(&shared.disk, &shared.wal_dir).is_ok_and(|s| s.first().is_some_and(|(n, _)| *n == 1));
-    for (point, path) in list(&shared.disk, &shared.snapshot_dir).unwrap_or_default() {
-        if point.group == group && point.index < index && !(whole && point.index == 1) {
-            remove(&path);
-        }
+    let (wal_dir, snapshot_dir) = (&shared.wal_dir, &shared.snapshot_dir);
+    if let Err(error) = snapshot::purge(&shared.disk, wal_dir, snapshot_dir, group, index, segments) {
+        tracing::warn!(%error, "cannot remove what a snapshot has replaced");
     }
     shared.disk_bytes.store(usage(&shared.snapshot_dir) + usage(&shared.wal_dir), Ordering::Relaxed);
 }

@@ -142,12 +142,12 @@ impl Store {
     /// `fsync`, is its child or follows from it.
     #[tracing::instrument(level = "info", skip_all)]
     pub(crate) async fn propose(&self, request: Request) -> Answer {
-        let answer = self.submit(request)?.await;
+        let answer = self.submit(request, None)?.await;
         answer.unwrap_or_else(|_| Err(StoreError::Unavailable("the writer ended before it answered".to_owned())))
     }
 
-    /// Hands a request to the writer.
-    pub(crate) fn submit(&self, request: Request) -> Result<oneshot::Receiver<Answer>, StoreError> {
+    /// Hands a request to the writer; `in_term` refuses it unless this member leads in that term.
+    pub(crate) fn submit(&self, request: Request, in_term: Option<u64>) -> Result<oneshot::Receiver<Answer>, StoreError> {
         if let Request::Kv(command) = &request {
             self.refuse_learner()?;
             check_command(command, &self.shared.limits)?;
@@ -155,7 +155,7 @@ impl Store {
         let (frees_space, bytes): (bool, Bytes) = (request.frees_space(), request.encode());
         let (answer, receiver) = oneshot::channel();
         let span = tracing::Span::current();
-        self.shared.inbox.propose(Proposal { group: self.group, request: bytes, frees_space, answer, span })?;
+        self.shared.inbox.propose(Proposal { group: self.group, request: bytes, frees_space, in_term, answer, span })?;
         Ok(receiver)
     }
 }
@@ -210,6 +210,7 @@ fn prepare(options: Options) -> Result<(Store, Writer), StoreError> {
         snapshotting: AtomicBool::new(false),
         snapshots: watch::channel(0).0,
         removed: watch::channel(false).0,
+        incoming: AtomicU64::new(0),
     });
     for group in &shared.groups {
         group.restart_leases(shared.clock.monotonic());

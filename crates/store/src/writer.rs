@@ -267,7 +267,9 @@ impl Writer {
 
     fn propose_to(&mut self, group: GroupId, proposals: &mut Vec<Proposal>) {
         let deadline = self.deadline();
-        let (_, leader, term, ..) = self.core.group(group).raft.brief();
+        let (role, leader, term, ..) = self.core.group(group).raft.brief();
+        let misplaced = |p: &mut Proposal| p.in_term.is_some_and(|wanted| role != Role::Leader || wanted != term);
+        self.refuse(proposals.extract_if(.., misplaced), &StoreError::NotLeader);
         if leader == 0 {
             let room = MAX_BACKLOG.saturating_sub(self.backlog.len());
             let over = proposals.split_off(proposals.len().min(room));

@@ -74,7 +74,7 @@ pub fn read(rest: &[u8], offset: usize, store: u64) -> Found<'_> {
     let Some((head, after)) = rest.split_at_checked(HEAD) else { return Found::Torn };
     let (length, first, count) = match parse(head, store) {
         Ok(parsed) => parsed,
-        Err(_) if head[28..] != MARK && head[HEAD - 1] == 0 => return Found::Torn,
+        Err(_) if head_is_torn(head, offset) => return Found::Torn,
         Err(why) => return Found::Damaged(why),
     };
     let size = total(length);
@@ -97,6 +97,13 @@ pub fn read(rest: &[u8], offset: usize, store: u64) -> Found<'_> {
         true => Found::Torn,
         false => Found::Damaged("checksum mismatch"),
     }
+}
+
+/// Whether a head was written in part: to its beginning, or, where it lies in two sectors, only the second of them.
+fn head_is_torn(head: &[u8], offset: usize) -> bool {
+    let first = &head[..(offset.next_multiple_of(SECTOR) - offset).min(HEAD)];
+    let second_alone = !first.is_empty() && first.iter().all(|b| *b == 0);
+    second_alone || (head[28..] != MARK && head[HEAD - 1] == 0)
 }
 
 /// Whether a whole frame of an index after `index` starts anywhere in `rest`: then what stands before it was once
@@ -188,6 +195,20 @@ mod tests {
             assert_eq!(read(&torn, offset, 7), Found::Torn);
             torn[sector] = 1;
             assert!(matches!(read(&torn, offset, 7), Found::Damaged(_)));
+        }
+    }
+
+    #[test]
+    fn a_head_of_which_one_sector_was_not_written_is_a_tear() {
+        let out = frame(&[b"one", b"two"]);
+        for offset in [488, 496, 504] {
+            let mut torn = out.clone();
+            torn[..SECTOR - offset].fill(0);
+            assert_eq!(read(&torn, offset, 7), Found::Torn, "only the second, at {offset}");
+            assert!(matches!(read(&torn, 0, 7), Found::Damaged(_)), "a sector is whole");
+            let mut torn = out.clone();
+            torn[SECTOR - offset..].fill(0);
+            assert_eq!(read(&torn, offset, 7), Found::Torn, "only the first, at {offset}");
         }
     }
 
