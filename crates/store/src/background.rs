@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use mvcc::Command;
+use replica::Request;
 use store_api::Revision;
 
 use crate::{options::AutoCompaction, store::Store};
@@ -34,7 +35,8 @@ pub async fn end_leases(store: Store) {
         }
         let ended = group.lease_times.lock().tick(shared.clock.monotonic(), REVOKE_BATCH);
         // All are proposed before the first is waited for, so that one fsync can carry them.
-        let proposed: Vec<_> = ended.iter().map(|id| store.submit(Command::LeaseRevoke { id: *id }.into())).collect();
+        let proposed: Vec<_> =
+            ended.iter().map(|id| store.submit(Request::Own(Command::LeaseRevoke { id: *id }))).collect();
         for (id, proposal) in ended.iter().zip(proposed) {
             let answer = match proposal {
                 Ok(answer) => answer.await,
@@ -60,7 +62,7 @@ pub async fn compact(store: Store, plan: AutoCompaction) {
         let Some(revision) = compactor.tick(store.shared.clock.monotonic(), revision) else { continue };
         if store.group().standing.leads()
             && revision > store.group().machine.read().kv.compacted()
-            && let Err(error) = store.propose(Command::Compact(revision).into()).await
+            && let Err(error) = store.propose(Request::Own(Command::Compact(revision))).await
         {
             tracing::warn!(revision, %error, "automatic compaction failed; it is tried again");
         }

@@ -43,6 +43,8 @@ pub enum StartError {
     #[error(transparent)]
     Unsupported(#[from] Unsupported),
     #[error(transparent)]
+    Tokens(#[from] etcd_server::TokenOptionsError),
+    #[error(transparent)]
     DataDir(#[from] DataDirError),
     #[error("{0}")]
     Store(#[from] StoreError),
@@ -70,17 +72,20 @@ pub async fn start(config: &Config, found: Found, tasks: &Layers) -> Result<Runn
         Found::Member => Cluster::new(),
     };
     mapping::supported(config, cluster.len())?;
+    let tokens = etcd_server::TokenKind::parse(&config.auth.token)?;
     announce::not_yet(config);
     announce::starting(config, found, &cluster);
     data_dir::take(&config.data_dir)?;
 
-    let options = mapping::store_options(config, clock, tasks.store.clone());
+    let options = mapping::store_options(config, clock.clone(), tasks.store.clone());
     let store = store::Store::open(options).await?;
     let metrics = Metrics::default();
     metrics.register(|registry| store.register_metrics(registry));
     let status = store.status().await?;
+    let auth = mapping::auth_options(config, &store, tokens, clock);
     let store: Arc<dyn store_api::Store> = Arc::new(store);
-    let options = mapping::server_options(config, store, metrics, tasks.clients.clone());
+    let mut options = mapping::server_options(config, store, metrics, tasks.clients.clone());
+    options.auth = Some(auth);
     let service = etcd_server::Service::start(options).await?;
 
     let mut files: Vec<SocketFile> = Vec::new();
