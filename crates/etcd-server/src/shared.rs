@@ -19,6 +19,8 @@ use crate::{
 
 pub(crate) struct Shared {
     pub store: Arc<dyn Store>,
+    /// The store as whoever does not say their name may use it.
+    pub anybody: Arc<dyn Store>,
     pub cluster: Option<Arc<dyn Cluster>>,
     pub downgrade: Downgrade,
     pub name: String,
@@ -36,7 +38,9 @@ pub(crate) struct Shared {
 impl Shared {
     pub async fn start(options: Options) -> Result<Self, StoreError> {
         let status = options.store.status().await?;
+        let anybody = options.auth.as_ref().map(|guard| guard.auth.as_caller(None));
         Ok(Shared {
+            anybody: anybody.unwrap_or_else(|| options.store.clone()),
             store: options.store,
             cluster: options.cluster,
             downgrade: Downgrade::default(),
@@ -65,10 +69,10 @@ impl Shared {
     pub async fn store_of(&self, metadata: &MetadataMap, extensions: &Extensions) -> Result<Access<'_>, Status> {
         match &self.gate {
             Some(gate) => {
-                let access = gate.access(&self.store, metadata.as_ref(), extensions).await;
+                let access = gate.access(&self.anybody, metadata.as_ref(), extensions).await;
                 access.map_err(|error| codes::status(&error))
             }
-            None => Ok(Access::Open(&self.store)),
+            None => Ok(Access::Open(&self.anybody)),
         }
     }
 

@@ -44,6 +44,12 @@ impl Reader {
         self.whole.len() - self.at
     }
 
+    /// All that is left, in the record's memory.
+    pub fn rest(&mut self) -> Bytes {
+        let from = std::mem::replace(&mut self.at, self.whole.len());
+        self.whole.slice(from..)
+    }
+
     pub fn u8(&mut self) -> Result<u8, DecodeError> {
         let byte = *self.whole.get(self.at).ok_or(DecodeError("unexpected end"))?;
         self.at += 1;

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use auth::TokenEvent;
 use parking_lot::{Condvar, Mutex};
 use replica::{Applied, Entry, GroupId, Machine};
 use store_api::StoreError;
@@ -124,6 +125,9 @@ fn one(shared: &Shared, group: &Group, entry: &Entry) -> Result<(), String> {
     let revision = {
         let mut machine = group.machine.write();
         machine.apply(entry, &mut applied)?;
+        if !applied.tokens.is_empty() {
+            shared.users.follow(applied.tokens.drain(..), &machine.users, shared.clock.monotonic());
+        }
         measure(shared, &machine);
         machine.kv.revision()
     };
@@ -141,6 +145,10 @@ fn install(shared: &Shared, group: &Group, machine: Machine) {
         let mut current = group.machine.write();
         *current = machine;
         measure(shared, &current);
+        if group.id == 0 {
+            // Who was given a token has to show the password again: it is not known whose were taken back meanwhile.
+            shared.users.follow([TokenEvent::AllForgotten], &current.users, shared.clock.monotonic());
+        }
         dispatch.jump(current.kv.revision());
     }
     group.restart_leases(shared.clock.monotonic());

@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, sync::atomic::Ordering, time::Duration};
 
 use mvcc::Command;
+use replica::Request;
 use store_api::{LeaseId, Revision};
 
 use crate::{options::AutoCompaction, store::Store};
@@ -36,7 +37,7 @@ pub async fn end_leases(store: Store) {
         }
         let ended = group.lease_times.lock().tick(shared.clock.monotonic(), REVOKE_BATCH);
         // All are proposed before the first is waited for, so that one fsync can carry them.
-        let revoke = |id: &LeaseId| store.submit(Command::LeaseRevoke { id: *id }.into(), Some(term));
+        let revoke = |id: &LeaseId| store.submit(Request::Own(Command::LeaseRevoke { id: *id }), Some(term));
         let proposed: Vec<_> = ended.iter().map(revoke).collect();
         for (id, proposal) in ended.iter().zip(proposed) {
             let answer = match proposal {
@@ -63,7 +64,7 @@ pub async fn compact(store: Store, plan: AutoCompaction) {
         let Some(revision) = compactor.tick(store.shared.clock.monotonic(), revision) else { continue };
         if store.group().standing.leads()
             && revision > store.group().machine.read().kv.compacted()
-            && let Err(error) = store.propose(Command::Compact(revision).into()).await
+            && let Err(error) = store.propose(Request::Own(Command::Compact(revision))).await
         {
             tracing::warn!(revision, %error, "automatic compaction failed; it is tried again");
         }

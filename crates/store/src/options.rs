@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use auth::TOKEN_TTL;
 use mvcc::Limits;
 use replica::{GroupId, cluster_id, member_id};
 use runtime::{Clock, Tasks};
@@ -93,6 +94,8 @@ pub struct Options {
     pub pre_vote: bool,
     /// The way to the other members.
     pub peers: Arc<dyn Peers>,
+    /// How long a user's token lives after it was last shown: etcd's `--auth-token-ttl`.
+    pub token_ttl: Duration,
     /// For tests: makes operations on the disk fail.
     pub disk_fault: Option<DiskFault>,
 }
@@ -116,6 +119,7 @@ impl Options {
             timing: Timing::default(),
             pre_vote: true,
             peers: Arc::new(Nobody),
+            token_ttl: TOKEN_TTL,
             disk_fault: None,
         }
     }

@@ -26,6 +26,7 @@ use crate::{
     options::Timing,
     peers::Peers,
     pending::Pending,
+    users,
 };
 
 /// One member.
@@ -43,6 +44,8 @@ pub struct Shared {
     pub groups: Vec<Group>,
     pub peers: Arc<dyn Peers>,
     pub metrics: Metrics,
+    /// Of group 0's users and roles.
+    pub users: users::Standing,
     /// Bytes of snapshots and segments.
     pub disk_bytes: AtomicU64,
     /// Why writes are refused until a restart.

@@ -21,6 +21,7 @@ use wal::disk::SharedDisk;
 use crate::{
     applier::{Applier, measure},
     background,
+    caller::Who,
     disk::RealDisk,
     folder::Folder,
     hub::Hub,
@@ -30,6 +31,7 @@ use crate::{
     pending::Pending,
     shared::{Group, Shared, Standing},
     snapshot::{self, usage},
+    users,
     writer::Writer,
 };
 
@@ -45,6 +47,7 @@ pub struct Store {
     pub(crate) shared: Arc<Shared>,
     pub(crate) applier: Arc<Applier>,
     pub(crate) group: GroupId,
+    pub(crate) who: Who,
 }
 
 impl Store {
@@ -148,11 +151,19 @@ impl Store {
 
     /// Hands a request to the writer; `in_term` refuses it unless this member leads in that term.
     pub(crate) fn submit(&self, request: Request, in_term: Option<u64>) -> Result<oneshot::Receiver<Answer>, StoreError> {
-        if let Request::Kv(command) = &request {
-            self.refuse_learner()?;
-            check_command(command, &self.shared.limits)?;
+        match &request {
+            Request::Kv(command) | Request::KvAs(_, command) | Request::Own(command) => {
+                self.refuse_learner()?;
+                check_command(command, &self.shared.limits)?;
+            }
+            Request::Auth(_) => self.refuse_learner()?,
+            _ => {}
         }
         let (frees_space, bytes): (bool, Bytes) = (request.frees_space(), request.encode());
+        let (size, limit) = (bytes.len(), self.shared.limits.max_request_bytes);
+        if matches!(request, Request::Auth(_)) && size > limit {
+            return Err(StoreError::TooLarge { size, limit });
+        }
         let (answer, receiver) = oneshot::channel();
         let span = tracing::Span::current();
         self.shared.inbox.propose(Proposal { group: self.group, request: bytes, frees_space, in_term, answer, span })?;
@@ -189,6 +200,7 @@ fn prepare(options: Options) -> Result<(Store, Writer), StoreError> {
     metrics.quota.set(i64::try_from(options.quota_bytes).unwrap_or(i64::MAX));
     let disk_bytes = usage(&wal_dir) + usage(&snapshot_dir);
     let buffer = options.watch_buffer_events;
+    let users = users::Standing::new(&machines[0].users, options.token_ttl);
     let groups = machines.into_iter().enumerate().map(|(id, machine)| group(id, machine, buffer)).collect();
     let shared = Arc::new(Shared {
         identity,
@@ -204,6 +216,7 @@ fn prepare(options: Options) -> Result<(Store, Writer), StoreError> {
         groups,
         peers: options.peers,
         metrics,
+        users,
         disk_bytes: AtomicU64::new(disk_bytes),
         broken: Mutex::new(None),
         full: AtomicBool::new(false),
@@ -234,7 +247,7 @@ fn prepare(options: Options) -> Result<(Store, Writer), StoreError> {
         last_batch: 0,
         last_fsync: Duration::ZERO,
     };
-    Ok((Store { shared, applier, group: 0 }, writer))
+    Ok((Store { shared, applier, group: 0, who: Who::Program }, writer))
 }
 
 fn group(id: usize, machine: Machine, buffer: usize) -> Group {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use etcd_server::{AuthOptions, TokenKind};
 use runtime::{Clock, Tasks};
 use store::AutoCompaction as StoreCompaction;
 
@@ -32,7 +33,7 @@ pub fn supported(config: &Config) -> Result<(), Unsupported> {
 
 /// Flags with a value of their own that neither the store nor its server takes yet.
 pub fn not_yet(config: &Config) -> Vec<&'static str> {
-    let Config { raft, limits, keepalive, auth, corruption, .. } = config;
+    let Config { raft, limits, keepalive, corruption, .. } = config;
     let flags = [
         ("snapshot-count", raft.snapshot_count != 100_000),
         ("experimental-snapshot-catchup-entries", raft.snapshot_catchup_entries != 5_000),
@@ -43,9 +44,6 @@ pub fn not_yet(config: &Config) -> Vec<&'static str> {
         ("grpc-keepalive-min-time", keepalive.min_time != Duration::from_secs(5)),
         ("grpc-keepalive-interval", keepalive.interval != Duration::from_secs(7_200)),
         ("grpc-keepalive-timeout", keepalive.timeout != Duration::from_secs(20)),
-        ("auth-token", auth.token != "simple"),
-        ("bcrypt-cost", auth.bcrypt_cost != 10),
-        ("auth-token-ttl", auth.token_ttl != Duration::from_secs(300)),
         ("experimental-initial-corrupt-check", corruption.initial),
         ("experimental-corrupt-check-time", !corruption.interval.is_zero()),
         ("experimental-compact-hash-check-enabled", corruption.compact_hash),
@@ -83,6 +81,7 @@ pub fn store_options(config: &Config, clock: Clock, tasks: Tasks) -> store::Opti
         Duration::ZERO => DEFAULT_PROGRESS,
         given => given,
     };
+    options.token_ttl = config.auth.token_ttl;
     options
 }
 
@@ -99,6 +98,15 @@ pub fn server_options(
     options.client_urls = crate::url::texts(&config.advertise_client_urls);
     options.max_request_bytes = bounded(config.limits.max_request_bytes);
     options.metrics = Some(metrics);
+    options
+}
+
+/// How users and roles guard the store.
+pub fn auth_options(config: &Config, store: &store::Store, tokens: TokenKind, clock: Clock) -> AuthOptions {
+    let mut options = AuthOptions::new(std::sync::Arc::new(store.clone()), clock);
+    options.tokens = tokens;
+    options.bcrypt_cost = u32::try_from(config.auth.bcrypt_cost).unwrap_or(u32::MAX);
+    options.client_cert_auth = config.client_tls.client_cert_auth;
     options
 }
 

@@ -44,6 +44,8 @@ pub enum StartError {
     #[error(transparent)]
     Unsupported(#[from] Unsupported),
     #[error(transparent)]
+    Tokens(#[from] etcd_server::TokenOptionsError),
+    #[error(transparent)]
     DataDir(#[from] DataDirError),
     #[error(transparent)]
     Join(#[from] JoinError),
@@ -74,20 +76,23 @@ pub async fn start(config: &Config, found: Found, tasks: &Layers) -> Result<Runn
         Found::Member => Cluster::new(),
     };
     mapping::supported(config)?;
+    let tokens = etcd_server::TokenKind::parse(&config.auth.token)?;
     announce::not_yet(config);
     announce::starting(config, found, &cluster);
     data_dir::take(&config.data_dir)?;
 
     let network = members::network(config, tasks)?;
     let origin = members::origin(config, found, &cluster, &network).await?;
-    let mut options = mapping::store_options(config, clock, tasks.store.clone());
+    let mut options = mapping::store_options(config, clock.clone(), tasks.store.clone());
     options.bootstrap = origin.bootstrap;
     options.peers = Arc::new(::peers::Handle(network.clone()));
     let store = store::Store::open(options).await?;
     network.start(&store, Vec::new(), origin.known);
     let metrics = Metrics::default();
     metrics.register(|registry| store.register_metrics(registry));
-    let options = mapping::server_options(config, store.clone(), metrics, tasks.clients.clone());
+    let auth = mapping::auth_options(config, &store, tokens, clock);
+    let mut options = mapping::server_options(config, store.clone(), metrics, tasks.clients.clone());
+    options.auth = Some(auth);
     let service = etcd_server::Service::start(options).await?;
 
     let mut files: Vec<SocketFile> = Vec::new();

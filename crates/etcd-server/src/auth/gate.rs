@@ -88,7 +88,8 @@ impl Gate {
         Ok(peer.map(|PeerName(name)| Caller::new(name.clone(), self.auth.revision())))
     }
 
-    /// The store as the sender of a request may use it. `store` is the one without a guard.
+    /// The store as the sender of a request may use it. `store` is anybody's: the
+    /// store checks also those whose name nobody asks for here, for authentication may just have been turned on.
     pub async fn access<'a>(
         &self,
         store: &'a Arc<dyn Store>,
