@@ -157,7 +157,8 @@ impl store_api::Store for Store {
         errors.extend(self.shared.broken.lock().clone());
         let (group, identity) = (self.group(), self.shared.identity);
         let machine = group.machine.read();
-        let over_quota = machine.kv.bytes() > self.shared.quota_bytes;
+        let over_quota = machine.kv.bytes() > self.shared.quota_bytes
+            || machine.alarms.iter().any(|a| a.kind == store_api::AlarmKind::NoSpace);
         if over_quota || self.shared.full.load(Ordering::Acquire) {
             errors.push("NOSPACE".to_owned());
         }

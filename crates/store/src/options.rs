@@ -83,6 +83,8 @@ pub struct Options {
     pub segment_bytes: u64,
     /// A snapshot is written when the log since the last one is longer than this and than that snapshot.
     pub snapshot_bytes: u64,
+    /// And after so many entries of the log, if a number is given.
+    pub snapshot_entries: Option<u64>,
     /// Events that a watcher may leave unread.
     pub watch_buffer_events: usize,
     /// How long a watcher with `progress_notify` hears nothing before it is told the revision.
@@ -112,6 +114,7 @@ impl Options {
             auto_compaction: AutoCompaction::Off,
             segment_bytes: 16 << 20,
             snapshot_bytes: 64 << 20,
+            snapshot_entries: None,
             watch_buffer_events: 16 * 1024,
             progress_interval: Duration::from_secs(600),
             bootstrap: Bootstrap::single("default"),

@@ -50,6 +50,8 @@ pub struct Shared {
     pub disk_bytes: AtomicU64,
     /// Why writes are refused until a restart.
     pub broken: Mutex<Option<String>>,
+    /// A write was refused because the quota is used up.
+    pub over_quota: Notify,
     /// The last write was refused for want of space.
     pub full: AtomicBool,
     /// A snapshot is being written; only one at a time.
@@ -165,6 +167,11 @@ impl Group {
 }
 
 impl Shared {
+    /// Bytes that all groups' data takes.
+    pub fn used_bytes(&self) -> u64 {
+        self.groups.iter().map(|g| g.machine.read().kv.bytes()).sum()
+    }
+
     pub fn group(&self, id: GroupId) -> &Group {
         &self.groups[id as usize]
     }

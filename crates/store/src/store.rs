@@ -65,6 +65,7 @@ impl Store {
             shared.inbox.close();
             shared.groups.iter().for_each(|g| g.hub.close());
         });
+        tasks.spawn("quota", background::watch_quota(store.clone()));
         for group in 0..store.shared.groups.len() as GroupId {
             let store = store.for_group(group);
             tasks.spawn("leases", background::end_leases(store.clone()));
@@ -219,6 +220,7 @@ fn prepare(options: Options) -> Result<(Store, Writer), StoreError> {
         users,
         disk_bytes: AtomicU64::new(disk_bytes),
         broken: Mutex::new(None),
+        over_quota: Notify::new(),
         full: AtomicBool::new(false),
         snapshotting: AtomicBool::new(false),
         snapshots: watch::channel(0).0,
@@ -239,6 +241,7 @@ fn prepare(options: Options) -> Result<(Store, Writer), StoreError> {
         folder,
         tasks: options.tasks,
         snapshot_bytes: options.snapshot_bytes,
+        snapshot_entries: options.snapshot_entries,
         since_snapshot,
         last_snapshot_bytes: snapshot_bytes,
         next_id: runtime::entropy::random_u64() & !0xff_ffff_ffff,
