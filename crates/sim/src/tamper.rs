@@ -85,5 +85,7 @@ pub fn without_members(out: &mut Vec<u8>, base: &Base) {
     put_u64(out, base.index);
     put_u64(out, base.term);
     Members::default().encode(out);
+    // No alarm, and no user.
+    put_u64(out, 0);
     put_u64(out, 0);
 }
