@@ -17,6 +17,7 @@
 mod check;
 pub mod codec;
 mod command;
+mod export;
 mod hash;
 mod history;
 mod lease;
@@ -30,6 +31,7 @@ mod watchers;
 pub use check::{Limits, check_command, check_range};
 pub use codec::DecodeError;
 pub use command::{Command, Effects, Response};
+pub use export::{Export, Import, ImportError, Write as ExportedWrite};
 pub use hash::HashQuery;
 pub use lease::{LeaseTimer, LeaseTimes};
 pub use range::{KeyRange, RangeEnd, RangeQuery};

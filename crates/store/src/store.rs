@@ -272,13 +272,13 @@ fn tell(recovered: &Recovery) {
 
 impl Bootstrap {
     /// (cluster, member).
-    fn identity(&self) -> (u64, u64) {
+    pub(crate) fn identity(&self) -> (u64, u64) {
         match self {
             Bootstrap::New { me, cluster, .. } | Bootstrap::Join { me, cluster } => (*cluster, *me),
         }
     }
 
-    fn founders(&self) -> &[store_api::Member] {
+    pub(crate) fn founders(&self) -> &[store_api::Member] {
         match self {
             Bootstrap::New { members, .. } => members,
             Bootstrap::Join { .. } => &[],
