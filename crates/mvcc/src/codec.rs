@@ -89,6 +89,13 @@ impl Reader {
         usize::try_from(n).ok().filter(|n| *n <= self.remaining()).ok_or(DecodeError("count beyond the record"))
     }
 
+    /// A string where it stands.
+    pub fn slice(&mut self) -> Result<&[u8], DecodeError> {
+        let len = self.count()?;
+        self.at += len;
+        Ok(&self.whole[self.at - len..self.at])
+    }
+
     /// A string that shares the record's memory, unless it is less than half of the record: a small value must not
     /// keep a large record alive.
     pub fn bytes(&mut self) -> Result<Bytes, DecodeError> {

@@ -15,7 +15,8 @@ use bytes::Bytes;
 use store_api::{LeaseId, Revision, StoreError};
 
 use crate::{
-    history::{History, Version},
+    history::{History, Value, Version},
+    record::Facts,
     state::{FIRST_REVISION, Pin, State},
 };
 
@@ -90,21 +91,21 @@ impl Export {
     pub fn gather(&mut self, state: &State, budget: usize) -> bool {
         let after = self.after.take();
         let mut last = None;
-        for (key, history) in keys_after(state, after.as_deref()).take(budget) {
-            let seen = history.at(self.revision).map(|v| (v.revision, v.sub));
+        for history in histories_after(state, after.as_deref()).take(budget) {
+            let seen = history.at(self.revision).map(|v| (v.facts.revision, v.facts.sub));
             self.any_live |= seen.is_some();
-            let surviving = history.surviving(self.compacted).first();
-            if let Some(version) = surviving.filter(|v| v.revision <= self.compacted) {
-                let (revision, sub) = (version.revision, version.sub);
+            let surviving = history.surviving(self.compacted).next().map(|i| history.get(i));
+            if let Some(Version { key, facts, .. }) = surviving.filter(|v| v.facts.revision <= self.compacted) {
+                let (revision, sub) = (facts.revision, facts.sub);
                 let key_len = u32::try_from(key.len()).expect("a request's size is bounded far below");
                 let superseded = seen != Some((revision, sub));
                 self.old.push(Old { revision, sub, key_at: self.keys.len(), key_len, superseded });
                 self.keys.extend_from_slice(key);
             }
-            last = Some(key.clone());
+            last = Some(history);
         }
         let done = last.is_none();
-        self.after = last.or(after);
+        self.after = last.map(|history| Bytes::copy_from_slice(history.get(0).key)).or(after);
         done
     }
 
@@ -128,23 +129,24 @@ impl Export {
             let Some(old) = self.old.get(self.next_old) else { break };
             let key = &self.keys[old.key_at..old.key_at + old.key_len as usize];
             let version = version_of(state, key, old.revision, old.sub);
-            sink(Write { superseded: old.superseded, ..write_of(key, version) })?;
-            taken += key.len() + version.value.len();
+            sink(Write { superseded: old.superseded, ..write_of(&version) })?;
+            taken += key.len() + version.value.bytes().len();
             (self.next_old, budget) = (self.next_old + 1, budget - 1);
         }
         if self.next_old < self.old.len() {
             return Ok(true);
         }
-        for (key, version) in changes_from(state, self.next) {
-            if version.revision > self.revision {
+        for version in changes_from(state, self.next) {
+            let facts = version.facts;
+            if facts.revision > self.revision {
                 return Ok(false);
             }
             if budget == 0 || taken >= bytes {
                 return Ok(true);
             }
-            sink(write_of(key, version))?;
-            taken += key.len() + version.value.len();
-            (self.next, budget) = ((version.revision, version.sub + 1), budget - 1);
+            sink(write_of(&version))?;
+            taken += version.key.len() + version.value.bytes().len();
+            (self.next, budget) = ((facts.revision, facts.sub + 1), budget - 1);
         }
         Ok(false)
     }
@@ -199,37 +201,34 @@ impl Import {
     }
 }
 
-fn write_of<'a>(key: &'a [u8], version: &'a Version) -> Write<'a> {
-    Write {
-        revision: version.revision,
-        sub: version.sub,
-        tombstone: version.tombstone,
-        key,
-        value: &version.value,
-        create: version.create,
-        version: version.version,
-        lease: version.lease,
-        superseded: false,
-    }
+fn write_of<'a>(version: &Version<'a>) -> Write<'a> {
+    let Facts { revision, sub, tombstone, create, version: count, lease } = version.facts;
+    let (key, value) = (version.key, version.value.bytes());
+    Write { revision, sub, tombstone, key, value, create, version: count, lease, superseded: false }
 }
 
-fn keys_after<'a>(state: &'a State, after: Option<&[u8]>) -> impl Iterator<Item = (&'a Bytes, &'a History)> {
+fn histories_after<'a>(state: &'a State, after: Option<&'a [u8]>) -> impl Iterator<Item = History<'a>> {
     let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-    state.index().range::<[u8], _>((from, Bound::Unbounded))
+    let leaves = state.space.range((from, Bound::Unbounded));
+    leaves.flat_map(|(items, _)| items).map(|(_, item)| state.space.history_of(*item))
 }
 
-fn version_of<'a>(state: &'a State, key: &[u8], revision: Revision, sub: u32) -> &'a Version {
-    let written = state.index().get(key).and_then(|history| history.written(revision, sub));
-    written.expect("the pin keeps every version of the export").0
+fn version_of<'a>(state: &'a State, key: &[u8], revision: Revision, sub: u32) -> Version<'a> {
+    let history = state.space.history(key).expect("the pin keeps every key of the export");
+    let before = (0..history.up_to(revision)).rev().map(|i| history.get(i));
+    let mut at = before.take_while(|v| v.facts.revision == revision);
+    at.find(|v| v.facts.sub == sub).expect("the pin keeps every version of the export")
 }
 
-fn changes_from(state: &State, from: (Revision, u32)) -> impl Iterator<Item = (&[u8], &Version)> {
-    let first = state.changes.partition_point(|c| (c.revision, c.sub) < from);
-    state.changes.range(first..).map(|c| (&c.key[..], version_of(state, &c.key, c.revision, c.sub)))
+fn changes_from(state: &State, from: (Revision, u32)) -> impl Iterator<Item = Version<'_>> {
+    let first = state.changes.find(from, |write| state.space.when(write));
+    (first..).map_while(|at| state.changes.get(at)).flatten().map(|write| state.space.version(write))
 }
 
 fn record(state: &mut State, write: &Write<'_>) {
     let Write { revision, sub, tombstone, key, create, version, lease, .. } = *write;
+    let place = state.space.find(key);
+    let facts = Facts { revision, sub, tombstone, create, version, lease };
     let value = Bytes::copy_from_slice(write.value);
-    state.record(key, Version { revision, sub, tombstone, create, version, lease, value });
+    state.record(place, key, &facts, &Value::Shared(&value));
 }

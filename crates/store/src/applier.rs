@@ -17,9 +17,9 @@ use store_api::StoreError;
 use crate::shared::{Group, Shared};
 
 /// Writes visited by one step of trimming; readers wait no longer than for that.
-const TRIM_STEP: usize = 1024;
+const TRIM_STEP: usize = 32;
 /// Pause between two steps of trimming, or before trying again when a reader still needs the old versions.
-const TRIM_PAUSE: Duration = Duration::from_millis(2);
+const TRIM_PAUSE: Duration = Duration::from_micros(200);
 const TRIM_RETRY: Duration = Duration::from_millis(50);
 
 /// What is to be applied, in order.
@@ -127,7 +127,7 @@ fn one(shared: &Shared, group: &Group, entry: &Entry) -> Result<(), String> {
         measure(shared, &machine);
         machine.kv.revision()
     };
-    dispatch.finish(&applied.events, revision, &shared.metrics);
+    dispatch.finish(std::mem::take(&mut applied.events), revision, &shared.metrics);
     group.follow_leases(&applied.leases, shared.clock.monotonic(), &shared.metrics);
     reached(shared, group, entry.index, entry.term, applied.members_changed);
     group.pending.answer(applied.answers);
@@ -177,16 +177,21 @@ pub fn measure(shared: &Shared, machine: &Machine) {
 /// Frees a portion of what was compacted; says when to come again.
 fn trim(group: &Group) -> Option<Duration> {
     if !group.machine.read().kv.needs_trim() {
-        return None;
+        return tidy(group);
     }
     let mut machine = group.machine.write();
     let before = machine.kv.bytes();
     machine.kv.trim(TRIM_STEP);
     if !machine.kv.needs_trim() {
         group.trimmed.notify_waiters();
-        return None;
+        return Some(TRIM_PAUSE);
     }
     Some(if machine.kv.bytes() == before { TRIM_RETRY } else { TRIM_PAUSE })
+}
+
+/// Moves a portion of what is scattered together, so that memory goes back.
+fn tidy(group: &Group) -> Option<Duration> {
+    group.machine.write().kv.tidy(TRIM_STEP).then_some(TRIM_PAUSE)
 }
 
 /// What everybody hears who waits for a member that has stopped taking part.

@@ -14,23 +14,13 @@ const DEFAULT_QUOTA_BYTES: u64 = 2 << 30;
 /// What the store cannot do yet. Better refused than ignored.
 #[derive(Debug, thiserror::Error)]
 pub enum Unsupported {
-    #[error("--initial-cluster has {0} members; this store runs as a single member")]
-    Members(usize),
-    #[error("--initial-cluster-state=existing: this store runs as a single member and joins no cluster")]
-    Join,
     #[error("--wal-dir: the log is kept in the data folder")]
     WalDir,
     #[error("--shards={0}: the keys are kept in one group")]
     Shards(u64),
 }
 
-pub fn supported(config: &Config, members: usize) -> Result<(), Unsupported> {
-    if members > 1 {
-        return Err(Unsupported::Members(members));
-    }
-    if config.cluster_state == crate::config::ClusterState::Existing && members > 0 {
-        return Err(Unsupported::Join);
-    }
+pub fn supported(config: &Config) -> Result<(), Unsupported> {
     if config.wal_dir.is_some() {
         return Err(Unsupported::WalDir);
     }
@@ -46,9 +36,6 @@ pub fn not_yet(config: &Config) -> Vec<&'static str> {
     let flags = [
         ("snapshot-count", raft.snapshot_count != 100_000),
         ("experimental-snapshot-catchup-entries", raft.snapshot_catchup_entries != 5_000),
-        ("heartbeat-interval", raft.heartbeat_ms != 100),
-        ("election-timeout", raft.election_ms != 1_000),
-        ("pre-vote", !raft.pre_vote),
         ("initial-election-tick-advance", !raft.initial_election_tick_advance),
         ("strict-reconfig-check", !config.strict_reconfig_check),
         ("max-concurrent-streams", limits.max_concurrent_streams != u32::MAX),
@@ -81,6 +68,12 @@ pub fn store_options(config: &Config, clock: Clock, tasks: Tasks) -> store::Opti
     options.limits.max_request_bytes = bounded(config.limits.max_request_bytes);
     options.limits.max_txn_ops = bounded(config.limits.max_txn_ops);
     options.quota_bytes = quota_bytes(config);
+    let election_ticks = config.raft.election_ms.div_ceil(config.raft.heartbeat_ms.max(1));
+    options.timing = store::Timing {
+        tick: Duration::from_millis(config.raft.heartbeat_ms),
+        election_ticks: u32::try_from(election_ticks).unwrap_or(u32::MAX),
+    };
+    options.pre_vote = config.raft.pre_vote;
     options.auto_compaction = match config.auto_compaction {
         AutoCompaction::Off => StoreCompaction::Off,
         AutoCompaction::Revisions(count) => StoreCompaction::Revisions(count),
@@ -95,11 +88,13 @@ pub fn store_options(config: &Config, clock: Clock, tasks: Tasks) -> store::Opti
 
 pub fn server_options(
     config: &Config,
-    store: std::sync::Arc<dyn store_api::Store>,
+    store: store::Store,
     metrics: telemetry::Metrics,
     tasks: Tasks,
 ) -> etcd_server::Options {
-    let mut options = etcd_server::Options::new(store, tasks);
+    let cluster: std::sync::Arc<dyn store_api::Cluster> = std::sync::Arc::new(store.clone());
+    let mut options = etcd_server::Options::new(std::sync::Arc::new(store), tasks);
+    options.cluster = Some(cluster);
     options.name = config.name.clone();
     options.client_urls = crate::url::texts(&config.advertise_client_urls);
     options.max_request_bytes = bounded(config.limits.max_request_bytes);

@@ -169,7 +169,7 @@ async fn sessions_made_by_chance_go_as_before_etcd() {
         let mut chance = Chance(seed);
         let mut refused = 0;
         for step in 0..STEPS {
-            let line = if step < SETUP.len() { SETUP[step].to_owned() } else { chance.line() };
+            let line = SETUP.get(step).map_or_else(|| chance.line(), |line| (*line).to_owned());
             let (found, expected) = (one.run(&line).await, other.run(&line).await);
             assert_eq!(found, expected, "seed {seed}, step {step}: {line}");
             refused += usize::from(found.contains("permission denied"));
