@@ -54,8 +54,8 @@ impl HashQuery {
         let (crc, scratch) = (&mut self.crc, &mut self.scratch);
         let more = self.export.next(state, budget, STEP_BYTES, |write| {
             // Older etcds drop a deletion at the compact revision itself, newer ones keep it; none counts it.
-            let dropped = write.tombstone && write.revision == compacted;
-            if !dropped && !(write.superseded && any_live) {
+            let dropped = write.tombstone && write.revision == compacted || write.superseded && any_live;
+            if !dropped {
                 scratch.clear();
                 put_write(scratch, &write);
                 *crc = crc32c::crc32c_append(*crc, scratch);
