@@ -11,6 +11,7 @@
 mod connect;
 mod convert;
 mod errors;
+mod snapshot;
 mod watch;
 
 use std::{future::Future, path::PathBuf, time::Duration};
@@ -25,6 +26,7 @@ use tonic::{Response, Status, transport::Channel};
 
 pub use errors::ConnectError;
 use errors::store_error;
+pub use snapshot::{SnapshotStream, User, snapshot};
 
 /// Attempts at a read, the first included.
 const READ_ATTEMPTS: u32 = 3;

@@ -51,7 +51,8 @@ pub fn check(config: &Config, resolve: Resolve<'_>) -> Result<Cluster, Bootstrap
     Ok(cluster)
 }
 
-fn matches(name: &str, advertised: &[Url], own: &[Url], resolve: Resolve<'_>) -> Result<(), BootstrapError> {
+/// Whether what a member advertises is what its cluster says of it.
+pub fn matches(name: &str, advertised: &[Url], own: &[Url], resolve: Resolve<'_>) -> Result<(), BootstrapError> {
     let mut urls = advertised.to_vec();
     urls.sort();
     let Err(reason) = same(&urls, own, resolve) else { return Ok(()) };

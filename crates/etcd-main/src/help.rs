@@ -2,17 +2,24 @@
 
 use std::fmt::Write;
 
-use crate::flags::{Effect, GROUPS};
+use crate::{
+    flags::{Effect, GROUPS},
+    transfer::command,
+};
 
 /// The etcd whose command line and behaviour this is. Scripts read the version from the first line of `--version`.
 pub const ETCD_VERSION: &str = "3.5.30";
 
 /// How the program is called; also told below a bad command line.
 pub fn usage(program: &str) -> String {
+    let transfer = match program {
+        crate::ETCD => String::new(),
+        _ => format!("\n{}\n\n{}\n", command::IMPORT_USAGE, command::EXPORT_USAGE),
+    };
     format!(
         "Usage:\n\n  {program} [flags]\n    Start a member.\n\n  {program} --version\n    Print the version.\n\n  \
          {program} -h | --help\n    Print all flags.\n\n  {program} --config-file FILE\n    Read the flags from a YAML \
-         file; other flags and the environment are then not read.\n"
+         file; other flags and the environment are then not read.\n{transfer}"
     )
 }
 

@@ -22,6 +22,7 @@ mod note;
 mod parse;
 mod run;
 mod tls;
+mod transfer;
 mod url;
 mod validate;
 mod values;
@@ -71,10 +72,8 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
             print!("{}", help::version());
             ExitCode::SUCCESS
         }
-        Ok(Command::Import(_) | Command::Export(_)) => {
-            eprintln!("{program}: this build neither imports nor exports");
-            ExitCode::FAILURE
-        }
+        Ok(Command::Import(command)) => transfer::import(&command),
+        Ok(Command::Export(command)) => transfer::export(&command),
         Err(Stop::Usage(why)) => {
             eprintln!("{why}\n{}", help::usage(&program));
             USAGE_CODE.into()

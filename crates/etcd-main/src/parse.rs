@@ -1,6 +1,6 @@
 //! From arguments, environment and file to what is to be done. Pure: what it asks of the machine comes in as functions.
 
-use std::{io, net::IpAddr, path::PathBuf};
+use std::{io, net::IpAddr};
 
 use crate::{
     arguments::{self, ArgumentsError},
@@ -9,6 +9,7 @@ use crate::{
     environment::{self, EnvironmentError},
     file::{self, FileError},
     note::Note,
+    transfer::command::{self, Export, Import},
     validate::{self, ConfigError},
     values::Values,
 };
@@ -21,28 +22,6 @@ pub enum Command {
     Version,
     Import(Import),
     Export(Export),
-}
-
-/// `plinth store import`: fills an empty data folder.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Import {
-    pub source: Source,
-    pub data_dir: PathBuf,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// A file of `etcdctl snapshot save`.
-    Snapshot(PathBuf),
-    /// A running cluster.
-    Endpoints(Vec<String>),
-}
-
-/// `plinth store export`: writes a file that `etcdutl snapshot restore` reads.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Export {
-    pub file: PathBuf,
-    pub data_dir: PathBuf,
 }
 
 /// Why there is nothing to do.
@@ -96,8 +75,8 @@ const DEPRECATED: [&str; 8] = [
 pub fn parse(arguments: &[String], commands: bool, machine: &Machine<'_>) -> Parsed {
     let mut parsed = Parsed { outcome: Ok(Command::Help), log: None, early: Vec::new(), late: Vec::new() };
     parsed.outcome = match (arguments.first().map(String::as_str), commands) {
-        (Some("import"), true) => import(&arguments[1..]),
-        (Some("export"), true) => export(&arguments[1..]),
+        (Some("import"), true) => command::import(&arguments[1..]).map(Command::Import).map_err(Stop::Plain),
+        (Some("export"), true) => command::export(&arguments[1..]).map(Command::Export).map_err(Stop::Plain),
         (Some(command @ ("gateway" | "grpc-proxy")), _) => {
             Err(Stop::Plain(format!("{command} is not part of this store: run etcd's own in front of it")))
         }
@@ -176,64 +155,6 @@ pub fn words(error: &io::Error) -> String {
     let text = text.split(" (os error").next().unwrap_or(&text);
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
-}
-
-const IMPORT: &str = "usage: plinth store import --from-snapshot FILE | --from-endpoints URL[,URL] [--data-dir DIR]";
-const EXPORT: &str = "usage: plinth store export FILE [--data-dir DIR]";
-const DEFAULT_DATA_DIR: &str = "default.etcd";
-
-fn import(arguments: &[String]) -> Result<Command, Stop> {
-    let (mut source, mut data_dir) = (None, PathBuf::from(DEFAULT_DATA_DIR));
-    let (options, rest) = options(arguments, IMPORT)?;
-    for (name, value) in options {
-        match (name.as_str(), &source) {
-            ("from-snapshot", None) => source = Some(Source::Snapshot(value.into())),
-            ("from-endpoints", None) => {
-                source = Some(Source::Endpoints(value.split(',').map(str::to_owned).collect()));
-            }
-            ("data-dir", _) => data_dir = value.into(),
-            _ => return Err(Stop::Plain(IMPORT.to_owned())),
-        }
-    }
-    match source {
-        Some(source) if rest.is_empty() => Ok(Command::Import(Import { source, data_dir })),
-        _ => Err(Stop::Plain(IMPORT.to_owned())),
-    }
-}
-
-fn export(arguments: &[String]) -> Result<Command, Stop> {
-    let mut data_dir = PathBuf::from(DEFAULT_DATA_DIR);
-    let (options, rest) = options(arguments, EXPORT)?;
-    for (name, value) in options {
-        match name.as_str() {
-            "data-dir" => data_dir = value.into(),
-            _ => return Err(Stop::Plain(EXPORT.to_owned())),
-        }
-    }
-    match rest.as_slice() {
-        [file] => Ok(Command::Export(Export { file: file.into(), data_dir })),
-        _ => Err(Stop::Plain(EXPORT.to_owned())),
-    }
-}
-
-type Options = (Vec<(String, String)>, Vec<String>);
-
-/// Options with values, and the rest.
-fn options(arguments: &[String], usage: &str) -> Result<Options, Stop> {
-    let (mut options, mut rest, mut arguments) = (Vec::new(), Vec::new(), arguments.iter());
-    while let Some(argument) = arguments.next() {
-        let Some(name) = argument.strip_prefix('-').map(|name| name.strip_prefix('-').unwrap_or(name)) else {
-            rest.push(argument.clone());
-            continue;
-        };
-        let (name, value) = match name.split_once('=') {
-            Some((name, value)) => (name, Some(value.to_owned())),
-            None => (name, arguments.next().cloned()),
-        };
-        let value = value.ok_or_else(|| Stop::Plain(usage.to_owned()))?;
-        options.push((name.to_owned(), value));
-    }
-    Ok((options, rest))
 }
 
 #[cfg(test)]
@@ -339,17 +260,10 @@ mod tests {
     fn commands_of_ours() {
         let check =
             |line: &str, expected: Option<Command>| assert_eq!(outcome(line, &[], "").0.ok(), expected, "{line}");
-        let data_dir = PathBuf::from("d");
-        let source = Source::Snapshot("s".into());
-        let import = Command::Import(Import { source, data_dir: data_dir.clone() });
-        check("import --from-snapshot s --data-dir=d", Some(import));
-        let source = Source::Endpoints(vec!["http://a:1".to_owned(), "http://b:1".to_owned()]);
-        let import = Command::Import(Import { source, data_dir: DEFAULT_DATA_DIR.into() });
-        check("import --from-endpoints http://a:1,http://b:1", Some(import));
-        check("import --from-snapshot a --from-endpoints b", None);
         check("import", None);
-        check("export f --data-dir d", Some(Command::Export(Export { file: "f".into(), data_dir })));
         check("export", None);
+        let from = command::From::DataDir("d".into());
+        check("export f --data-dir d", Some(Command::Export(Export { file: "f".into(), from })));
         check("--version", Some(Command::Version));
         check("-h", Some(Command::Help));
     }

@@ -186,7 +186,7 @@ fn restart(state: State, keys: u64) -> State {
     steps.print(&format!("snapshot, portions of {} KiB", PORTION.0 >> 10));
     let mut query = HashQuery::new(&state, 0).expect("the newest revision can be read");
     let mut steps = Steps::default();
-    while !steps.time(|| query.step(&state, PORTION.1)) {}
+    while !steps.time(|| query.step(&state, PORTION.1).expect("the state stays")) {}
     steps.print(&format!("hash, {} keys a step", PORTION.1));
     let mut replay = Replay::new(KeyRange::new(&Bytes::from_static(&[0]), &Bytes::from_static(&[0])), 2);
     let mut steps = Steps::default();
@@ -206,7 +206,7 @@ fn restart(state: State, keys: u64) -> State {
     drop(portions);
     memory("memory after the restart", &state, keys);
     let mut query = HashQuery::new(&state, 0).expect("the newest revision can be read");
-    while !query.step(&state, 4096) {}
+    while !query.step(&state, 4096).expect("the state stays") {}
     assert_eq!(query.finish().hash, hash);
     state
 }

@@ -1,64 +1,107 @@
-//! A hash over the whole content, to compare members with.
+//! A hash over the whole history, to compare members with: the one that etcd 3.5 has, so that a member of etcd's with
+//! the same history tells the same.
+//!
+//! It is the CRC-32C over the name of etcd's bucket, "key", and each write's key and value in it, in the order of the
+//! writes: the revision as 17 bytes ("t" follows for a deletion), and the write as mvccpb.KeyValue. Of what a
+//! compaction has left of before it, only what still exists at the hash's revision counts, unless nothing does.
+//!
+//! etcd also remembers the hash that it has made while compacting, and answers with that one when it is asked for the
+//! compact revision by its number. That is not done here.
 
-use std::ops::Bound;
-
-use bytes::Bytes;
 use store_api::{HashKv, Revision, StoreError};
 
-use crate::{Pin, codec::put_i64, history::Version, state::State};
+use crate::{
+    codec::{put_bytes, put_i64},
+    export::{Export, Write},
+    state::State,
+};
+
+const BUCKET: &[u8] = b"key";
+/// Writes that are hashed in one step weigh about so much at most.
+const STEP_BYTES: usize = 1 << 20;
 
 /// Hashes in steps. Two stores with the same history, compacted at the same revision, give the same hash.
 pub struct HashQuery {
-    at: Revision,
-    compacted: Revision,
+    export: Export,
+    gathered: bool,
     current: Revision,
-    after: Option<Bytes>,
     crc: u32,
     scratch: Vec<u8>,
-    _pin: Pin,
 }
 
 impl HashQuery {
     /// Hashes what was written up to `revision` (0: the newest).
     pub fn new(state: &State, revision: Revision) -> Result<Self, StoreError> {
         let at = state.check_revision(revision)?;
-        let (compacted, current) = (state.compacted(), state.revision());
-        Ok(HashQuery { at, compacted, current, after: None, crc: 0, scratch: Vec::new(), _pin: state.pin() })
+        let (export, current) = (Export::new(state, at), state.revision());
+        Ok(HashQuery { export, gathered: false, current, crc: crc32c::crc32c(BUCKET), scratch: Vec::new() })
     }
 
-    /// Visits at most `budget` keys; returns whether all are done.
-    pub fn step(&mut self, state: &State, budget: usize) -> bool {
-        let from = self.after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-        let items = state.space.range((from, Bound::Unbounded)).flat_map(|(items, _)| items);
-        let mut last = None;
-        for item in items.take(budget) {
-            let history = state.space.history_of(item.1);
-            last = Some(history);
-            for i in history.surviving(self.compacted) {
-                let Version { key, facts, value } = history.get(i);
-                if facts.revision > self.at {
-                    break;
-                }
-                self.scratch.clear();
-                for n in [facts.revision, i64::from(facts.sub), facts.create, facts.version, facts.lease] {
-                    put_i64(&mut self.scratch, n);
-                }
-                self.scratch.push(u8::from(facts.tombstone));
-                for part in [&self.scratch[..], key, value.bytes()] {
-                    self.crc = crc32c::crc32c_append(self.crc, part);
-                }
-            }
+    /// Visits at most `budget` keys or writes; returns whether all are done. Begins anew where another state, of a
+    /// snapshot from the leader, has taken the place of the one that was hashed.
+    pub fn step(&mut self, state: &State, budget: usize) -> Result<bool, StoreError> {
+        if !self.export.is_of(state) {
+            *self = HashQuery::new(state, self.export.revision())?;
         }
-        match last {
-            Some(history) => {
-                self.after = Some(Bytes::copy_from_slice(history.get(0).key));
-                false
+        if !self.gathered {
+            self.gathered = self.export.gather(state, budget);
+            if self.gathered {
+                self.export.rewind();
             }
-            None => true,
+            return Ok(false);
         }
+        let (compacted, any_live) = (self.export.compacted(), self.export.any_live());
+        let (crc, scratch) = (&mut self.crc, &mut self.scratch);
+        let more = self.export.next(state, budget, STEP_BYTES, |write| {
+            // Older etcds drop a deletion at the compact revision itself, newer ones keep it; none counts it.
+            let dropped = write.tombstone && write.revision == compacted || write.superseded && any_live;
+            if !dropped {
+                scratch.clear();
+                put_write(scratch, &write);
+                *crc = crc32c::crc32c_append(*crc, scratch);
+            }
+            Ok::<(), StoreError>(())
+        })?;
+        Ok(!more)
     }
 
     pub fn finish(self) -> HashKv {
-        HashKv { hash: self.crc, hash_revision: self.at, compact_revision: self.compacted, revision: self.current }
+        let (hash_revision, compact_revision) = (self.export.revision(), self.export.compacted());
+        HashKv { hash: self.crc, hash_revision, compact_revision, revision: self.current }
+    }
+}
+
+/// A write's key and value in etcd's bucket, one after the other.
+fn put_write(out: &mut Vec<u8>, write: &Write<'_>) {
+    out.extend_from_slice(&write.revision.to_be_bytes());
+    out.push(b'_');
+    out.extend_from_slice(&i64::from(write.sub).to_be_bytes());
+    if write.tombstone {
+        out.push(b't');
+    }
+    put_text(out, 1, write.key);
+    if write.tombstone {
+        return;
+    }
+    put_number(out, 2, write.create);
+    put_number(out, 3, write.revision);
+    put_number(out, 4, write.version);
+    put_text(out, 5, write.value);
+    put_number(out, 6, write.lease);
+}
+
+/// A protobuf field of bytes; absent where there are none.
+fn put_text(out: &mut Vec<u8>, field: u8, text: &[u8]) {
+    if !text.is_empty() {
+        out.push(field << 3 | 2);
+        put_bytes(out, text);
+    }
+}
+
+/// A protobuf field of an int64; absent where it is 0.
+fn put_number(out: &mut Vec<u8>, field: u8, number: i64) {
+    if number != 0 {
+        out.push(field << 3);
+        put_i64(out, number);
     }
 }

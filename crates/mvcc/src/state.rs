@@ -142,6 +142,11 @@ impl State {
         Pin(self.pins.clone())
     }
 
+    /// Whether a pin is one of this state's.
+    pub(crate) fn has_pin(&self, pin: &Pin) -> bool {
+        Arc::ptr_eq(&self.pins, &pin.0)
+    }
+
     /// All leases, with the seconds granted to each.
     pub fn leases(&self) -> impl Iterator<Item = (LeaseId, i64)> + '_ {
         self.leases.iter()

@@ -10,7 +10,7 @@ use store_api::{Member, StoreError};
 use wal::{Wal, disk::SharedDisk};
 
 use crate::{
-    Core, GroupId, Machine, Settings,
+    Applied, Core, GroupId, Machine, Settings,
     core::{RestoredGroup, Segment},
     record::Record,
     snapshot::{self, Point},
@@ -46,27 +46,34 @@ pub fn found(
     groups: GroupId,
     founders: &[Member],
 ) -> Result<Recovery, StoreError> {
+    let machine = || match founders {
+        [] => Machine::default(),
+        _ => Machine::founded_by(founders.iter().cloned()),
+    };
+    found_with(disk, folders, settings, (0..groups).map(|_| machine()).collect())
+}
+
+/// Begins a fresh folder with these states, one of each group. One without members will be sent everything by others.
+pub fn found_with(
+    disk: &SharedDisk,
+    folders: &Folders<'_>,
+    settings: Settings,
+    machines: Vec<Machine>,
+) -> Result<Recovery, StoreError> {
     let full = |path: &Path, e: &std::io::Error| wal::disk::full_or("cannot prepare", path, e);
     let wal = Wal::create(disk.clone(), folders.wal.to_owned(), folders.salt, folders.segment_bytes, 1)?;
-    let (mut machines, mut restored) = (Vec::new(), Vec::new());
-    for id in 0..groups {
-        let machine =
-            if founders.is_empty() { Machine::default() } else { Machine::founded_by(founders.iter().cloned()) };
-        if !founders.is_empty() {
+    let mut restored = Vec::new();
+    for (id, machine) in (0..).zip(&machines) {
+        if !machine.members.is_empty() {
             let point = Point { group: id, index: machine.index, term: machine.term };
-            let mut portions = snapshot::Portions::new(&machine);
-            snapshot::write(&**disk, folders.snapshots, folders.salt, point, |out| portions.next(&machine, out))
+            let mut portions = snapshot::Portions::new(machine);
+            snapshot::write(&**disk, folders.snapshots, folders.salt, point, |out| portions.next(machine, out))
                 .map_err(|e| full(folders.snapshots, &e))?;
             portions.finish();
         }
         let hard = HardState { term: machine.term, commit: machine.index, ..Default::default() };
-        let base = machine.base();
-        restored.push(RestoredGroup {
-            id,
-            restored: Restored { hard, base, entries: Vec::new() },
-            members: machine.members.clone(),
-        });
-        machines.push(machine);
+        let (base, members) = (machine.base(), machine.members.clone());
+        restored.push(RestoredGroup { id, restored: Restored { hard, base, entries: Vec::new() }, members });
     }
     disk.sync_dir(folders.snapshots).map_err(|e| full(folders.snapshots, &e))?;
     let core = Core::new(settings, disk.clone(), folders.snapshots.to_owned(), wal, VecDeque::new(), restored);
@@ -75,6 +82,40 @@ pub fn found(
 
 /// Reads a folder.
 pub fn recover(disk: &SharedDisk, folders: &Folders<'_>, settings: Settings) -> Result<Recovery, StoreError> {
+    let Found { groups, machines, wal, segments, since_snapshot, snapshot_bytes, torn } = look(disk, folders)?;
+    let core = Core::new(settings, disk.clone(), folders.snapshots.to_owned(), wal, segments, groups);
+    Ok(Recovery { core, machines, since_snapshot, snapshot_bytes, torn })
+}
+
+/// Reads a folder's states to their ends, for a member that is not to run: of one that is alone, all that its log has;
+/// of one among others, all that it knew to be committed.
+pub fn read(disk: &SharedDisk, folders: &Folders<'_>, member: u64) -> Result<Vec<Machine>, StoreError> {
+    let Found { groups, mut machines, .. } = look(disk, folders)?;
+    for (group, machine) in groups.into_iter().zip(&mut machines) {
+        let Restored { hard, entries, .. } = group.restored;
+        for entry in entries {
+            let lone = machine.members.len() == 1 && machine.members.get(member).is_some();
+            if !lone && entry.index > hard.commit {
+                break;
+            }
+            machine.apply(&entry, &mut Applied::default()).map_err(StoreError::Corrupt)?;
+        }
+    }
+    Ok(machines)
+}
+
+/// What a folder has.
+struct Found {
+    groups: Vec<RestoredGroup>,
+    machines: Vec<Machine>,
+    wal: Wal,
+    segments: VecDeque<Segment>,
+    since_snapshot: u64,
+    snapshot_bytes: u64,
+    torn: u64,
+}
+
+fn look(disk: &SharedDisk, folders: &Folders<'_>) -> Result<Found, StoreError> {
     remove_leftovers(disk, folders)?;
     let snapshots = newest_snapshots(disk, folders)?;
     let snapshot_bytes = snapshots.values().map(|s| s.bytes).sum();
@@ -120,8 +161,8 @@ pub fn recover(disk: &SharedDisk, folders: &Folders<'_>, settings: Settings) -> 
         machines.push(Machine::default());
     }
     let segments = segments.into_iter().map(|(_, segment)| segment).collect();
-    let core = Core::new(settings, disk.clone(), folders.snapshots.to_owned(), read.wal, segments, restored);
-    Ok(Recovery { core, machines, since_snapshot, snapshot_bytes, torn: read.torn })
+    let (groups, wal, torn) = (restored, read.wal, read.torn);
+    Ok(Found { groups, machines, wal, segments, since_snapshot, snapshot_bytes, torn })
 }
 
 /// What a crash left half done is no data.

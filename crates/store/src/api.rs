@@ -183,7 +183,7 @@ impl store_api::Store for Store {
     async fn hash_kv(&self, revision: Revision) -> Result<HashKv, StoreError> {
         let group = self.group();
         let mut query = HashQuery::new(&group.machine.read().kv, revision)?;
-        while !query.step(&group.machine.read().kv, READ_STEP) {
+        while !query.step(&group.machine.read().kv, READ_STEP)? {
             tokio::task::yield_now().await;
         }
         Ok(query.finish())

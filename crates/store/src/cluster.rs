@@ -109,7 +109,7 @@ impl Cluster for Store {
     }
 
     async fn backup(&self) -> Result<Box<dyn Backup>, StoreError> {
-        Err(StoreError::Unavailable("backups are not written by this member yet".to_owned()))
+        Ok(Box::new(crate::backup::begin(self).await?))
     }
 }
 

@@ -20,12 +20,14 @@
 mod api;
 mod applier;
 mod background;
+mod backup;
 mod caller;
 mod cluster;
 mod disk;
 mod door;
 mod folder;
 mod hub;
+mod import;
 mod inbox;
 mod metrics;
 mod options;
@@ -38,9 +40,12 @@ mod users;
 mod watch;
 mod writer;
 
+pub use backup::{FolderBackup, export_folder};
 pub use disk::{DiskFault, DiskOp};
 pub use door::Incoming;
+pub use import::{ImportError, ImportOptions, Imported, import};
 pub use mvcc::Limits;
 pub use options::{AutoCompaction, Bootstrap, Options, Timing};
 pub use peers::{Peers, Question, Reply};
+pub use replica::{cluster_id, member_id};
 pub use store::Store;

@@ -151,7 +151,11 @@ impl Store {
     }
 
     /// Hands a request to the writer; `in_term` refuses it unless this member leads in that term.
-    pub(crate) fn submit(&self, request: Request, in_term: Option<u64>) -> Result<oneshot::Receiver<Answer>, StoreError> {
+    pub(crate) fn submit(
+        &self,
+        request: Request,
+        in_term: Option<u64>,
+    ) -> Result<oneshot::Receiver<Answer>, StoreError> {
         match &request {
             Request::Kv(command) | Request::KvAs(_, command) | Request::Own(command) => {
                 self.refuse_learner()?;
@@ -167,7 +171,14 @@ impl Store {
         }
         let (answer, receiver) = oneshot::channel();
         let span = tracing::Span::current();
-        self.shared.inbox.propose(Proposal { group: self.group, request: bytes, frees_space, in_term, answer, span })?;
+        self.shared.inbox.propose(Proposal {
+            group: self.group,
+            request: bytes,
+            frees_space,
+            in_term,
+            answer,
+            span,
+        })?;
         Ok(receiver)
     }
 }
@@ -289,13 +300,13 @@ fn tell(recovered: &Recovery) {
 
 impl Bootstrap {
     /// (cluster, member).
-    fn identity(&self) -> (u64, u64) {
+    pub(crate) fn identity(&self) -> (u64, u64) {
         match self {
             Bootstrap::New { me, cluster, .. } | Bootstrap::Join { me, cluster } => (*cluster, *me),
         }
     }
 
-    fn founders(&self) -> &[store_api::Member] {
+    pub(crate) fn founders(&self) -> &[store_api::Member] {
         match self {
             Bootstrap::New { members, .. } => members,
             Bootstrap::Join { .. } => &[],

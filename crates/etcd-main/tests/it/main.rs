@@ -7,4 +7,5 @@ mod refused;
 mod served;
 mod started;
 mod tls;
+mod transfer;
 mod users;

@@ -216,8 +216,8 @@ fn what_this_store_cannot_do_is_refused() {
         ("--bcrypt-cost 3", "--bcrypt-cost must be between 4 and 31 (set to 3)"),
         ("gateway start", "gateway is not part of this store"),
         ("grpc-proxy start", "grpc-proxy is not part of this store"),
-        ("import", "usage: plinth store import"),
-        ("export", "usage: plinth store export"),
+        ("import", "import takes one of --from-snapshot"),
+        ("export", "0 arguments where 1 are expected"),
     ] {
         let (code, said) = ran(Path::new(BINARY), &place, line, &[]);
         assert_eq!(code, Some(1), "{line}: {said}");

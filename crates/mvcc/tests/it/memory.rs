@@ -38,7 +38,7 @@ fn restored(state: &State) -> State {
 
 fn hash(state: &State) -> u32 {
     let mut query = HashQuery::new(state, 0).unwrap();
-    while !query.step(state, 1000) {}
+    while !query.step(state, 1000).unwrap() {}
     query.finish().hash
 }
 

@@ -1,7 +1,9 @@
 //! Random commands: whatever can be asked of the state is asked of the model too.
 
 use bytes::Bytes;
-use mvcc::{Command, HashQuery, KeyRange, Limits, Loader, Replay, SnapshotReader, State, check_command};
+use mvcc::{
+    Command, Export, HashQuery, Import, KeyRange, Limits, Loader, Replay, SnapshotReader, State, check_command,
+};
 use proptest::prelude::*;
 use store_api::*;
 
@@ -152,8 +154,24 @@ fn a_key_with_many_versions_is_written_in_portions() {
 
 fn hash(state: &State, revision: Revision) -> u32 {
     let mut query = HashQuery::new(state, revision).unwrap();
-    while !query.step(state, 2) {}
+    while !query.step(state, 2).unwrap() {}
     query.finish().hash
+}
+
+/// The whole history in the order of its writes, built up again; `between` is called before each step.
+fn carried(state: &mut State, mut between: impl FnMut(&mut State)) -> State {
+    let mut export = Export::new(state, state.revision());
+    let leases: Vec<_> = state.leases().collect();
+    while !export.gather(state, 1) {
+        between(state);
+    }
+    export.rewind();
+    let mut import = Import::new(export.compacted(), leases).unwrap();
+    while export.next(state, 2, usize::MAX, |write| import.write(&write)).unwrap() {
+        between(state);
+    }
+    import.reached(export.revision());
+    import.finish()
 }
 
 fn everything(revision: Revision) -> RangeRequest {
@@ -322,6 +340,26 @@ proptest! {
             }
         }
         prop_assert_eq!(bytes, expected);
+    }
+
+    #[test]
+    fn an_export_is_the_same_state_again(
+        before in prop::collection::vec(command(), 1..40),
+        after in prop::collection::vec(command(), 1..30),
+        trimmed: bool,
+    ) {
+        let mut state = State::default();
+        before.into_iter().for_each(|c| drop(state.apply(c)));
+        if trimmed {
+            state.trim(3);
+        }
+        let expected = (snapshot(&state, 100), hash(&state, 0));
+        let mut after = after.into_iter();
+        let again = carried(&mut state, |state| {
+            after.next().into_iter().for_each(|c| drop(state.apply(c)));
+            state.trim(usize::MAX);
+        });
+        prop_assert_eq!((snapshot(&again, 100), hash(&again, 0)), expected);
     }
 
     #[test]

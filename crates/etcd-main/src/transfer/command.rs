@@ -1,0 +1,296 @@
+//! The command lines of `import` and `export`, with the flags of `etcdutl snapshot restore` and `etcdctl`. Pure.
+
+use std::path::PathBuf;
+
+use etcd_client::User;
+use store::Bootstrap;
+
+use crate::{
+    bootstrap::{self, BootstrapError},
+    url::{self, Url},
+};
+
+pub const IMPORT_USAGE: &str = "\
+usage: plinth store import --from-snapshot FILE | --from-endpoints URL[,URL] | --from-data-dir DIR
+    [--data-dir DIR] [--name default] [--initial-cluster default=http://localhost:2380]
+    [--initial-cluster-token etcd-cluster] [--initial-advertise-peer-urls http://localhost:2380]
+    [--skip-hash-check] [--without-auth] [--cacert FILE] [--cert FILE --key FILE] [--user NAME:PASSWORD]";
+pub const EXPORT_USAGE: &str = "\
+usage: plinth store export FILE --endpoints URL[,URL] | --data-dir DIR
+    [--cacert FILE] [--cert FILE --key FILE] [--user NAME:PASSWORD]";
+
+/// Flags without a value.
+const SWITCHES: [&str; 2] = ["skip-hash-check", "without-auth"];
+
+/// `plinth store import`: fills an empty data folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Import {
+    pub source: Source,
+    pub data_dir: PathBuf,
+    pub cluster: Cluster,
+    pub skip_hash_check: bool,
+    pub without_auth: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A file of `etcdctl snapshot save`.
+    Snapshot(PathBuf),
+    /// A running cluster.
+    Endpoints(Remote),
+    /// The data folder of a stopped etcd.
+    DataDir(PathBuf),
+}
+
+/// Where running members are, and how to be let in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Remote {
+    pub endpoints: Vec<String>,
+    pub ca_file: Option<PathBuf>,
+    pub cert_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
+    pub user: Option<User>,
+}
+
+/// The cluster that begins with the imported data; every member of it is given the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    pub name: String,
+    pub members: String,
+    pub token: String,
+    pub advertise_peer_urls: String,
+}
+
+/// `plinth store export`: writes a file that `etcdutl snapshot restore` reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Export {
+    pub file: PathBuf,
+    pub from: From,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum From {
+    Endpoints(Remote),
+    /// The data folder of a stopped member.
+    DataDir(PathBuf),
+}
+
+/// Reads what follows `import`; the error is what to tell.
+pub fn import(arguments: &[String]) -> Result<Import, String> {
+    let mut flags = Flags::read(arguments, IMPORT_USAGE)?;
+    let mut sources = Vec::new();
+    let mut remote = flags.remote()?;
+    sources.extend(flags.take("from-snapshot").map(|file| Source::Snapshot(file.into())));
+    sources.extend(flags.take("from-data-dir").map(|folder| Source::DataDir(folder.into())));
+    if let Some(urls) = flags.take("from-endpoints") {
+        remote.endpoints = list(&urls);
+        sources.push(Source::Endpoints(remote));
+    } else if remote != Remote::default() {
+        return Err(flags.wrong("--cacert, --cert, --key and --user go with --from-endpoints"));
+    }
+    let name = flags.take("name").unwrap_or_else(|| "default".to_owned());
+    let data_dir = flags.take("data-dir").unwrap_or_else(|| format!("{name}.etcd")).into();
+    let peers = "http://localhost:2380";
+    let cluster = Cluster {
+        members: flags.take("initial-cluster").unwrap_or_else(|| format!("default={peers}")),
+        token: flags.take("initial-cluster-token").unwrap_or_else(|| "etcd-cluster".to_owned()),
+        advertise_peer_urls: flags.take("initial-advertise-peer-urls").unwrap_or_else(|| peers.to_owned()),
+        name,
+    };
+    let (skip_hash_check, without_auth) = (flags.switch("skip-hash-check")?, flags.switch("without-auth")?);
+    flags.end(0)?;
+    match (sources.pop(), sources.is_empty()) {
+        (Some(source), true) => Ok(Import { source, data_dir, cluster, skip_hash_check, without_auth }),
+        _ => Err(flags.wrong("import takes one of --from-snapshot, --from-endpoints and --from-data-dir")),
+    }
+}
+
+/// Reads what follows `export`; the error is what to tell.
+pub fn export(arguments: &[String]) -> Result<Export, String> {
+    let mut flags = Flags::read(arguments, EXPORT_USAGE)?;
+    let mut remote = flags.remote()?;
+    let (endpoints, data_dir) = (flags.take("endpoints"), flags.take("data-dir"));
+    flags.end(1)?;
+    let file = flags.rest.remove(0).into();
+    match (endpoints, data_dir) {
+        (Some(urls), None) => {
+            remote.endpoints = list(&urls);
+            Ok(Export { file, from: From::Endpoints(remote) })
+        }
+        (None, Some(folder)) if remote == Remote::default() => Ok(Export { file, from: From::DataDir(folder.into()) }),
+        (None, Some(_)) => Err(flags.wrong("--cacert, --cert, --key and --user go with --endpoints")),
+        _ => Err(flags.wrong("export takes one of --endpoints and --data-dir")),
+    }
+}
+
+impl Cluster {
+    /// The members as the store begins with them, under the ids that etcd gives them.
+    pub fn bootstrap(&self) -> Result<Bootstrap, BootstrapError> {
+        let members = url::parse_cluster(&self.members)?;
+        let own = members.get(&self.name).ok_or_else(|| BootstrapError::NoSuchMember(self.name.clone()))?;
+        let advertised = Url::parse_list(&self.advertise_peer_urls)?;
+        bootstrap::matches(&self.name, &advertised, own, &|host| Some(host.to_owned()))?;
+        let founders: Vec<_> = members
+            .iter()
+            .map(|(name, urls)| {
+                let peer_urls = url::texts(urls);
+                let id = store::member_id(&peer_urls, &self.token);
+                store_api::Member { id, name: name.clone(), peer_urls, ..Default::default() }
+            })
+            .collect();
+        let me = store::member_id(&url::texts(own), &self.token);
+        let cluster = store::cluster_id(founders.iter().map(|member| member.id));
+        Ok(Bootstrap::New { me, cluster, members: founders })
+    }
+}
+
+fn list(urls: &str) -> Vec<String> {
+    urls.split(',').map(|url| url.trim().to_owned()).collect()
+}
+
+/// Flags with their values, and the rest.
+struct Flags {
+    given: Vec<(String, String)>,
+    rest: Vec<String>,
+    usage: &'static str,
+}
+
+impl Flags {
+    fn read(arguments: &[String], usage: &'static str) -> Result<Self, String> {
+        let mut flags = Flags { given: Vec::new(), rest: Vec::new(), usage };
+        let mut arguments = arguments.iter();
+        while let Some(argument) = arguments.next() {
+            let Some(name) = argument.strip_prefix('-').map(|name| name.strip_prefix('-').unwrap_or(name)) else {
+                flags.rest.push(argument.clone());
+                continue;
+            };
+            let (name, value) = match name.split_once('=') {
+                Some((name, value)) => (name, Some(value.to_owned())),
+                None if matches!(name, "help" | "h") => return Err(usage.to_owned()),
+                None if SWITCHES.contains(&name) => (name, Some("true".to_owned())),
+                None => (name, arguments.next().cloned()),
+            };
+            let value = value.ok_or_else(|| flags.wrong(&format!("flag needs an argument: --{name}")))?;
+            if flags.given.iter().any(|(given, _)| given == name) {
+                return Err(flags.wrong(&format!("--{name} is given twice")));
+            }
+            flags.given.push((name.to_owned(), value));
+        }
+        Ok(flags)
+    }
+
+    fn take(&mut self, name: &str) -> Option<String> {
+        let at = self.given.iter().position(|(given, _)| given == name)?;
+        Some(self.given.swap_remove(at).1)
+    }
+
+    fn switch(&mut self, name: &str) -> Result<bool, String> {
+        match self.take(name).as_deref() {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(other) => Err(self.wrong(&format!("invalid boolean value {other:?} for --{name}"))),
+        }
+    }
+
+    fn remote(&mut self) -> Result<Remote, String> {
+        let (ca_file, cert_file, key_file) = (self.take("cacert"), self.take("cert"), self.take("key"));
+        let user = match (self.take("user"), self.take("password")) {
+            (None, None) => None,
+            (Some(name), Some(password)) => Some(User { name, password }),
+            (Some(both), None) => {
+                let (name, password) = both.split_once(':').ok_or_else(|| self.wrong("--user takes NAME:PASSWORD"))?;
+                Some(User { name: name.to_owned(), password: password.to_owned() })
+            }
+            (None, Some(_)) => return Err(self.wrong("--password goes with --user")),
+        };
+        let [ca_file, cert_file, key_file] = [ca_file, cert_file, key_file].map(|file| file.map(PathBuf::from));
+        Ok(Remote { endpoints: Vec::new(), ca_file, cert_file, key_file, user })
+    }
+
+    /// All flags were taken, and so many arguments are left.
+    fn end(&self, rest: usize) -> Result<(), String> {
+        if let Some((name, _)) = self.given.first() {
+            return Err(self.wrong(&format!("unknown flag: --{name}")));
+        }
+        match self.rest.len() == rest {
+            true => Ok(()),
+            false => Err(self.wrong(&format!("{} arguments where {rest} are expected", self.rest.len()))),
+        }
+    }
+
+    fn wrong(&self, why: &str) -> String {
+        format!("{why}\n{}", self.usage)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<String> {
+        line.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn imports() {
+        let check = |line: &str, expected: Result<Source, &str>| match (import(&words(line)), expected) {
+            (Ok(import), Ok(source)) => assert_eq!(import.source, source, "{line}"),
+            (Err(why), Err(part)) => assert!(why.contains(part) && why.ends_with(IMPORT_USAGE), "{line}: {why}"),
+            (found, expected) => panic!("{line}: {found:?}, expected {expected:?}"),
+        };
+        check("--from-snapshot s --data-dir=d", Ok(Source::Snapshot("s".into())));
+        check("-from-data-dir d", Ok(Source::DataDir("d".into())));
+        let endpoints = vec!["http://a:1".to_owned(), "http://b:1".to_owned()];
+        let user = Some(User { name: "root".to_owned(), password: "a:b".to_owned() });
+        let remote = Remote { endpoints, user, ca_file: Some("c".into()), ..Remote::default() };
+        check("--from-endpoints http://a:1,http://b:1 --user root:a:b --cacert c", Ok(Source::Endpoints(remote)));
+        check("--from-snapshot a --from-endpoints b", Err("one of --from-snapshot"));
+        check("--from-snapshot a --from-snapshot b", Err("--from-snapshot is given twice"));
+        check("--from-snapshot a --cacert c", Err("go with --from-endpoints"));
+        check("--from-snapshot a b", Err("1 arguments where 0 are expected"));
+        check("--from-snapshot", Err("flag needs an argument: --from-snapshot"));
+        check("--from-snapshot a --frm b", Err("unknown flag: --frm"));
+        check("--from-snapshot a --skip-hash-check=maybe", Err("invalid boolean value \"maybe\""));
+        check("", Err("one of --from-snapshot"));
+        let import = import(&words("--skip-hash-check --from-snapshot a --name x")).unwrap();
+        assert!(import.skip_hash_check && !import.without_auth);
+        assert_eq!(import.data_dir, PathBuf::from("x.etcd"));
+    }
+
+    #[test]
+    fn exports() {
+        let check = |line: &str, expected: Result<From, &str>| match (export(&words(line)), expected) {
+            (Ok(export), Ok(from)) => assert_eq!((export.file, export.from), ("f".into(), from), "{line}"),
+            (Err(why), Err(part)) => assert!(why.contains(part) && why.ends_with(EXPORT_USAGE), "{line}: {why}"),
+            (found, expected) => panic!("{line}: {found:?}, expected {expected:?}"),
+        };
+        check("f --data-dir d", Ok(From::DataDir("d".into())));
+        let remote = Remote { endpoints: vec!["a:1".to_owned()], ..Remote::default() };
+        check("--endpoints a:1 f", Ok(From::Endpoints(remote)));
+        check("f", Err("one of --endpoints and --data-dir"));
+        check("--data-dir d", Err("0 arguments where 1 are expected"));
+        check("f --data-dir d --cert c", Err("go with --endpoints"));
+        check("f --endpoints a:1 --user root", Err("--user takes NAME:PASSWORD"));
+    }
+
+    #[test]
+    fn the_new_cluster() {
+        let check = |flags: &str, expected: Result<(&str, usize), &str>| {
+            let cluster = import(&words(&format!("--from-snapshot f {flags}"))).unwrap().cluster;
+            match (cluster.bootstrap(), expected) {
+                (Ok(Bootstrap::New { me, members, .. }), Ok((id, count))) => {
+                    assert_eq!((format!("{me:x}").as_str(), members.len()), (id, count), "{flags}");
+                }
+                (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{flags}: {error}"),
+                (found, expected) => panic!("{flags}: {found:?}, expected {expected:?}"),
+            }
+        };
+        // The id that etcd prints for its defaults.
+        check("", Ok(("8e9e05c52164694d", 1)));
+        let three = "--initial-cluster default=http://localhost:2380,b=http://b:1,c=http://c:1";
+        check(three, Ok(("8e9e05c52164694d", 3)));
+        check(&format!("{three} --name d"), Err("couldn't find local name \"d\""));
+        check("--initial-advertise-peer-urls http://a:1", Err("--initial-advertise-peer-urls"));
+        check("--initial-cluster default=a", Err("URL scheme must be"));
+    }
+}
