@@ -138,7 +138,7 @@ fn finish(world: &mut World) -> String {
         let machine = &running.machine;
         world.invariants.finished(id, machine.index);
         let Ok(mut query) = mvcc::HashQuery::new(&machine.kv, 0) else { continue };
-        while !query.step(&machine.kv, usize::MAX) {}
+        while !query.step(&machine.kv, usize::MAX).expect("nothing replaces the state meanwhile") {}
         let hash = query.finish();
         hashes.push((hash.revision, hash.hash, id));
         world.history.hashes.push(Hash {

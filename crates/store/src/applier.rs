@@ -120,25 +120,36 @@ fn apply(shared: &Shared, item: Item) -> Result<(), String> {
 }
 
 fn one(shared: &Shared, group: &Group, entry: &Entry) -> Result<(), String> {
+    if entry.get_entry_type() != consensus::EntryType::EntryNormal {
+        runtime::failpoint!("beforeApplyOneConfChange");
+    }
+    runtime::failpoint!("commitBeforePreCommitHook");
     let mut applied = Applied::default();
     let dispatch = group.hub.begin();
     let revision = {
         let mut machine = group.machine.write();
         machine.apply(entry, &mut applied)?;
+        runtime::failpoint!("beforeCommit");
         if !applied.tokens.is_empty() {
             shared.users.follow(applied.tokens.drain(..), &machine.users, shared.clock.monotonic());
         }
         measure(shared, &machine);
         machine.kv.revision()
     };
+    runtime::failpoint!("beforeWritebackBuf");
     dispatch.finish(std::mem::take(&mut applied.events), revision, &shared.metrics);
     group.follow_leases(&applied.leases, shared.clock.monotonic(), &shared.metrics);
+    runtime::failpoint!("afterWritebackBuf");
     reached(shared, group, entry.index, entry.term, applied.members_changed);
+    runtime::failpoint!("commitAfterPreCommitHook");
+    runtime::failpoint!("afterCommit");
     group.pending.answer(applied.answers);
     Ok(())
 }
 
 fn install(shared: &Shared, group: &Group, machine: Machine) {
+    runtime::failpoint!("raftAfterApplySnap");
+    runtime::failpoint!("applyBeforeOpenSnapshot");
     let (index, term) = (machine.index, machine.term);
     let dispatch = group.hub.begin();
     {
@@ -189,8 +200,12 @@ fn trim(group: &Group) -> Option<Duration> {
     }
     let mut machine = group.machine.write();
     let before = machine.kv.bytes();
+    runtime::failpoint!("compactBeforeCommitBatch");
     machine.kv.trim(TRIM_STEP);
+    runtime::failpoint!("compactAfterCommitBatch");
     if !machine.kv.needs_trim() {
+        runtime::failpoint!("compactBeforeSetFinishedCompact");
+        runtime::failpoint!("compactAfterSetFinishedCompact");
         group.trimmed.notify_waiters();
         return Some(TRIM_PAUSE);
     }

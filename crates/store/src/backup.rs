@@ -13,6 +13,7 @@
 use std::{path::Path, sync::Arc};
 
 use async_trait::async_trait;
+use auth::Bucket;
 use bytes::Bytes;
 use etcd_snapshot::{Alarm, ConfState, Facts, Finished, Lease, Measure, Member, Record, WriteError, Writer};
 use mvcc::{Export, ExportedWrite, State};
@@ -195,7 +196,14 @@ fn moment(machine: &Machine) -> (Export, Facts) {
         AlarmKind::NoSpace => 1,
         AlarmKind::Corrupt => 2,
     };
+    let users = |bucket| {
+        let entries = machine.users.entries().filter(move |entry| entry.bucket == bucket);
+        entries.map(|entry| (entry.key, entry.value)).collect()
+    };
     let facts = Facts {
+        auth: users(Bucket::Auth),
+        auth_users: users(Bucket::Users),
+        auth_roles: users(Bucket::Roles),
         consistent_index: machine.index,
         term: machine.term,
         conf_state: Some(ConfState { voters: ids(false), learners: ids(true), ..ConfState::default() }),

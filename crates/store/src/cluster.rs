@@ -104,6 +104,7 @@ impl Cluster for Store {
     }
 
     async fn defragment(&self) -> Result<(), StoreError> {
+        runtime::failpoint!(async "defragBeforeCopy");
         // Space is given back as snapshots replace the log: one more of them does what can be done.
         self.snapshot().await
     }

@@ -59,6 +59,13 @@ impl RealDisk {
     }
 }
 
+impl RealFile {
+    /// A segment of the log.
+    fn is_log(&self) -> bool {
+        self.path.extension().is_some_and(|e| e == "wal")
+    }
+}
+
 impl Disk for RealDisk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         self.ask(DiskOp::Create, path)?;
@@ -72,6 +79,9 @@ impl Disk for RealDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.ask(DiskOp::Rename, to)?;
+        if to.extension().is_some_and(|e| e == "snap") {
+            runtime::failpoint!("defragBeforeRename");
+        }
         fs::rename(from, to)?;
         self.sync_dir(to.parent().unwrap_or(Path::new(".")))
     }
@@ -109,6 +119,9 @@ impl DiskFile for RealFile {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.disk.ask(DiskOp::Write, &self.path)?;
+        if self.is_log() {
+            runtime::failpoint!("raftBeforeSave");
+        }
         self.file.write_all_at(bytes, offset)
     }
 
@@ -127,7 +140,11 @@ impl DiskFile for RealFile {
 
     fn sync(&self) -> io::Result<()> {
         self.disk.ask(DiskOp::Sync, &self.path)?;
-        self.file.sync_data()
+        self.file.sync_data()?;
+        if self.is_log() {
+            runtime::failpoint!("raftAfterSave");
+        }
+        Ok(())
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {

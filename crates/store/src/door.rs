@@ -114,9 +114,11 @@ impl Incoming {
 
     /// All portions have come: the file is synced, and the message that announced it goes to consensus.
     pub fn finish(mut self, message: Message) -> Result<(), StoreError> {
+        runtime::failpoint!("raftBeforeSaveSnap");
         let path = received_path(&self.shared.snapshot_dir, self.point);
         let begun = self.begun.take().expect("it is taken once");
         begun.finish(&self.shared.disk).map_err(|e| full_or("cannot write", &path, &e))?;
+        runtime::failpoint!("raftAfterSaveSnap");
         self.shared.inbox.push(Input::Message(self.point.group, message))
     }
 }

@@ -5,6 +5,7 @@
 
 use std::{path::Path, sync::Arc};
 
+use auth::{Auth, Bucket};
 use etcd_snapshot::{Facts, ReadError, Record, Snapshot};
 use mvcc::{ExportedWrite, Import, State};
 use replica::{Folders, Machine, Settings};
@@ -30,11 +31,8 @@ pub enum ImportError {
     History(#[from] mvcc::ImportError),
     #[error("revision {0} has more writes than a transaction can have")]
     Sub(i64),
-    #[error(
-        "the database has users or roles, which are not imported: whoever reaches the new store could read and write \
-         everything. Say --without-auth if that is meant"
-    )]
-    Users,
+    #[error("the database's users or roles cannot be read: {0}; --without-auth leaves them behind")]
+    Users(String),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -66,9 +64,7 @@ pub fn import<S: bolt::Source>(
     snapshot: &mut Snapshot<S>,
 ) -> Result<Imported, ImportError> {
     let ImportOptions { root, bootstrap, without_auth, progress } = options;
-    if has_users(snapshot.facts()) && !without_auth {
-        return Err(ImportError::Users);
-    }
+    let users = if without_auth { Auth::default() } else { users(snapshot.facts())? };
     let state = state(snapshot, progress)?;
     let imported = Imported {
         revision: state.revision(),
@@ -76,13 +72,16 @@ pub fn import<S: bolt::Source>(
         keys: state.keys(),
         leases: state.leases().count(),
     };
-    found(root, &bootstrap, state)?;
+    found(root, &bootstrap, state, users)?;
     Ok(imported)
 }
 
-fn has_users(facts: &Facts) -> bool {
-    let enabled = facts.auth.iter().any(|(key, value)| key == b"authEnabled" && value == &[1]);
-    enabled || !facts.auth_users.is_empty() || !facts.auth_roles.is_empty()
+fn users(facts: &Facts) -> Result<Auth, ImportError> {
+    let buckets = [(Bucket::Auth, &facts.auth), (Bucket::Users, &facts.auth_users), (Bucket::Roles, &facts.auth_roles)];
+    let entries = buckets
+        .into_iter()
+        .flat_map(|(bucket, entries)| entries.iter().map(move |(key, value)| (bucket, &key[..], &value[..])));
+    Auth::from_entries(entries).map_err(|error| ImportError::Users(error.to_string()))
 }
 
 fn state<S: bolt::Source>(snapshot: &mut Snapshot<S>, progress: &mut dyn FnMut(u64)) -> Result<State, ImportError> {
@@ -110,13 +109,13 @@ fn write<'a>(record: &Record<'a>) -> Result<ExportedWrite<'a>, ImportError> {
     Ok(ExportedWrite { revision, sub, tombstone, key, value, create, version, lease, superseded: false })
 }
 
-fn found(root: &Path, bootstrap: &Bootstrap, state: State) -> Result<(), StoreError> {
+fn found(root: &Path, bootstrap: &Bootstrap, state: State, users: Auth) -> Result<(), StoreError> {
     let disk = RealDisk::default();
     let folder = Folder::open(root, &disk, || Ok(bootstrap.identity()))?;
     if !folder.fresh {
         return Err(StoreError::InvalidArgument(format!("{} holds a member already", root.display())));
     }
-    let machine = Machine { kv: state, ..Machine::founded_by(bootstrap.founders().iter().cloned()) };
+    let machine = Machine { kv: state, users, ..Machine::founded_by(bootstrap.founders().iter().cloned()) };
     let (wal, snapshots, identity) = (folder.wal(), folder.snapshots(), folder.identity);
     let folders = Folders { wal: &wal, snapshots: &snapshots, salt: identity.salt, segment_bytes: SEGMENT_BYTES };
     let settings = Settings {

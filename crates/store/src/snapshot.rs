@@ -33,12 +33,14 @@ pub fn write_all(shared: &Shared) -> Result<(), StoreError> {
 
 fn write_one(shared: &Shared, group: &Group) -> Result<(), StoreError> {
     let start = shared.clock.monotonic();
+    runtime::failpoint!("beforeStartDBTxn");
     let (mut portions, base) = {
         let machine = group.machine.read();
         (Portions::new(&machine), machine.base())
     };
     let point = Point { group: group.id, index: base.index, term: base.term };
     let (dir, salt) = (&shared.snapshot_dir, shared.identity.salt);
+    runtime::failpoint!("afterStartDBTxn");
     let written = write(&shared.disk, dir, salt, point, |out| portions.next(&group.machine.read(), out));
     portions.finish();
     let bytes = written.map_err(|e| full_or("cannot write", &path(dir, point), &e))?;

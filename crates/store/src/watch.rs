@@ -64,6 +64,7 @@ impl StoreWatcher {
     /// The next events of the history; moves over to the hub at its end.
     fn replay(&mut self) -> Result<Option<WatchResponse>, StoreError> {
         let Source::History(replay) = &mut self.source else { return Ok(None) };
+        runtime::failpoint!("beforeSyncWatchers");
         let home = self.shared.group(self.group);
         let mut events = replay.step(&home.machine.read().kv, REPLAY_STEP)?;
         let next = replay.next_revision();
@@ -100,6 +101,9 @@ impl StoreWatcher {
         };
         let last = events.last().map_or(0, |e| e.kv.mod_revision);
         self.seen = self.seen.max(if all { dispatched } else { last });
+        if asked {
+            runtime::failpoint!("beforeProgressIfSync");
+        }
         let settled = asked && all && events.is_empty();
         if asked && !settled {
             // The answer to the question has no events, and comes after those that wait.

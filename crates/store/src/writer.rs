@@ -460,6 +460,7 @@ impl Writer {
             self.last_snapshot_bytes = bytes;
             let segments = self.core.snapshot_written(group, base.clone());
             snapshot::purge(&self.shared, group, base.index, &segments);
+            runtime::failpoint!("raftAfterWALRelease");
         }
         self.shared.snapshots.send_modify(|n| *n += 1);
     }
@@ -481,6 +482,11 @@ struct Hands<'a> {
 
 impl Output for Hands<'_> {
     fn send(&mut self, group: GroupId, messages: Vec<Message>) {
+        if self.shared.group(group).standing.leads() {
+            runtime::failpoint!("raftBeforeLeaderSend");
+        } else {
+            runtime::failpoint!("raftBeforeFollowerSend");
+        }
         messages.into_iter().for_each(|message| self.shared.peers.send(group, message));
     }
 
@@ -489,6 +495,7 @@ impl Output for Hands<'_> {
     }
 
     fn install(&mut self, group: GroupId, metadata: SnapshotMetadata) -> Result<Members, String> {
+        runtime::failpoint!("raftBeforeApplySnap");
         let machine = snapshot::load(self.shared, group, metadata.index, metadata.term)?;
         let members = machine.members.clone();
         self.applier.push(Item::Install(group, Box::new(machine)));

@@ -49,6 +49,10 @@ pub enum StartError {
     DataDir(#[from] DataDirError),
     #[error(transparent)]
     Join(#[from] JoinError),
+    #[error(transparent)]
+    Failpoint(#[from] runtime::failpoint::BadFailpoint),
+    #[error("failpoints cannot be served: {0}")]
+    Failpoints(std::io::Error),
     #[error("{0}")]
     Store(#[from] StoreError),
 }
@@ -63,6 +67,8 @@ pub struct Running {
 }
 
 pub async fn start(config: &Config, found: Found, tasks: &Layers) -> Result<Running, StartError> {
+    runtime::failpoint::from_environment()?;
+    runtime::failpoint_http::from_environment(&tasks.store).await.map_err(StartError::Failpoints)?;
     let clock = Clock::system();
     let (peer_tls, mut bound_peers) = bind_peers(config, &clock).await?;
     let (client_tls, mut clients, mut plain_clients) = bind_clients(config, &clock).await?;

@@ -327,15 +327,20 @@ fn what_is_damaged_or_taken_is_refused() {
     plinth(&format!("import --from-snapshot {} --data-dir {} --skip-hash-check", bare.display(), data.display()))
         .expect_ok();
 
-    // Users are not left behind silently.
+    // Users come along, unless they are to be left behind.
     ctl(&tools, &theirs, "user add root:secret");
     ctl(&tools, &theirs, "auth enable");
     let guarded =
         format!("import --from-endpoints {} --data-dir {}", theirs.url("http"), theirs.path("auth").display());
     assert!(plinth(&guarded).expect_error().contains("user name is empty"));
     let named = format!("{guarded} --user root:secret");
-    assert!(plinth(&named).expect_error().contains("--without-auth"));
-    assert!(!theirs.path("auth").exists());
+    plinth(&named).expect_ok();
+    let exported = theirs.path("auth.db");
+    let (folder, file) = (theirs.path("auth"), exported.display());
+    plinth(&format!("export {file} --data-dir {}", folder.display())).expect_ok();
+    let users = etcd_snapshot::folder::open_file(&exported, etcd_snapshot::HashCheck::Required).unwrap();
+    assert_eq!(users.facts().auth_users.len(), 1);
+    fs::remove_dir_all(&folder).unwrap();
     plinth(&format!("{named} --without-auth")).expect_ok();
 }
 
