@@ -18,7 +18,7 @@ impl Kv for Service {
     async fn range(&self, request: Request<RangeRequest>) -> Result<Response<RangeResponse>, Status> {
         let request = convert::range_request(request.into_inner())?;
         let response = self.0.store.range(request).await.map_err(|e| codes::status(&e))?;
-        Ok(Response::new(convert::range_response(&self.0, response)))
+        Ok(Response::new(convert::range_response(self.0.head(response.revision), response)))
     }
 
     #[tracing::instrument(level = "info", name = "etcd/Put", skip_all)]
@@ -26,7 +26,7 @@ impl Kv for Service {
         self.0.check_size(request.get_ref())?;
         let request = convert::put_request(request.into_inner());
         let response = self.0.store.put(request).await.map_err(|e| codes::status(&e))?;
-        Ok(Response::new(convert::put_response(&self.0, response)))
+        Ok(Response::new(convert::put_response(self.0.head(response.revision), response)))
     }
 
     #[tracing::instrument(level = "info", name = "etcd/DeleteRange", skip_all)]
@@ -37,7 +37,7 @@ impl Kv for Service {
         self.0.check_size(request.get_ref())?;
         let request = convert::delete_request(request.into_inner());
         let response = self.0.store.delete_range(request).await.map_err(|e| codes::status(&e))?;
-        Ok(Response::new(convert::delete_response(&self.0, response)))
+        Ok(Response::new(convert::delete_response(self.0.head(response.revision), response)))
     }
 
     #[tracing::instrument(level = "info", name = "etcd/Txn", skip_all)]
@@ -45,7 +45,7 @@ impl Kv for Service {
         self.0.check_size(request.get_ref())?;
         let request = convert::txn_request(request.into_inner())?;
         let response = self.0.store.txn(request).await.map_err(|e| codes::status(&e))?;
-        Ok(Response::new(convert::txn_response(&self.0, response)))
+        Ok(Response::new(convert::txn_response(self.0.head(response.revision), response)))
     }
 
     #[tracing::instrument(level = "info", name = "etcd/Compact", skip_all)]

@@ -88,7 +88,7 @@ impl Lease for Service {
 }
 
 /// A lease that is gone is told by a TTL of 0, not by an error that would end the stream for all others on it.
-async fn keep_alive(shared: &Shared, id: i64) -> Result<LeaseKeepAliveResponse, Status> {
+pub(crate) async fn keep_alive(shared: &Shared, id: i64) -> Result<LeaseKeepAliveResponse, Status> {
     let ttl = match shared.store.lease_keep_alive(id).await {
         Ok(lease) => lease.ttl,
         Err(StoreError::LeaseNotFound(_)) => 0,

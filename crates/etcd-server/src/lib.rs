@@ -1,7 +1,8 @@
 //! Serves a store as etcd v3 over gRPC, so that `etcdctl` and every etcd client read and write it.
 //!
 //! ```text
-//!   connection ─▶ serve ─▶ kv · watch · lease · maintenance · cluster ─▶ dyn Store
+//!   connection ─▶ serve ─▶ fast: KV · Watch · keep-alive ──────────────┬─▶ dyn Store
+//!                   └ else ─▶ kv · watch · lease · maintenance · cluster ┘
 //!                              │ convert: wire ⇄ plain types
 //!                              └ codes:   StoreError ─▶ gRPC code and etcd's words
 //! ```
@@ -11,6 +12,7 @@
 mod cluster;
 mod codes;
 mod convert;
+mod fast;
 mod http;
 mod kv;
 mod lease;
@@ -65,6 +67,7 @@ impl Options {
 #[derive(Clone)]
 pub struct Service {
     router: axum::Router,
+    server: grpc::Server<fast::reply::Reply>,
     tasks: Tasks,
 }
 
@@ -76,15 +79,17 @@ impl Service {
         let shared = Arc::new(Shared::start(options).await?);
         let watch = watch::Service::new(shared.clone(), tasks.child("watch"));
         let routes = Routes::new(KvServer::new(kv::Service(shared.clone())).max_decoding_message_size(limit))
-            .add_service(WatchServer::new(watch).max_decoding_message_size(limit))
+            .add_service(WatchServer::new(watch.clone()).max_decoding_message_size(limit))
             .add_service(LeaseServer::new(lease::Service(shared.clone())).max_decoding_message_size(limit))
             .add_service(MaintenanceServer::new(maintenance::Service(shared.clone())))
             .add_service(ClusterServer::new(cluster::Service(shared.clone())));
-        let mut router = http::add(routes.prepare().into_axum_router(), shared, metrics.clone());
-        if let Some(metrics) = metrics {
-            router = metrics::count(router, &metrics);
+        let mut router = http::add(routes.prepare().into_axum_router(), shared.clone(), metrics.clone());
+        let calls = metrics.as_ref().map(metrics::Calls::register);
+        if let Some(calls) = &calls {
+            router = metrics::count(router, calls.clone());
         }
-        Ok(Service { router, tasks })
+        let server = fast::server(&shared, watch, router.clone(), limit, calls.as_ref());
+        Ok(Service { router, server, tasks })
     }
 
     /// The router, for a caller that accepts connections by itself.
@@ -94,6 +99,6 @@ impl Service {
 
     /// Accepts connections until the group stops. With `tls`, each connection begins with a handshake.
     pub fn serve(&self, listener: Listener, tls: Option<tokio_rustls::TlsAcceptor>) {
-        serve::spawn(listener, tls, self.router(), &self.tasks);
+        serve::spawn(listener, tls, self.server.clone(), &self.tasks);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -39,20 +40,76 @@ const METHODS: [(&str, &str, &[&str]); 6] = [
     ("etcdserverpb.Cluster", "unary", &["MemberList"]),
 ];
 
+/// The counts of one server's calls.
 #[derive(Clone, Default)]
-struct Metrics {
+pub(crate) struct Calls {
     started: Family<Method, Counter>,
     handled: Family<Handled, Counter>,
 }
 
+impl Calls {
+    /// New counts, told by `registry` from now on.
+    pub fn register(registry: &telemetry::Metrics) -> Self {
+        let metrics = Calls::default();
+        registry.register(|registry| {
+            let (started, handled) = (metrics.started.clone(), metrics.handled.clone());
+            registry.register("grpc_server_started", "Total number of RPCs started on the server", started);
+            registry.register("grpc_server_handled", "Total number of RPCs completed on the server", handled);
+        });
+        metrics
+    }
+
+    /// Counts the calls of methods that do not go through a router.
+    pub fn observer(&self, paths: &[&str]) -> Arc<dyn grpc::Observer> {
+        let counts = paths.iter().filter_map(|path| method(path)).map(|method| {
+            let started = self.started.get_or_create(&method).clone();
+            let good = self.handled.get_or_create(&handled(&method, Code::Ok)).clone();
+            Counts { method, started, good }
+        });
+        Arc::new(Observer { calls: self.clone(), counts: counts.collect() })
+    }
+}
+
+/// One method's counters, looked up once.
+struct Counts {
+    method: Method,
+    started: Counter,
+    good: Counter,
+}
+
+struct Observer {
+    calls: Calls,
+    counts: Vec<Counts>,
+}
+
+impl grpc::Observer for Observer {
+    fn started(&self, method: usize) {
+        if let Some(counts) = self.counts.get(method) {
+            counts.started.inc();
+        }
+    }
+
+    fn ended(&self, method: usize, code: grpc::Code) {
+        match self.counts.get(method) {
+            None => {}
+            Some(counts) if code == grpc::Code::Ok => {
+                counts.good.inc();
+            }
+            Some(counts) => {
+                let label = handled(&counts.method, Code::from(code as i32));
+                self.calls.handled.get_or_create(&label).inc();
+            }
+        }
+    }
+}
+
+fn handled(method: &Method, code: Code) -> Handled {
+    let Method { grpc_type, grpc_service, grpc_method } = method.clone();
+    Handled { grpc_type, grpc_service, grpc_method, grpc_code: name(code) }
+}
+
 /// Counts the calls of a router from now on.
-pub(crate) fn count(router: Router, registry: &telemetry::Metrics) -> Router {
-    let metrics = Metrics::default();
-    registry.register(|registry| {
-        let (started, handled) = (metrics.started.clone(), metrics.handled.clone());
-        registry.register("grpc_server_started", "Total number of RPCs started on the server", started);
-        registry.register("grpc_server_handled", "Total number of RPCs completed on the server", handled);
-    });
+pub(crate) fn count(router: Router, metrics: Calls) -> Router {
     router.layer(middleware::from_fn(move |request: Request, next: middleware::Next| {
         let metrics = metrics.clone();
         async move {
@@ -79,7 +136,7 @@ fn wrap(response: Response, mut call: Call) -> Response {
 }
 
 struct Call {
-    metrics: Metrics,
+    metrics: Calls,
     method: Method,
     /// Told by the headers when there is no body, else by the trailers.
     code: Option<Code>,
@@ -95,9 +152,8 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        let Method { grpc_type, grpc_service, grpc_method } = self.method.clone();
-        let grpc_code = name(self.code.unwrap_or(Code::Cancelled));
-        self.metrics.handled.get_or_create(&Handled { grpc_type, grpc_service, grpc_method, grpc_code }).inc();
+        let label = handled(&self.method, self.code.unwrap_or(Code::Cancelled));
+        self.metrics.handled.get_or_create(&label).inc();
     }
 }
 

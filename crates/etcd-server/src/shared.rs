@@ -36,13 +36,19 @@ impl Shared {
         })
     }
 
-    pub fn header(&self, revision: Revision) -> Option<ResponseHeader> {
-        Some(ResponseHeader {
+    /// The header of an answer as of `revision`.
+    pub fn head(&self, revision: Revision) -> ResponseHeader {
+        ResponseHeader {
             cluster_id: self.cluster_id,
             member_id: self.member_id,
             revision,
             raft_term: self.raft_term.load(Ordering::Relaxed),
-        })
+        }
+    }
+
+    /// As [`Shared::head`], for a generated message's field.
+    pub fn header(&self, revision: Revision) -> Option<ResponseHeader> {
+        Some(self.head(revision))
     }
 
     /// The store's own account of itself; keeps the term of later headers up to date.
@@ -66,7 +72,11 @@ impl Shared {
 
     /// Refuses a write that is larger than the bound.
     pub fn check_size(&self, request: &impl Message) -> Result<(), Status> {
-        let size = request.encoded_len();
+        self.check_len(request.encoded_len())
+    }
+
+    /// As [`Shared::check_size`], for a message of so many bytes.
+    pub fn check_len(&self, size: usize) -> Result<(), Status> {
         if size > self.max_request_bytes {
             return Err(codes::status(&StoreError::TooLarge { size, limit: self.max_request_bytes }));
         }

@@ -1,6 +1,10 @@
 //! The server before clients that others wrote: tonic, hyper and curl.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, also in its helpers, and has tasks of its own"
+)]
 
 #[path = "it/served.rs"]
 mod served;

@@ -128,8 +128,20 @@ impl<R: Encode + Send + 'static> Engine<R> {
                 let requests = Requests::new(pipe.clone(), head.clone(), server.max_message_bytes);
                 let call = self.call(&head);
                 self.launch(id, &head, Work::Streaming(handler(call, requests, Sender { pipe })));
+                self.accept(id);
             }
             _ => self.fall_back(id, &head, pipe),
+        }
+    }
+
+    /// Sends the head of a stream that has not failed at once: there are clients that say nothing before they see it.
+    fn accept(&mut self, id: u32) {
+        if let Some(stream) = self.streams.get_mut(&id)
+            && stream.end.is_none()
+            && !stream.head_sent
+        {
+            stream.head_sent = true;
+            self.answers.head(id, self.output.tail());
         }
     }
 
