@@ -57,11 +57,12 @@ impl Service {
     /// Serves a stream of a fast connection, in the connection's task.
     pub fn serve(&self, requests: grpc::Requests, sender: grpc::Sender) -> grpc::Streaming {
         let stream = Stream::new(self.shared.clone(), Responses::Fast(sender));
-        let stop = self.tasks.stopping();
+        // In a set, so that it is looked at when it was woken, and not for every event of every stream.
+        let mut stop = FuturesUnordered::from_iter([self.tasks.stopping().cancelled_owned()]);
         Box::pin(async move {
             tokio::select! {
                 biased;
-                () = stop.cancelled() => Err(fast::status(codes::stopped())),
+                Some(()) = stop.next() => Err(fast::status(codes::stopped())),
                 ended = stream.run(Requests::Fast(requests)) => ended.map_err(fast::status),
             }
         })

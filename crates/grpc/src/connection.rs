@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::BytesMut;
+use futures::stream::{FuturesUnordered, StreamExt};
 use http::Extensions;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -46,7 +47,9 @@ pub enum Error {
 pub(crate) struct Connection<IO, R, S> {
     io: IO,
     engine: Engine<R>,
-    stop: Option<Pin<Box<S>>>,
+    /// Asks for the end. In a set, so that it is polled when it was woken, and not whenever the connection is: what all
+    /// connections wait on alike is dear to look at.
+    stop: FuturesUnordered<Pin<Box<S>>>,
     tick: Pin<Box<Sleep>>,
     /// Room for the next read.
     room: usize,
@@ -64,14 +67,18 @@ where
     pub fn new(io: IO, server: Arc<Inner<R>>, extensions: Arc<Extensions>, first: BytesMut, stop: Pin<Box<S>>) -> Self {
         let engine = Engine::new(server, extensions, first);
         let tick = Box::pin(tokio::time::sleep(TICK));
-        Connection { io, engine, stop: Some(stop), tick, room: MIN_READ_BYTES, unflushed: false }
+        Connection {
+            io,
+            engine,
+            stop: FuturesUnordered::from_iter([stop]),
+            tick,
+            room: MIN_READ_BYTES,
+            unflushed: false,
+        }
     }
 
     fn poll_stop(&mut self, context: &mut Context<'_>) {
-        if let Some(stop) = &mut self.stop
-            && stop.as_mut().poll(context).is_ready()
-        {
-            self.stop = None;
+        if let Poll::Ready(Some(())) = self.stop.poll_next_unpin(context) {
             self.engine.drain();
         }
     }

@@ -277,19 +277,6 @@ impl<R: Encode + Send + 'static> Engine<R> {
         self.forgiven.push_back(id);
     }
 
-    /// Forgets a stream: its call ends where it waits, and whoever sends or reads on it hears of it.
-    fn remove(&mut self, id: u32) -> Option<Stream> {
-        let stream = self.streams.remove(&id)?;
-        if let Some(place) = stream.call {
-            self.calls.remove(place);
-        }
-        if let Body::Pipe(pipe) = &stream.body {
-            pipe.close();
-        }
-        self.held -= stream.held;
-        Some(stream)
-    }
-
     fn enlist(&mut self, id: u32) {
         if let Some(stream) = self.streams.get_mut(&id)
             && !std::mem::replace(&mut stream.listed, true)
@@ -310,15 +297,6 @@ impl<R: Encode + Send + 'static> Engine<R> {
     fn fail(&mut self, reason: Reason) {
         frame::put_go_away(self.last_stream, reason, self.output.tail());
         self.close();
-    }
-
-    /// Ends all streams at once.
-    pub fn close(&mut self) {
-        self.phase = Phase::Closing;
-        let ids: Vec<u32> = self.streams.keys().copied().collect();
-        for id in ids {
-            self.remove(id);
-        }
     }
 
     /// Time has passed: asks a silent peer whether it is there, and gives it up when it does not answer.
@@ -343,6 +321,37 @@ impl<R: Encode + Send + 'static> Engine<R> {
     fn remembered(&self) -> usize {
         let held = self.input.len() + self.output.len() + self.held + self.forgiven.len() + self.heads.len();
         held + self.streams.len() + self.pending.len() + self.starved.len()
+    }
+}
+
+impl<R> Engine<R> {
+    /// Ends all streams at once.
+    pub fn close(&mut self) {
+        self.phase = Phase::Closing;
+        let ids: Vec<u32> = self.streams.keys().copied().collect();
+        for id in ids {
+            self.remove(id);
+        }
+    }
+
+    /// Forgets a stream: its call ends where it waits, and whoever sends or reads on it hears of it.
+    fn remove(&mut self, id: u32) -> Option<Stream> {
+        let stream = self.streams.remove(&id)?;
+        if let Some(place) = stream.call {
+            self.calls.remove(place);
+        }
+        if let Body::Pipe(pipe) = &stream.body {
+            pipe.close();
+        }
+        self.held -= stream.held;
+        Some(stream)
+    }
+}
+
+impl<R> Drop for Engine<R> {
+    /// However the connection ends, whoever waits on one of its streams hears of it.
+    fn drop(&mut self) {
+        self.close();
     }
 }
 

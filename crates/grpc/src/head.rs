@@ -40,10 +40,9 @@ impl Head {
     }
 }
 
-/// What became of a header block.
-#[derive(Debug)]
-pub(crate) enum Outcome {
-    Head(Head),
+/// Why a header block opens no call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
     /// The list is over the bound.
     TooLarge,
     Malformed,
@@ -108,14 +107,14 @@ impl Builder {
     }
 
     /// A request's head.
-    pub fn finish(self) -> Outcome {
+    pub fn finish(self) -> Result<Head, Refused> {
         if self.size > MAX_LIST_BYTES {
-            return Outcome::TooLarge;
+            return Err(Refused::TooLarge);
         }
         let head = self.head;
         let whole = !head.method.is_empty() && !head.scheme.is_empty() && !head.path.is_empty();
         // CONNECT has neither scheme nor path, and is nothing that is served here.
-        if self.malformed || !whole { Outcome::Malformed } else { Outcome::Head(head) }
+        if self.malformed || !whole { Err(Refused::Malformed) } else { Ok(head) }
     }
 
     /// Trailers have no pseudo-headers.
@@ -152,7 +151,7 @@ fn timeout(value: &[u8]) -> Option<Duration> {
 mod tests {
     use super::*;
 
-    fn built(fields: &[(&str, &str)]) -> Outcome {
+    fn built(fields: &[(&str, &str)]) -> Result<Head, Refused> {
         let mut builder = Builder::default();
         for (name, value) in fields {
             let copied = |text: &str| Bytes::copy_from_slice(text.as_bytes());
@@ -167,7 +166,7 @@ mod tests {
     fn malformed_requests_are_refused() {
         let check = |more: &[(&str, &str)]| {
             let fields: Vec<_> = WHOLE.iter().chain(more).copied().collect();
-            assert!(matches!(built(&fields), Outcome::Malformed), "{more:?}");
+            assert_eq!(built(&fields).unwrap_err(), Refused::Malformed, "{more:?}");
         };
         check(&[(":path", "/again")]);
         check(&[(":status", "200")]);
@@ -177,15 +176,15 @@ mod tests {
         check(&[("te", "gzip")]);
         check(&[("a", "b\r\nc: d")]);
         check(&[("content-length", "1"), ("content-length", "2")]);
-        assert!(matches!(built(&WHOLE[..2]), Outcome::Malformed));
-        assert!(matches!(built(&[WHOLE[0], WHOLE[1], WHOLE[2], ("a", &"x".repeat(70_000))]), Outcome::TooLarge));
+        assert_eq!(built(&WHOLE[..2]).unwrap_err(), Refused::Malformed);
+        assert_eq!(built(&[WHOLE[0], WHOLE[1], WHOLE[2], ("a", &"x".repeat(70_000))]).unwrap_err(), Refused::TooLarge);
     }
 
     #[test]
     fn what_a_call_is_decided_by() {
         let more = [("content-type", "application/grpc+proto"), ("grpc-timeout", "250m"), ("grpc-encoding", "gzip")];
         let fields: Vec<_> = WHOLE.iter().chain(&more).copied().collect();
-        let Outcome::Head(head) = built(&fields) else { panic!("it is a good head") };
+        let head = built(&fields).unwrap();
         assert!(head.grpc);
         assert_eq!(head.timeout, Some(Duration::from_millis(250)));
         assert_eq!(head.encoding.as_deref(), Some(&b"gzip"[..]));

@@ -121,8 +121,7 @@ async fn a_message_of_shared_parts_goes_to_many_streams_from_another_thread() {
     served.listeners(100).await;
     served.broadcast("news ".repeat(1000).into());
     for stream in &mut streams {
-        // The first, empty one said that the stream stands.
-        assert_eq!(stream.next().await.unwrap().unwrap().text, "");
+        // The first, empty one says that the stream stands.
         for expected in [String::new(), "news ".repeat(1000)] {
             let told = tokio::time::timeout(LIMIT, stream.next()).await.unwrap().unwrap().unwrap();
             assert_eq!(told.text, expected);

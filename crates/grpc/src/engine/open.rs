@@ -13,17 +13,10 @@ use super::{
 use crate::{
     Call, Code, Encode, Requests, Rope, Sender, Status, fallback,
     frame::Reason,
-    head::{Builder, Head, Outcome},
+    head::{Builder, Head, Refused},
     pipe::Pipe,
     server::Handler,
 };
-
-/// What a block says of a new stream.
-enum Opening {
-    Good(Arc<Head>),
-    TooLarge,
-    Malformed,
-}
 
 impl<R: Encode + Send + 'static> Engine<R> {
     /// A whole header block of a stream that was not there before.
@@ -35,12 +28,12 @@ impl<R: Encode + Send + 'static> Engine<R> {
             return self.idle_frame();
         }
         match opening {
-            Opening::Good(head) => self.start(id, head, finished),
-            Opening::Malformed => {
+            Ok(head) => self.start(id, head, finished),
+            Err(Refused::Malformed) => {
                 self.reset(id, Reason::ProtocolError);
                 return self.idle_frame();
             }
-            Opening::TooLarge => {
+            Err(Refused::TooLarge) => {
                 self.answers.bare(431, id, self.output.tail());
                 self.forgive(id);
                 return self.idle_frame();
@@ -51,25 +44,24 @@ impl<R: Encode + Send + 'static> Engine<R> {
 
     /// The head that a block stands for. A block of indexed fields alone stands for the same head again and again, for
     /// as long as the table does not change: such blocks are looked up and not decoded.
-    fn opening(&mut self, block: &[u8]) -> Result<Opening, Fatal> {
+    fn opening(&mut self, block: &[u8]) -> Result<Result<Arc<Head>, Refused>, Fatal> {
         if self.heads_generation == self.decoder.generation()
             && let Some((_, head)) = self.heads.iter().find(|(known, _)| known == block)
         {
-            return Ok(Opening::Good(head.clone()));
+            return Ok(Ok(head.clone()));
         }
         let mut builder = Builder::default();
         self.decoder.decode(block, |field| builder.field(field)).map_err(|_| Fatal(Reason::CompressionError))?;
         let mut head = match builder.finish() {
-            Outcome::Head(head) => head,
-            Outcome::TooLarge => return Ok(Opening::TooLarge),
-            Outcome::Malformed => return Ok(Opening::Malformed),
+            Ok(head) => head,
+            Err(refused) => return Ok(Err(refused)),
         };
         if head.grpc && &head.method[..] == b"POST" {
             head.registered = self.server.methods.find(&head.path);
         }
         let head = Arc::new(head);
         self.remember(block, &head);
-        Ok(Opening::Good(head))
+        Ok(Ok(head))
     }
 
     fn remember(&mut self, block: &[u8], head: &Arc<Head>) {

@@ -133,7 +133,7 @@ mod tests {
         let check = |coded: &[u8]| assert_eq!(decode(coded, 100, &mut Vec::new()), None, "{coded:x?}");
         check(&[0xff]);
         check(&[0xff, 0xff, 0xff, 0xff]);
-        check(&[0x00 | 0b0000_0000]);
+        check(&[0x00]);
         check(&[0x07, 0xff]);
     }
 
