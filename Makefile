@@ -4,7 +4,7 @@ CARGO ?= cargo
 PLINTH := target/release/plinth
 UP_FLAGS ?=
 
-.PHONY: up down demo status build deps tools test bench-start clean
+.PHONY: up down demo status build deps tools test bench-start bench-store clean
 
 up: build
 	@exec $(PLINTH) up $(UP_FLAGS)
@@ -36,3 +36,7 @@ test:
 bench-start: build tools
 	@$(CARGO) build --release --locked -p bench
 	@target/release/bench start
+
+bench-store: build tools
+	@$(CARGO) build --release --locked -p bench
+	@target/release/bench store

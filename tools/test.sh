@@ -21,8 +21,9 @@ step "tests"
 if command -v cargo-nextest >/dev/null; then
     cargo nextest run --locked --workspace --no-fail-fast
 else
-    cargo test --locked --workspace --exclude plinth --no-fail-fast
+    cargo test --locked --workspace --exclude plinth --exclude robustness --no-fail-fast
     cargo test --locked -p plinth --bins --no-fail-fast
+    cargo test --locked -p robustness --lib --no-fail-fast
 fi
 step "end to end"
 if command -v cargo-nextest >/dev/null; then
@@ -30,3 +31,5 @@ if command -v cargo-nextest >/dev/null; then
 else
     cargo test --locked -p plinth --no-fail-fast --test e2e -- --test-threads=1
 fi
+step "robustness: three members, faults, and a verdict over what clients saw"
+cargo test --locked -p robustness --test robustness --no-fail-fast -- --test-threads=1

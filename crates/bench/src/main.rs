@@ -6,14 +6,20 @@ mod api;
 mod load;
 mod peer;
 mod plinth;
+mod process;
 mod report;
+mod store;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
+/// What the product uses, for those parts of it that run in this process.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
-#[command(about = "Measures Plinth beside its peers")]
+#[command(version, about = "Measures Plinth beside its peers")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -43,13 +49,34 @@ enum Command {
         #[arg(long, default_value_t = 30)]
         idle: u64,
     },
+    /// The store beside etcd: writes, reads, lists, watches, memory, restart, compaction, three members.
+    Store(store::Options),
+    /// A server of one member with etcd's flags.
+    #[command(hide = true, version)]
+    ServeStore(store::dev::Flags),
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> anyhow::Result<ExitCode> {
     rustls::crypto::ring::default_provider().install_default().expect("nothing has installed a provider before");
-    let Command::Start { plinth, kubectl, etcd, starts, objects, idle } = Cli::parse().command;
-    let mut report = report::Report::default();
+    match Cli::parse().command {
+        Command::Start { plinth, kubectl, etcd, starts, objects, idle } => {
+            start(plinth, kubectl, etcd, starts, objects, idle).await.map(|()| ExitCode::SUCCESS)
+        }
+        Command::Store(options) => store::run(options).await,
+        Command::ServeStore(flags) => store::dev::serve(flags).await.map(|()| ExitCode::SUCCESS),
+    }
+}
+
+async fn start(
+    plinth: PathBuf,
+    kubectl: PathBuf,
+    etcd: PathBuf,
+    starts: usize,
+    objects: usize,
+    idle: u64,
+) -> anyhow::Result<()> {
+    let mut report = report::Report::beside("peer", |line| println!("{line}"));
     plinth::measure(&plinth, &kubectl, starts, objects, idle, &mut report).await?;
     match std::env::var_os("KUBE_APISERVER") {
         Some(path) => peer::measure(&PathBuf::from(path), &etcd, objects, &mut report).await?,

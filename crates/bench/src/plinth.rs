@@ -16,7 +16,8 @@ use serde_json::{Value, json};
 use crate::{
     api::Target,
     load,
-    report::{Report, median},
+    process::Usage,
+    report::{Goal::*, Report, median},
 };
 
 pub const READYZ: &str = "process start to /readyz";
@@ -99,19 +100,19 @@ pub async fn measure(
         last = Some((cluster, target));
     }
     let (cluster, target) = last.context("nothing was started")?;
-    report.at_most(READYZ, median(&mut readyz), "s", 0.5, "≤ 0.5 s");
-    report.at_most("process start to node Ready", median(&mut ready), "s", 1.5, "≤ 1.5 s");
+    report.plinth(READYZ, median(&mut readyz), "s", AtMost(0.5));
+    report.plinth("process start to node Ready", median(&mut ready), "s", AtMost(1.5));
 
     let took = apply_example(&cluster, kubectl, &target).await?;
-    report.at_most("kubectl apply of the example to 3 pods Ready", took, "s", 2.0, "≤ 2 s");
+    report.plinth("kubectl apply of the example to 3 pods Ready", took, "s", AtMost(2.0));
     measure_idle(&cluster, idle, report).await?;
     let mut times = pod_starts(&target).await?;
-    report.at_most("one pod, Bound to Running, p50", median(&mut times), "ms", 80.0, "≤ 80 ms");
+    report.plinth("one pod, Bound to Running, p50", median(&mut times), "ms", AtMost(80.0));
 
     let per_second = load::create(&target, "default", objects).await?;
-    report.at_least(CREATES, per_second, "/s", 5000.0, "≥ 5,000/s");
+    report.plinth(CREATES, per_second, "/s", AtLeast(5000.0));
     let (milliseconds, size) = load::list(&target, "default").await?;
-    report.at_most(LISTS, milliseconds, "ms", 40.0, "≤ 40 ms");
+    report.plinth(LISTS, milliseconds, "ms", AtMost(40.0));
     report.note(&format!("one list of {objects} objects is {:.1} MB of JSON", size as f64 / 1e6));
     Ok(())
 }
@@ -228,52 +229,35 @@ async fn measure_idle(cluster: &Cluster, seconds: u64, report: &mut Report) -> a
     let before = processes(cluster)?;
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     let after = processes(cluster)?;
-    let mib = |pick: fn(&Process) -> u64| after.iter().map(pick).sum::<u64>() as f64 / 1024.0;
-    report.at_most("idle with 3 pods: resident memory, all processes", mib(|p| p.resident), "MiB", 150.0, "≤ 150 MiB");
-    report.plain("  of it shared counted once (PSS)", mib(|p| p.proportional), "MiB");
-    report.plain("  of it the main process", after.first().map_or(0.0, |p| p.resident as f64 / 1024.0), "MiB");
-    let ticks = |list: &[Process]| list.iter().map(|p| p.ticks).sum::<u64>() as f64;
+    let mib = |pick: fn(&Usage) -> u64| after.iter().map(pick).sum::<u64>() as f64 / 1024.0;
+    report.plinth("idle with 3 pods: resident memory, all processes", mib(|p| p.resident_kib), "MiB", AtMost(150.0));
+    report.plinth("  of it shared counted once (PSS)", mib(|p| p.proportional_kib), "MiB", Open);
+    report.plinth(
+        "  of it the main process",
+        after.first().map_or(0.0, |p| p.resident_kib as f64 / 1024.0),
+        "MiB",
+        Open,
+    );
+    let ticks = |list: &[Usage]| list.iter().map(|p| p.ticks).sum::<u64>() as f64;
     let share = (ticks(&after) - ticks(&before)) / seconds as f64;
-    report.at_most("idle with 3 pods: CPU", share, "% of a core", 1.0, "≤ 1 %");
+    report.plinth("idle with 3 pods: CPU", share, "% of a core", AtMost(1.0));
     Ok(())
 }
 
-struct Process {
-    resident: u64,
-    proportional: u64,
-    /// Hundredths of a second of CPU time.
-    ticks: u64,
-}
-
 /// The main process first, then every shim: all that run this binary.
-fn processes(cluster: &Cluster) -> anyhow::Result<Vec<Process>> {
+fn processes(cluster: &Cluster) -> anyhow::Result<Vec<Usage>> {
     let binary = fs::canonicalize(&cluster.binary)?;
     let main = cluster.child.id();
-    let mut found = vec![process(main)?];
+    let mut found = vec![Usage::of(main)?];
     for entry in fs::read_dir("/proc")?.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
         let runs_it = fs::read_link(entry.path().join("exe")).is_ok_and(|exe| exe == binary);
         if runs_it
             && pid != main
-            && let Ok(process) = process(pid)
+            && let Ok(process) = Usage::of(pid)
         {
             found.push(process);
         }
     }
     Ok(found)
-}
-
-fn process(pid: u32) -> anyhow::Result<Process> {
-    let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}"));
-    let field = |text: &str, name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name).map(str::to_owned));
-        line.and_then(|line| line.trim().trim_end_matches(" kB").trim().parse().ok()).unwrap_or(0)
-    };
-    let stat = read("stat")?;
-    let times = stat.rsplit_once(')').context("stat")?.1.split_whitespace().skip(11).take(2);
-    Ok(Process {
-        resident: field(&read("status")?, "VmRSS:"),
-        proportional: field(&read("smaps_rollup")?, "Pss:"),
-        ticks: times.filter_map(|t| t.parse::<u64>().ok()).sum(),
-    })
 }

@@ -185,6 +185,8 @@ pub(crate) fn status(r: pb::StatusResponse) -> api::Status {
         leader: r.leader,
         raft_term: r.raft_term,
         raft_index: r.raft_index,
+        raft_applied_index: r.raft_applied_index,
+        is_learner: r.is_learner,
         errors: r.errors,
         ..Default::default()
     }

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use store_api::{LeaseId, Revision, StoreError};
+use store_api::{LeaseId, MembershipError, Revision, StoreError};
 use tonic::{Code, Status};
 
 /// Why there is no client.
@@ -64,14 +64,41 @@ pub(crate) fn store_error(status: &Status, context: Context) -> StoreError {
         "mvcc: database space exceeded" => StoreError::NoSpace("etcd has raised the alarm NOSPACE".into()),
         "too many requests" => StoreError::TooManyRequests,
         "corrupt cluster" => StoreError::Corrupt("etcd has raised the alarm CORRUPT".into()),
-        _ => match status.code() {
-            Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange | Code::Unimplemented => {
-                StoreError::InvalidArgument(text.to_owned())
-            }
-            Code::ResourceExhausted => StoreError::TooManyRequests,
-            Code::DataLoss => StoreError::Corrupt(text.to_owned()),
-            _ => StoreError::Unavailable(describe(status, text)),
-        },
+        "no leader" => StoreError::NoLeader,
+        "not leader" => StoreError::NotLeader,
+        "leader changed" => StoreError::LeaderChanged,
+        "rpc not supported for learner" => StoreError::Learner,
+        // Some of etcd's timeouts add why it may have taken so long.
+        text if text.starts_with("request timed out") => StoreError::Timeout,
+        text => membership(text).map_or_else(|| by_code(status, text), StoreError::Membership),
+    }
+}
+
+fn membership(text: &str) -> Option<MembershipError> {
+    Some(match text {
+        "member not found" => MembershipError::NotFound,
+        "member ID already exist" => MembershipError::IdExists,
+        "Peer URLs already exists" => MembershipError::UrlExists,
+        "given member URLs are invalid" => MembershipError::BadUrls,
+        "re-configuration failed due to not enough started members" => MembershipError::NotEnoughStarted,
+        "unhealthy cluster" => MembershipError::Unhealthy,
+        "can only promote a learner member" => MembershipError::NotLearner,
+        "can only promote a learner member which is in sync with leader" => MembershipError::LearnerNotReady,
+        "too many learner members in cluster" => MembershipError::TooManyLearners,
+        "bad leader transferee" => MembershipError::BadTransferee,
+        _ => return None,
+    })
+}
+
+/// What is said in words of its own is known by its code alone.
+fn by_code(status: &Status, text: &str) -> StoreError {
+    match status.code() {
+        Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange | Code::Unimplemented => {
+            StoreError::InvalidArgument(text.to_owned())
+        }
+        Code::ResourceExhausted => StoreError::TooManyRequests,
+        Code::DataLoss => StoreError::Corrupt(text.to_owned()),
+        _ => StoreError::Unavailable(describe(status, text)),
     }
 }
 
@@ -102,7 +129,15 @@ mod tests {
         let compacted = StoreError::Compacted { requested: 3, compacted: 0 };
         check(Code::OutOfRange, "etcdserver: mvcc: required revision has been compacted", compacted);
         check(Code::NotFound, "etcdserver: requested lease not found", StoreError::LeaseNotFound(7));
-        check(Code::Unavailable, "etcdserver: no leader", StoreError::Unavailable("no leader".into()));
+        check(Code::Unavailable, "etcdserver: no leader", StoreError::NoLeader);
+        check(Code::FailedPrecondition, "etcdserver: not leader", StoreError::NotLeader);
+        check(Code::Unavailable, "etcdserver: leader changed", StoreError::LeaderChanged);
+        let slow = "etcdserver: request timed out, possibly due to previous leader failure";
+        check(Code::Unavailable, slow, StoreError::Timeout);
+        check(Code::Unavailable, "etcdserver: rpc not supported for learner", StoreError::Learner);
+        check(Code::NotFound, "etcdserver: member not found", MembershipError::NotFound.into());
+        check(Code::Unavailable, "etcdserver: unhealthy cluster", MembershipError::Unhealthy.into());
+        check(Code::Unavailable, "etcdserver: odd", StoreError::Unavailable("odd".into()));
         check(Code::InvalidArgument, "etcdserver: odd", StoreError::InvalidArgument("odd".into()));
     }
 }

@@ -20,7 +20,7 @@ use etcd_proto::etcdserverpb::{
     self as pb, kv_client::KvClient, lease_client::LeaseClient, maintenance_client::MaintenanceClient,
     watch_client::WatchClient,
 };
-use store_api::{self as api, LeaseId, Retry, Revision, Store, StoreError};
+use store_api::{self as api, LeaseId, Revision, Store, StoreError};
 use tonic::{Response, Status, transport::Channel};
 
 pub use errors::ConnectError;
@@ -97,7 +97,7 @@ impl Client {
         match tokio::time::timeout(self.timeout, call).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(store_error(&status, context)),
-            Err(_) => Err(StoreError::Unavailable("request timed out".into())),
+            Err(_) => Err(StoreError::Timeout),
         }
     }
 
@@ -110,9 +110,7 @@ impl Client {
         let mut pause = READ_PAUSE;
         for _ in 1..READ_ATTEMPTS {
             match self.once(context, call()).await {
-                Err(error @ StoreError::Unavailable(_)) if error.retry() == Retry::Later => {
-                    tracing::debug!(%error, "etcd read is repeated");
-                }
+                Err(error) if is_away(&error) => tracing::debug!(%error, "etcd read is repeated"),
                 answer => return answer,
             }
             tokio::time::sleep(pause).await;
@@ -120,6 +118,12 @@ impl Client {
         }
         self.once(context, call()).await
     }
+}
+
+/// Whether nobody has answered, or nobody who could.
+fn is_away(error: &StoreError) -> bool {
+    use StoreError::{LeaderChanged, NoLeader, Timeout, Unavailable};
+    matches!(error, Unavailable(_) | NoLeader | LeaderChanged | Timeout)
 }
 
 #[async_trait]

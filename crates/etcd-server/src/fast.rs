@@ -1,7 +1,7 @@
 //! The calls that clients make most, answered in the connection's own task: service KV, Watch, and a lease's keep-alive.
 //!
 //! ```text
-//!   message ─▶ pb request ─▶ convert ─▶ dyn Store ─▶ Reply ─▶ reply: the store's values straight onto the wire
+//!   message ─▶ pb request ─▶ auth: who asks? ─▶ convert ─▶ dyn Store ─▶ Reply ─▶ reply: the store's values straight onto the wire
 //! ```
 //!
 //! Everything else goes to the router of tonic's services. Knows the same store and the same words as they do.
@@ -13,7 +13,7 @@ use std::{future::Future, sync::Arc};
 
 use bytes::Bytes;
 use etcd_proto::etcdserverpb as pb;
-use grpc::{Code, Methods, Requests, Sender, Server, Status, Streaming, Unary};
+use grpc::{Call, Code, Methods, Requests, Sender, Server, Status, Streaming, Unary};
 use prost::Message;
 use tracing::{Instrument, Span, info_span};
 
@@ -42,19 +42,13 @@ pub(crate) fn server(
     let [range, put, delete_range, txn, compact, watching, keep_alive] = PATHS;
     let leases = shared.clone();
     let methods = Methods::default()
-        .unary(range, method(shared, |shared, message| traced(info_span!("etcd/Range"), get(shared, message))))
-        .unary(put, method(shared, |shared, message| traced(info_span!("etcd/Put"), self::put(shared, message))))
-        .unary(
-            delete_range,
-            method(shared, |shared, message| traced(info_span!("etcd/DeleteRange"), delete(shared, message))),
-        )
-        .unary(txn, method(shared, |shared, message| traced(info_span!("etcd/Txn"), self::txn(shared, message))))
-        .unary(
-            compact,
-            method(shared, |shared, message| traced(info_span!("etcd/Compact"), self::compact(shared, message))),
-        )
-        .streaming(watching, move |_, requests, sender| watch.serve(requests, sender))
-        .streaming(keep_alive, move |_, requests, sender| renew(leases.clone(), requests, sender));
+        .unary(range, method(shared, || info_span!("etcd/Range"), get))
+        .unary(put, method(shared, || info_span!("etcd/Put"), self::put))
+        .unary(delete_range, method(shared, || info_span!("etcd/DeleteRange"), delete))
+        .unary(txn, method(shared, || info_span!("etcd/Txn"), self::txn))
+        .unary(compact, method(shared, || info_span!("etcd/Compact"), self::compact))
+        .streaming(watching, move |call, requests, sender| watch.serve(call, requests, sender))
+        .streaming(keep_alive, move |call, requests, sender| renew(leases.clone(), call, requests, sender));
     let mut builder = Server::builder(methods).max_message_bytes(max_message_bytes).fallback(router);
     if let Some(metrics) = metrics {
         builder = builder.observer(metrics.observer(&PATHS));
@@ -62,17 +56,17 @@ pub(crate) fn server(
     builder.build()
 }
 
-fn method<F: Fn(Arc<Shared>, Bytes) -> Unary<Reply>>(
+/// A handler of one message, in a span of its own; one that nobody wants costs nothing here.
+fn method<F: Future<Output = Result<Reply, Status>> + Send + 'static>(
     shared: &Arc<Shared>,
-    answer: F,
-) -> impl Fn(grpc::Call, Bytes) -> Unary<Reply> + use<F> {
+    span: fn() -> Span,
+    answer: fn(Arc<Shared>, Call, Bytes) -> F,
+) -> impl Fn(Call, Bytes) -> Unary<Reply> + use<F> {
     let shared = shared.clone();
-    move |_, message| answer(shared.clone(), message)
-}
-
-/// A span that nobody wants costs nothing here.
-fn traced(span: Span, answer: impl Future<Output = Result<Reply, Status>> + Send + 'static) -> Unary<Reply> {
-    if span.is_disabled() { Box::pin(answer) } else { Box::pin(answer.instrument(span)) }
+    move |call, message| {
+        let (span, answer) = (span(), answer(shared.clone(), call, message));
+        if span.is_disabled() { Box::pin(answer) } else { Box::pin(answer.instrument(span)) }
+    }
 }
 
 pub(crate) fn decode<M: Message + Default>(message: Bytes) -> Result<M, Status> {
@@ -89,46 +83,51 @@ fn failed(error: store_api::StoreError) -> Status {
     status(codes::status(&error))
 }
 
-async fn get(shared: Arc<Shared>, message: Bytes) -> Result<Reply, Status> {
-    let request = convert::range_request(decode(message)?).map_err(status)?;
-    let response = shared.store.range(request).await.map_err(failed)?;
+async fn get(shared: Arc<Shared>, call: Call, message: Bytes) -> Result<Reply, Status> {
+    let request = decode(message)?;
+    let store = shared.access(&call).await.map_err(failed)?;
+    let response = store.range(convert::range_request(request).map_err(status)?).await.map_err(failed)?;
     Ok(Reply::Range(shared.head(response.revision), response))
 }
 
-async fn put(shared: Arc<Shared>, message: Bytes) -> Result<Reply, Status> {
+async fn put(shared: Arc<Shared>, call: Call, message: Bytes) -> Result<Reply, Status> {
     shared.check_len(message.len()).map_err(status)?;
-    let request = convert::put_request(decode(message)?);
-    let response = shared.store.put(request).await.map_err(failed)?;
+    let request = decode(message)?;
+    let store = shared.access(&call).await.map_err(failed)?;
+    let response = store.put(convert::put_request(request)).await.map_err(failed)?;
     Ok(Reply::Put(shared.head(response.revision), response))
 }
 
-async fn delete(shared: Arc<Shared>, message: Bytes) -> Result<Reply, Status> {
+async fn delete(shared: Arc<Shared>, call: Call, message: Bytes) -> Result<Reply, Status> {
     shared.check_len(message.len()).map_err(status)?;
-    let request = convert::delete_request(decode(message)?);
-    let response = shared.store.delete_range(request).await.map_err(failed)?;
+    let request = decode(message)?;
+    let store = shared.access(&call).await.map_err(failed)?;
+    let response = store.delete_range(convert::delete_request(request)).await.map_err(failed)?;
     Ok(Reply::DeleteRange(shared.head(response.revision), response))
 }
 
-async fn txn(shared: Arc<Shared>, message: Bytes) -> Result<Reply, Status> {
+async fn txn(shared: Arc<Shared>, call: Call, message: Bytes) -> Result<Reply, Status> {
     shared.check_len(message.len()).map_err(status)?;
-    let request = convert::txn_request(decode(message)?).map_err(status)?;
-    let response = shared.store.txn(request).await.map_err(failed)?;
+    let request = decode(message)?;
+    let store = shared.access(&call).await.map_err(failed)?;
+    let response = store.txn(convert::txn_request(request).map_err(status)?).await.map_err(failed)?;
     Ok(Reply::Txn(shared.head(response.revision), response))
 }
 
-async fn compact(shared: Arc<Shared>, message: Bytes) -> Result<Reply, Status> {
+async fn compact(shared: Arc<Shared>, call: Call, message: Bytes) -> Result<Reply, Status> {
     let request: pb::CompactionRequest = decode(message)?;
-    shared.store.compact(request.revision, request.physical).await.map_err(failed)?;
+    let store = shared.access(&call).await.map_err(failed)?;
+    store.compact(request.revision, request.physical).await.map_err(failed)?;
     let revision = shared.revision().await.map_err(status)?;
     Ok(Reply::Compact(shared.head(revision)))
 }
 
 /// Answers each keep-alive before it reads the next: the stream's own window is the bound.
-fn renew(shared: Arc<Shared>, mut requests: Requests, sender: Sender) -> Streaming {
+fn renew(shared: Arc<Shared>, call: Call, mut requests: Requests, sender: Sender) -> Streaming {
     Box::pin(async move {
         while let Some(message) = requests.next().await? {
             let request: pb::LeaseKeepAliveRequest = decode(message)?;
-            let answer = lease::keep_alive(&shared, request.id).await.map_err(status)?;
+            let answer = lease::keep_alive(&shared, &call, request.id).await.map_err(status)?;
             let told = Bytes::from(answer.encode_to_vec());
             if sender.send(&told).await.is_err() {
                 break;

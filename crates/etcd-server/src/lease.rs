@@ -11,7 +11,7 @@ use futures::{Stream, stream};
 use store_api::StoreError;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
-use crate::{codes, shared::Shared};
+use crate::{auth::Head, codes, shared::Shared};
 
 pub(crate) struct Service(pub Arc<Shared>);
 
@@ -23,8 +23,9 @@ impl Lease for Service {
     type LeaseKeepAliveStream = Pin<Box<dyn Stream<Item = Result<LeaseKeepAliveResponse, Status>> + Send>>;
 
     async fn lease_grant(&self, request: Request<LeaseGrantRequest>) -> Result<Response<LeaseGrantResponse>, Status> {
+        let store = self.0.store_for(&request).await?;
         let request = request.into_inner();
-        let lease = self.0.store.lease_grant(request.id, request.ttl).await.map_err(|e| codes::status(&e))?;
+        let lease = store.lease_grant(request.id, request.ttl).await.map_err(|e| codes::status(&e))?;
         let header = self.0.header_now().await?;
         Ok(Response::new(LeaseGrantResponse { header, id: lease.id, ttl: lease.ttl, error: String::new() }))
     }
@@ -33,7 +34,8 @@ impl Lease for Service {
         &self,
         request: Request<LeaseRevokeRequest>,
     ) -> Result<Response<LeaseRevokeResponse>, Status> {
-        let revision = self.0.store.lease_revoke(request.into_inner().id).await.map_err(|e| codes::status(&e))?;
+        let store = self.0.store_for(&request).await?;
+        let revision = store.lease_revoke(request.into_inner().id).await.map_err(|e| codes::status(&e))?;
         Ok(Response::new(LeaseRevokeResponse { header: self.0.header(revision) }))
     }
 
@@ -42,12 +44,14 @@ impl Lease for Service {
         &self,
         request: Request<Streaming<LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
-        let answers = stream::unfold(Some((self.0.clone(), request.into_inner())), |state| async move {
-            let (shared, mut requests) = state?;
+        let (metadata, extensions, requests) = request.into_parts();
+        let sender = (metadata, extensions);
+        let answers = stream::unfold(Some((self.0.clone(), sender, requests)), |state| async move {
+            let (shared, sender, mut requests) = state?;
             match requests.message().await {
                 Ok(None) => None,
-                Ok(Some(request)) => match keep_alive(&shared, request.id).await {
-                    Ok(response) => Some((Ok(response), Some((shared, requests)))),
+                Ok(Some(request)) => match keep_alive(&shared, &sender, request.id).await {
+                    Ok(response) => Some((Ok(response), Some((shared, sender, requests)))),
                     Err(status) => Some((Err(status), None)),
                 },
                 Err(status) => Some((Err(status), None)),
@@ -60,8 +64,9 @@ impl Lease for Service {
         &self,
         request: Request<LeaseTimeToLiveRequest>,
     ) -> Result<Response<LeaseTimeToLiveResponse>, Status> {
+        let store = self.0.store_for(&request).await?;
         let request = request.into_inner();
-        let status = match self.0.store.lease_time_to_live(request.id, request.keys).await {
+        let status = match store.lease_time_to_live(request.id, request.keys).await {
             Ok(status) => status,
             Err(StoreError::LeaseNotFound(id)) => {
                 store_api::LeaseStatus { id, ttl: NO_SUCH_LEASE, ..Default::default() }
@@ -79,17 +84,20 @@ impl Lease for Service {
 
     async fn lease_leases(
         &self,
-        _request: Request<LeaseLeasesRequest>,
+        request: Request<LeaseLeasesRequest>,
     ) -> Result<Response<LeaseLeasesResponse>, Status> {
-        let ids = self.0.store.leases().await.map_err(|e| codes::status(&e))?;
+        let store = self.0.store_for(&request).await?;
+        let ids = store.leases().await.map_err(|e| codes::status(&e))?;
         let leases = ids.into_iter().map(|id| LeaseStatus { id }).collect();
         Ok(Response::new(LeaseLeasesResponse { header: self.0.header_now().await?, leases }))
     }
 }
 
-/// A lease that is gone is told by a TTL of 0, not by an error that would end the stream for all others on it.
-pub(crate) async fn keep_alive(shared: &Shared, id: i64) -> Result<LeaseKeepAliveResponse, Status> {
-    let ttl = match shared.store.lease_keep_alive(id).await {
+/// Renews a lease for whoever opened the stream: asked anew for each request, because users and roles may change
+/// meanwhile. A lease that is gone is told by a TTL of 0, not by an error that would end the stream for all others on it.
+pub(crate) async fn keep_alive(shared: &Shared, sender: &dyn Head, id: i64) -> Result<LeaseKeepAliveResponse, Status> {
+    let store = shared.access(sender).await.map_err(|error| codes::status(&error))?;
+    let ttl = match store.lease_keep_alive(id).await {
         Ok(lease) => lease.ttl,
         Err(StoreError::LeaseNotFound(_)) => 0,
         Err(error) => return Err(codes::status(&error)),

@@ -1,37 +1,57 @@
 //! Serves a store as etcd v3 over gRPC, so that `etcdctl` and every etcd client read and write it.
 //!
 //! ```text
-//!   connection ─▶ serve ─▶ fast: KV · Watch · keep-alive ──────────────┬─▶ dyn Store
-//!                   └ else ─▶ kv · watch · lease · maintenance · cluster ┘
-//!                              │ convert: wire ⇄ plain types
-//!                              └ codes:   StoreError ─▶ gRPC code and etcd's words
+//!   connection ─▶ serve ─▶ fast: KV · Watch · keep-alive ──────────▶ auth: who asks? ─▶ dyn Store
+//!                   │ else  kv · watch · lease · lock · election ────▶ auth: who asks? ─▶ dyn Store
+//!                   │      maintenance · cluster ─▶ dyn Store, dyn Cluster
+//!                   │          │ convert: wire ⇄ plain types
+//!                   │          └ codes:   StoreError ─▶ gRPC code and etcd's words
+//!                   └─▶ http: health, version, metrics; JSON for all of the above
 //! ```
 //!
-//! Knows the trait `store_api::Store` and no store behind it; keeps no state but open streams.
+//! Knows the traits `store_api::Store` and `store_api::Cluster` and no store behind them; keeps no state but open
+//! streams.
 
+mod alarms;
+mod auth;
 mod cluster;
 mod codes;
 mod convert;
+mod downgrade;
+mod election;
 mod fast;
 mod http;
 mod kv;
 mod lease;
+mod line;
+mod lock;
 mod maintenance;
+mod members;
+mod methods;
 mod metrics;
+mod range_stream;
 mod serve;
+mod serving;
 mod shared;
+mod snapshot;
 mod watch;
 
 use std::sync::Arc;
 
-use etcd_proto::etcdserverpb::{
-    cluster_server::ClusterServer, kv_server::KvServer, lease_server::LeaseServer,
-    maintenance_server::MaintenanceServer, watch_server::WatchServer,
+use etcd_proto::{
+    etcdserverpb::{
+        auth_server::AuthServer, cluster_server::ClusterServer, kv_server::KvServer, lease_server::LeaseServer,
+        maintenance_server::MaintenanceServer, watch_server::WatchServer,
+    },
+    healthpb::health_server::HealthServer,
+    v3electionpb::election_server::ElectionServer,
+    v3lockpb::lock_server::LockServer,
 };
 use runtime::Tasks;
-use store_api::{Store, StoreError};
+use store_api::{Cluster, Store, StoreError};
 use tonic::service::Routes;
 
+pub use auth::{AuthOptions, DEFAULT_BCRYPT_COST, Jwt, KeyError, Method, PeerName, TokenKind, TokenOptionsError};
 pub use serve::Listener;
 use shared::Shared;
 
@@ -43,12 +63,16 @@ const MESSAGE_OVERHEAD_BYTES: usize = 512 * 1024;
 /// What the service needs.
 pub struct Options {
     pub store: Arc<dyn Store>,
+    /// The members and what is done to all of them. Without it, the member answers as the only one.
+    pub cluster: Option<Arc<dyn Cluster>>,
     /// The member's name, as `etcdctl member list` shows it.
     pub name: String,
     /// Where clients reach this member, as `etcdctl member list` shows it.
     pub client_urls: Vec<String>,
     /// A larger request is refused with "etcdserver: request is too large".
     pub max_request_bytes: usize,
+    /// How the store is guarded, if it knows users.
+    pub auth: Option<AuthOptions>,
     /// Where the calls are counted, if anywhere.
     pub metrics: Option<telemetry::Metrics>,
     /// The group that the streams' tasks belong to.
@@ -59,7 +83,8 @@ impl Options {
     /// The defaults of etcd, for a member named `default`.
     pub fn new(store: Arc<dyn Store>, tasks: Tasks) -> Self {
         let (name, client_urls) = ("default".to_owned(), Vec::new());
-        Options { store, name, client_urls, max_request_bytes: MAX_REQUEST_BYTES, metrics: None, tasks }
+        let max_request_bytes = MAX_REQUEST_BYTES;
+        Options { store, cluster: None, name, client_urls, max_request_bytes, auth: None, metrics: None, tasks }
     }
 }
 
@@ -82,12 +107,25 @@ impl Service {
             .add_service(WatchServer::new(watch.clone()).max_decoding_message_size(limit))
             .add_service(LeaseServer::new(lease::Service(shared.clone())).max_decoding_message_size(limit))
             .add_service(MaintenanceServer::new(maintenance::Service(shared.clone())))
-            .add_service(ClusterServer::new(cluster::Service(shared.clone())));
-        let mut router = http::add(routes.prepare().into_axum_router(), shared.clone(), metrics.clone());
-        let calls = metrics.as_ref().map(metrics::Calls::register);
-        if let Some(calls) = &calls {
-            router = metrics::count(router, calls.clone());
+            .add_service(ClusterServer::new(cluster::Service(shared.clone())))
+            .add_service(HealthServer::new(serving::Service { stop: tasks.stopping() }))
+            .add_service(LockServer::new(lock::Service { shared: shared.clone(), tasks: tasks.child("lock") }))
+            .add_service(ElectionServer::new(election::Service {
+                shared: shared.clone(),
+                tasks: tasks.child("election"),
+            }));
+        let routes = match &shared.gate {
+            Some(gate) => routes.add_service(AuthServer::new(auth::Service::new(shared.clone(), gate.clone()))),
+            None => routes,
+        };
+        let (mut grpc, mut calls) = (routes.prepare().into_axum_router(), None);
+        if let Some(metrics) = &metrics {
+            metrics::identify(&shared, metrics);
+            let counts = metrics::Calls::register(metrics);
+            grpc = metrics::count(grpc, counts.clone());
+            calls = Some(counts);
         }
+        let router = http::add(grpc, shared.clone(), metrics);
         let server = fast::server(&shared, watch, router.clone(), limit, calls.as_ref());
         Ok(Service { router, server, tasks })
     }

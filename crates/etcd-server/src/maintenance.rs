@@ -1,16 +1,21 @@
-//! Service Maintenance: facts about the member, its hash, its alarms.
+//! Service Maintenance: facts about the member, its hash, its alarms, backups, and who leads.
 
 use std::{pin::Pin, sync::Arc};
 
 use etcd_proto::etcdserverpb::{
-    AlarmMember, AlarmRequest, AlarmResponse, AlarmType, DefragmentRequest, DefragmentResponse, HashKvRequest,
-    HashKvResponse, HashRequest, HashResponse, MoveLeaderRequest, MoveLeaderResponse, SnapshotRequest,
-    SnapshotResponse, StatusRequest, StatusResponse, alarm_request::AlarmAction, maintenance_server::Maintenance,
+    AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, DowngradeRequest, DowngradeResponse,
+    HashKvRequest, HashKvResponse, HashRequest, HashResponse, MoveLeaderRequest, MoveLeaderResponse, SnapshotRequest,
+    SnapshotResponse, StatusRequest, StatusResponse, alarm_request::AlarmAction, downgrade_request::DowngradeAction,
+    maintenance_server::Maintenance,
 };
 use futures::Stream;
+use store_api::{Demand, HashKv, MembershipError, Revision, StoreError};
 use tonic::{Request, Response, Status, async_trait};
 
-use crate::{codes, shared::Shared};
+use crate::{alarms, codes, downgrade::Version, shared::Shared, snapshot};
+
+/// The compact revision that etcd tells as long as nothing has been compacted.
+const NEVER_COMPACTED: Revision = -1;
 
 pub(crate) struct Service(pub Arc<Shared>);
 
@@ -18,21 +23,17 @@ pub(crate) struct Service(pub Arc<Shared>);
 impl Maintenance for Service {
     type SnapshotStream = Pin<Box<dyn Stream<Item = Result<SnapshotResponse, Status>> + Send>>;
 
-    /// Lists the alarms. They stand as long as their cause does, so there is nothing to raise or to disarm by hand:
-    /// both answer with what stands.
     async fn alarm(&self, request: Request<AlarmRequest>) -> Result<Response<AlarmResponse>, Status> {
-        let request = request.into_inner();
-        if request.action == i32::from(AlarmAction::Activate) {
-            return Err(codes::unimplemented("raising an alarm"));
-        }
-        let status = self.0.status().await?;
-        let wanted = |alarm: &AlarmMember| request.alarm == 0 || request.alarm == alarm.alarm;
-        let alarms = alarms(&status).into_iter().filter(wanted).collect();
-        Ok(Response::new(AlarmResponse { header: self.0.header(status.revision), alarms }))
+        let asks = request.get_ref().action == i32::from(AlarmAction::Get);
+        self.0.demand(&request, if asks { Demand::Caller } else { Demand::Admin }).await?;
+        let alarms = alarms::carry_out(&self.0, request.get_ref()).await?;
+        Ok(Response::new(AlarmResponse { header: self.0.header_now().await?, alarms }))
     }
 
-    async fn status(&self, _request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+    async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        self.0.demand(&request, Demand::Admin).await?;
         let status = self.0.status().await?;
+        let errors = alarms::errors(&status, self.0.cluster.as_deref()).await?;
         Ok(Response::new(StatusResponse {
             header: self.0.header(status.revision),
             version: status.version,
@@ -40,44 +41,78 @@ impl Maintenance for Service {
             leader: status.leader,
             raft_index: status.raft_index,
             raft_term: status.raft_term,
-            raft_applied_index: status.raft_index,
-            errors: status.errors,
+            raft_applied_index: status.raft_applied_index,
+            errors,
             db_size_in_use: status.db_size_in_use,
-            is_learner: false,
+            is_learner: status.is_learner,
         }))
     }
 
-    async fn defragment(&self, _request: Request<DefragmentRequest>) -> Result<Response<DefragmentResponse>, Status> {
-        Err(codes::unimplemented("defragmentation by hand"))
+    async fn defragment(&self, request: Request<DefragmentRequest>) -> Result<Response<DefragmentResponse>, Status> {
+        self.0.demand_admin_bluntly(&request).await?;
+        let Some(cluster) = &self.0.cluster else { return Err(codes::unimplemented("defragmentation by hand")) };
+        cluster.defragment().await.map_err(|e| codes::status(&e))?;
+        Ok(Response::new(DefragmentResponse { header: None }))
     }
 
-    async fn hash(&self, _request: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
-        Err(codes::unimplemented("the hash of the backend's files"))
+    /// etcd hashes its file here. What can be compared between members is the data, so that is hashed.
+    async fn hash(&self, request: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
+        self.0.demand_admin_bluntly(&request).await?;
+        let hash = self.hash_at(0).await?;
+        Ok(Response::new(HashResponse { header: self.0.header(hash.revision), hash: hash.hash }))
     }
 
     async fn hash_kv(&self, request: Request<HashKvRequest>) -> Result<Response<HashKvResponse>, Status> {
-        let hash = self.0.store.hash_kv(request.into_inner().revision).await.map_err(|e| codes::status(&e))?;
+        self.0.demand_admin_bluntly(&request).await?;
+        let hash = self.hash_at(request.into_inner().revision).await?;
+        let compact_revision = if hash.compact_revision == 0 { NEVER_COMPACTED } else { hash.compact_revision };
         Ok(Response::new(HashKvResponse {
             header: self.0.header(hash.revision),
             hash: hash.hash,
-            compact_revision: hash.compact_revision,
+            compact_revision,
             hash_revision: hash.hash_revision,
         }))
     }
 
-    async fn snapshot(&self, _request: Request<SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
-        Err(codes::unimplemented("a snapshot over the network"))
+    async fn snapshot(&self, request: Request<SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
+        self.0.demand_admin_bluntly(&request).await?;
+        let Some(cluster) = &self.0.cluster else { return Err(codes::unimplemented("a snapshot over the network")) };
+        let backup = cluster.backup().await.map_err(|e| codes::status(&e))?;
+        Ok(Response::new(Box::pin(snapshot::send(backup))))
     }
 
-    async fn move_leader(&self, _request: Request<MoveLeaderRequest>) -> Result<Response<MoveLeaderResponse>, Status> {
-        Err(codes::bad_leader_transferee())
+    async fn move_leader(&self, request: Request<MoveLeaderRequest>) -> Result<Response<MoveLeaderResponse>, Status> {
+        self.0.demand(&request, Demand::Admin).await?;
+        let target = request.into_inner().target_id;
+        let status = self.0.status().await?;
+        let moved = match &self.0.cluster {
+            _ if status.leader != status.member_id => Err(StoreError::NotLeader),
+            _ if target == status.member_id => Ok(()),
+            Some(cluster) => cluster.move_leader(target).await,
+            None => Err(MembershipError::BadTransferee.into()),
+        };
+        moved.map_err(|e| codes::status(&e))?;
+        Ok(Response::new(MoveLeaderResponse { header: None }))
+    }
+
+    async fn downgrade(&self, request: Request<DowngradeRequest>) -> Result<Response<DowngradeResponse>, Status> {
+        self.0.demand(&request, Demand::Admin).await?;
+        let request = request.into_inner();
+        let action = DowngradeAction::try_from(request.action).map_err(|_| codes::unknown_method())?;
+        let status = self.0.status().await?;
+        let version = Version::read(&status.version).ok_or_else(codes::no_cluster_version)?;
+        let downgrade = &self.0.downgrade;
+        match action {
+            DowngradeAction::Validate => downgrade.validate(version, &request.version).map(|_| ()),
+            DowngradeAction::Enable => downgrade.enable(version, &request.version),
+            DowngradeAction::Cancel => downgrade.cancel(),
+        }?;
+        Ok(Response::new(DowngradeResponse { header: self.0.header(status.revision), version: version.to_string() }))
     }
 }
 
-/// A store tells its alarms in words; etcd's two kinds are recognised by theirs.
-pub(crate) fn alarms(status: &store_api::Status) -> Vec<AlarmMember> {
-    let named = |word: &str| status.errors.iter().any(|error| error.to_ascii_uppercase().contains(word));
-    let kinds = [(AlarmType::Nospace, "NOSPACE"), (AlarmType::Corrupt, "CORRUPT")];
-    let standing = kinds.into_iter().filter(|(_, word)| named(word));
-    standing.map(|(kind, _)| AlarmMember { member_id: status.member_id, alarm: kind.into() }).collect()
+impl Service {
+    async fn hash_at(&self, revision: Revision) -> Result<HashKv, Status> {
+        self.0.store.hash_kv(revision).await.map_err(|e| codes::status(&e))
+    }
 }

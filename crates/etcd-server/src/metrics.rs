@@ -2,18 +2,20 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
 
-use axum::{Router, body::Body, extract::Request, middleware, response::Response};
+use axum::{Router, body::Body, extract::Request, http::HeaderValue, middleware, response::Response};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
 };
 use tonic::Code;
+
+use crate::{downgrade::Version, methods, shared::Shared};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Method {
@@ -30,33 +32,43 @@ struct Handled {
     grpc_code: &'static str,
 }
 
-/// The methods that are counted: labels come from here and never from a request.
-const METHODS: [(&str, &str, &[&str]); 6] = [
-    ("etcdserverpb.KV", "unary", &["Range", "Put", "DeleteRange", "Txn", "Compact"]),
-    ("etcdserverpb.Watch", "bidi_stream", &["Watch"]),
-    ("etcdserverpb.Lease", "unary", &["LeaseGrant", "LeaseRevoke", "LeaseTimeToLive", "LeaseLeases"]),
-    ("etcdserverpb.Lease", "bidi_stream", &["LeaseKeepAlive"]),
-    ("etcdserverpb.Maintenance", "unary", &["Alarm", "Status", "HashKV"]),
-    ("etcdserverpb.Cluster", "unary", &["MemberList"]),
-];
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Client {
+    r#type: &'static str,
+    client_api_version: &'static str,
+}
+
+/// Where a client says what it is.
+const VERSION_KEY: &str = "client-api-version";
+/// What it may say there. Labels are bounded: anything else is unknown.
+const API_VERSIONS: [&str; 10] = ["3.0", "3.1", "3.2", "3.3", "3.4", "3.5", "3.6", "3.7", "3.8", "3.9"];
 
 /// The counts of one server's calls.
 #[derive(Clone, Default)]
 pub(crate) struct Calls {
     started: Family<Method, Counter>,
     handled: Family<Handled, Counter>,
+    clients: Family<Client, Counter>,
+    received: Counter,
+    sent: Counter,
 }
 
 impl Calls {
     /// New counts, told by `registry` from now on.
     pub fn register(registry: &telemetry::Metrics) -> Self {
-        let metrics = Calls::default();
+        let calls = Calls::default();
         registry.register(|registry| {
-            let (started, handled) = (metrics.started.clone(), metrics.handled.clone());
+            let Calls { started, handled, clients, received, sent } = calls.clone();
             registry.register("grpc_server_started", "Total number of RPCs started on the server", started);
             registry.register("grpc_server_handled", "Total number of RPCs completed on the server", handled);
+            let requests = "The total number of requests per client version";
+            registry.register("etcd_server_client_requests", requests, clients);
+            let bytes = "The total number of bytes received from grpc clients";
+            registry.register("etcd_network_client_grpc_received_bytes", bytes, received);
+            let bytes = "The total number of bytes sent to grpc clients";
+            registry.register("etcd_network_client_grpc_sent_bytes", bytes, sent);
         });
-        metrics
+        calls
     }
 
     /// Counts the calls of methods that do not go through a router.
@@ -64,7 +76,7 @@ impl Calls {
         let counts = paths.iter().filter_map(|path| method(path)).map(|method| {
             let started = self.started.get_or_create(&method).clone();
             let good = self.handled.get_or_create(&handled(&method, Code::Ok)).clone();
-            Counts { method, started, good }
+            Counts { method, started, good, clients: Default::default() }
         });
         Arc::new(Observer { calls: self.clone(), counts: counts.collect() })
     }
@@ -75,6 +87,8 @@ struct Counts {
     method: Method,
     started: Counter,
     good: Counter,
+    /// One for each version that clients may say, from the first that says it; the last one is for all others.
+    clients: [OnceLock<Counter>; API_VERSIONS.len() + 1],
 }
 
 struct Observer {
@@ -83,10 +97,15 @@ struct Observer {
 }
 
 impl grpc::Observer for Observer {
-    fn started(&self, method: usize) {
-        if let Some(counts) = self.counts.get(method) {
-            counts.started.inc();
-        }
+    fn started(&self, method: usize, call: &grpc::Call) {
+        let Some(counts) = self.counts.get(method) else { return };
+        counts.started.inc();
+        let version = version(call.metadata(VERSION_KEY));
+        let client = counts.clients[version.unwrap_or(API_VERSIONS.len())].get_or_init(|| {
+            let label = client(&counts.method, version);
+            self.calls.clients.get_or_create(&label).clone()
+        });
+        client.inc();
     }
 
     fn ended(&self, method: usize, code: grpc::Code) {
@@ -98,6 +117,14 @@ impl grpc::Observer for Observer {
             Some(counts) => {
                 let label = handled(&counts.method, Code::from(code as i32));
                 self.calls.handled.get_or_create(&label).inc();
+            }
+        }
+    }
+
+    fn moved(&self, received: usize, sent: usize) {
+        for (bytes, counter) in [(received, &self.calls.received), (sent, &self.calls.sent)] {
+            if bytes > 0 {
+                counter.inc_by(u64::try_from(bytes).unwrap_or(u64::MAX));
             }
         }
     }
@@ -115,24 +142,53 @@ pub(crate) fn count(router: Router, metrics: Calls) -> Router {
         async move {
             let Some(method) = method(request.uri().path()) else { return next.run(request).await };
             metrics.started.get_or_create(&method).inc();
+            let told = request.headers().get(VERSION_KEY).map(HeaderValue::as_bytes);
+            metrics.clients.get_or_create(&client(&method, version(told))).inc();
+            let bytes = metrics.received.clone();
+            let request = request.map(|body| Body::new(Counted { body, bytes, call: None }));
             let call = Call { metrics, method, code: None };
             wrap(next.run(request).await, call)
         }
     }))
 }
 
+/// What the member is: figures that are always 1 and say it in their labels.
+pub(crate) fn identify(shared: &Shared, registry: &telemetry::Metrics) {
+    let cluster = Version::read(&shared.version).map_or(String::new(), |version| version.minor_text());
+    registry.register(|registry| {
+        for (name, help, label, value) in [
+            ("etcd_server_version", "Which version is running", "server_version", shared.version.clone()),
+            ("etcd_cluster_version", "Which version is running in the cluster", "cluster_version", cluster),
+            ("etcd_server_id", "Server or member ID in hexadecimal format", "server_id", shared.id_text()),
+        ] {
+            let family = Family::<[(&str, String); 1], Gauge>::default();
+            family.get_or_create(&[(label, value)]).set(1);
+            registry.register(name, help, family);
+        }
+    });
+}
+
+/// Labels come from the table of methods and never from a request.
 fn method(path: &str) -> Option<Method> {
-    let (service, name) = path.strip_prefix('/')?.split_once('/')?;
-    METHODS.iter().filter(|(known, ..)| *known == service).find_map(|(grpc_service, grpc_type, names)| {
-        let grpc_method = names.iter().find(|known| **known == name)?;
-        Some(Method { grpc_type, grpc_service, grpc_method })
-    })
+    let (grpc_service, method) = methods::at(path)?;
+    Some(Method { grpc_type: method.kind, grpc_service, grpc_method: method.name })
+}
+
+/// The place in the table of what a client says of itself; none for what is not there.
+fn version(told: Option<&[u8]>) -> Option<usize> {
+    API_VERSIONS.iter().position(|known| told == Some(known.as_bytes()))
+}
+
+fn client(method: &Method, version: Option<usize>) -> Client {
+    let r#type = if method.grpc_type == "unary" { "unary" } else { "stream" };
+    Client { r#type, client_api_version: version.map_or("unknown", |place| API_VERSIONS[place]) }
 }
 
 /// The call is over when its response's body is: by trailers, or because the client went away.
 fn wrap(response: Response, mut call: Call) -> Response {
     call.look(response.headers());
-    response.map(|body| Body::new(Counted { body, call }))
+    let bytes = call.metrics.sent.clone();
+    response.map(|body| Body::new(Counted { body, bytes, call: Some(call) }))
 }
 
 struct Call {
@@ -157,9 +213,11 @@ impl Drop for Call {
     }
 }
 
+/// A body whose bytes are counted, of a request or of the response that ends a call.
 struct Counted {
     body: Body,
-    call: Call,
+    bytes: Counter,
+    call: Option<Call>,
 }
 
 impl HttpBody for Counted {
@@ -171,10 +229,13 @@ impl HttpBody for Counted {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
-        if let Poll::Ready(Some(Ok(frame))) = &polled
-            && let Some(trailers) = frame.trailers_ref()
-        {
-            self.call.look(trailers);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            if let Some(data) = frame.data_ref() {
+                self.bytes.inc_by(u64::try_from(data.len()).unwrap_or(u64::MAX));
+            }
+            if let (Some(trailers), Some(call)) = (frame.trailers_ref(), self.call.as_mut()) {
+                call.look(trailers);
+            }
         }
         polled
     }

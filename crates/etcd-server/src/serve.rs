@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use grpc::Server;
+use http::Extensions;
 use runtime::{CancellationToken, Tasks};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -12,7 +13,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::fast::reply::Reply;
+use crate::{PeerName, fast::reply::Reply};
 
 /// Connections at one time, on one listener. One more is closed at once.
 const MAX_CONNECTIONS: usize = 4096;
@@ -93,20 +94,26 @@ pub(crate) fn spawn(listener: Listener, tls: Option<TlsAcceptor>, server: Server
                     opened = open(accepted, tls) => opened,
                     () = stop.cancelled() => None,
                 };
-                if let Some(stream) = opened {
-                    serve(stream, server, stop).await;
+                if let Some((stream, extensions)) = opened {
+                    serve(stream, extensions, server, stop).await;
                 }
             });
         }
     });
 }
 
-/// Waits for the peer's first byte, and does the handshake if there is one to do.
-async fn open(accepted: Accepted, tls: Option<TlsAcceptor>) -> Option<Box<dyn Stream>> {
-    let stream = accepted.begun().await?;
-    let Some(acceptor) = tls else { return Some(stream) };
+/// Waits for the peer's first byte, and does the handshake if there is one to do. Its requests carry the extensions.
+async fn open(accepted: Accepted, tls: Option<TlsAcceptor>) -> Option<(Box<dyn Stream>, Extensions)> {
+    let (stream, mut extensions) = (accepted.begun().await?, Extensions::new());
+    let Some(acceptor) = tls else { return Some((stream, extensions)) };
     match timeout(HANDSHAKE_LIMIT, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => return Some(Box::new(stream)),
+        Ok(Ok(stream)) => {
+            let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+            if let Some(name) = certificate.and_then(|certificate| PeerName::of(certificate)) {
+                extensions.insert(name);
+            }
+            return Some((Box::new(stream), extensions));
+        }
         Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
         Err(_) => tracing::debug!("TLS handshake took too long"),
     }
@@ -114,8 +121,8 @@ async fn open(accepted: Accepted, tls: Option<TlsAcceptor>) -> Option<Box<dyn St
 }
 
 /// Serves one connection, and after the stop for as long as the drain may take.
-async fn serve(stream: Box<dyn Stream>, server: Server<Reply>, stop: CancellationToken) {
-    let serving = server.serve(stream, Arc::default(), stop.clone().cancelled_owned());
+async fn serve(stream: Box<dyn Stream>, extensions: Extensions, server: Server<Reply>, stop: CancellationToken) {
+    let serving = server.serve(stream, Arc::new(extensions), stop.clone().cancelled_owned());
     let overdue = async {
         stop.cancelled().await;
         tokio::time::sleep(DRAIN_LIMIT).await;

@@ -7,16 +7,29 @@ use std::sync::{
 
 use etcd_proto::etcdserverpb::ResponseHeader;
 use prost::Message;
-use store_api::{RangeRequest, Revision, Status as StoreStatus, Store, StoreError};
-use tonic::Status;
+use store_api::{Cluster, Demand, RangeRequest, Revision, Status as StoreStatus, Store, StoreError};
+use tonic::{Request, Status};
 
-use crate::{Options, codes};
+use crate::{
+    Options,
+    auth::{Access, Gate, Head},
+    codes,
+    downgrade::Downgrade,
+};
 
 pub(crate) struct Shared {
     pub store: Arc<dyn Store>,
+    /// The store as whoever does not say their name may use it.
+    pub anybody: Arc<dyn Store>,
+    pub cluster: Option<Arc<dyn Cluster>>,
+    pub downgrade: Downgrade,
     pub name: String,
     pub client_urls: Vec<String>,
+    /// The etcd version whose behaviour is served.
+    pub version: String,
     pub max_request_bytes: usize,
+    /// Absent before a store that knows no users.
+    pub gate: Option<Arc<Gate>>,
     cluster_id: u64,
     member_id: u64,
     raft_term: AtomicU64,
@@ -25,15 +38,60 @@ pub(crate) struct Shared {
 impl Shared {
     pub async fn start(options: Options) -> Result<Self, StoreError> {
         let status = options.store.status().await?;
+        let anybody = options.auth.as_ref().map(|guard| guard.auth.as_caller(None));
         Ok(Shared {
+            anybody: anybody.unwrap_or_else(|| options.store.clone()),
             store: options.store,
+            cluster: options.cluster,
+            downgrade: Downgrade::default(),
             name: options.name,
             client_urls: options.client_urls,
+            version: status.version,
             max_request_bytes: options.max_request_bytes,
+            gate: options.auth.map(|auth| Arc::new(Gate::new(auth))),
             cluster_id: status.cluster_id,
             member_id: status.member_id,
             raft_term: AtomicU64::new(status.raft_term),
         })
+    }
+
+    /// The member's id as etcd writes it.
+    pub fn id_text(&self) -> String {
+        format!("{:x}", self.member_id)
+    }
+
+    /// The store as the sender of a request may use it.
+    pub async fn store_for<T>(&self, request: &Request<T>) -> Result<Access<'_>, Status> {
+        let head = (request.metadata().as_ref(), request.extensions());
+        self.access(&head).await.map_err(|error| codes::status(&error))
+    }
+
+    /// As [`Shared::store_for`], for a request with that head, or a stream whose requests share it.
+    pub async fn access(&self, head: &dyn Head) -> Result<Access<'_>, StoreError> {
+        match &self.gate {
+            Some(gate) => gate.access(&self.anybody, head).await,
+            None => Ok(Access::Open(&self.anybody)),
+        }
+    }
+
+    /// Refuses a request that touches no key and that its sender may not make.
+    pub async fn demand<T>(&self, request: &Request<T>, demand: Demand) -> Result<(), Status> {
+        self.check(request, demand).await.map_err(|error| codes::status(&error))
+    }
+
+    /// As [`Shared::demand`] for root, where etcd hands the words of its log on without a code.
+    pub async fn demand_admin_bluntly<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        self.check(request, Demand::Admin).await.map_err(|error| match error {
+            StoreError::Auth(error) => Status::unknown(error.to_string()),
+            error => codes::status(&error),
+        })
+    }
+
+    async fn check<T>(&self, request: &Request<T>, demand: Demand) -> Result<(), StoreError> {
+        match &self.gate {
+            Some(gate) => gate.demand(&(request.metadata().as_ref(), request.extensions()), demand).await,
+            None => Ok(()),
+        }
     }
 
     /// The header of an answer as of `revision`.

@@ -30,7 +30,11 @@ use store_api::{Revision, StoreError, Watcher};
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
-use crate::{codes, fast, shared::Shared};
+use crate::{
+    auth::{self, Head},
+    codes, fast,
+    shared::Shared,
+};
 use control::Control;
 use progress::Progress;
 use pump::Pump;
@@ -55,8 +59,8 @@ impl Service {
     }
 
     /// Serves a stream of a fast connection, in the connection's task.
-    pub fn serve(&self, requests: grpc::Requests, sender: grpc::Sender) -> grpc::Streaming {
-        let stream = Stream::new(self.shared.clone(), Responses::Fast(sender));
+    pub fn serve(&self, call: grpc::Call, requests: grpc::Requests, sender: grpc::Sender) -> grpc::Streaming {
+        let stream = Stream::new(self.shared.clone(), Box::new(call), Responses::Fast(sender));
         // In a set, so that it is looked at when it was woken, and not for every event of every stream.
         let mut stop = FuturesUnordered::from_iter([self.tasks.stopping().cancelled_owned()]);
         Box::pin(async move {
@@ -77,8 +81,10 @@ impl Watch for Service {
         let (responses, queue) = mpsc::channel(QUEUE);
         let server_stop = self.tasks.stopping();
         let tasks = self.tasks.child("stream");
-        let stream = Stream::new(self.shared.clone(), Responses::Tonic(responses.clone()));
-        let requests = Requests::Tonic(request.into_inner());
+        let (metadata, extensions, requests) = request.into_parts();
+        let sender = Box::new((metadata, extensions));
+        let stream = Stream::new(self.shared.clone(), sender, Responses::Tonic(responses.clone()));
+        let requests = Requests::Tonic(requests);
         tasks.spawn("requests", async move {
             if let Err(status) = stream.run(requests).await {
                 // The receiver is gone only together with the client.
@@ -129,6 +135,8 @@ impl Requests {
 /// The state of one stream, owned by the task that reads its requests.
 struct Stream {
     shared: Arc<Shared>,
+    /// Who opened the stream; asked anew for each watch, because users and roles may change meanwhile.
+    sender: Box<dyn Head>,
     responses: Responses,
     progress: Arc<Progress>,
     /// The watches created and not cancelled by the client; one that ended by itself is swept at the bound.
@@ -138,9 +146,9 @@ struct Stream {
 }
 
 impl Stream {
-    fn new(shared: Arc<Shared>, responses: Responses) -> Self {
+    fn new(shared: Arc<Shared>, sender: Box<dyn Head>, responses: Responses) -> Self {
         let (progress, watches) = (Arc::new(Progress::default()), HashMap::new());
-        Stream { shared, responses, progress, watches, next_id: 0, pumps: FuturesUnordered::new() }
+        Stream { shared, sender, responses, progress, watches, next_id: 0, pumps: FuturesUnordered::new() }
     }
 
     /// Runs until the client breaks off or a request cannot be served; the future is dropped when the client is gone.
@@ -183,22 +191,37 @@ impl Stream {
 
     async fn create(&mut self, create: WatchCreateRequest) -> Result<(), Status> {
         let revision = self.shared.revision().await?;
+        let request = watch_request(&create, revision);
+        let created = match self.open(request.clone()).await {
+            Err(StoreError::Auth(error)) => {
+                self.refuse(revision, auth::cancel_reason(error)).await;
+                return Ok(());
+            }
+            created => created,
+        };
         let id = match self.admit(&create) {
             Ok(id) => id,
             Err(reason) => {
-                let refused = Told { created: true, canceled: true, reason, ..self.told(revision, NO_WATCH) };
-                self.send(refused).await;
+                self.refuse(revision, reason).await;
                 return Ok(());
             }
         };
-        let (fragment, request) = (create.fragment, watch_request(create, revision));
-        let created = self.shared.store.watch(request.clone()).await;
         self.send(Told { created: true, ..self.told(revision, id) }).await;
         match created {
-            Ok(watcher) => self.start(id, watcher, request, fragment),
+            Ok(watcher) => self.start(id, watcher, request, create.fragment),
             Err(error) => self.send(Told::canceled(self.shared.head(revision), id, Some(&error))).await,
         }
         Ok(())
+    }
+
+    /// Asks the store for a watch, as the one who opened the stream.
+    async fn open(&mut self, request: store_api::WatchRequest) -> Result<Box<dyn Watcher>, StoreError> {
+        self.shared.access(&*self.sender).await?.watch(request).await
+    }
+
+    /// Tells that there is no new watch, and why.
+    async fn refuse(&mut self, revision: Revision, reason: String) {
+        self.send(Told { created: true, canceled: true, reason, ..self.told(revision, NO_WATCH) }).await;
     }
 
     fn told(&self, revision: Revision, id: i64) -> Told {
@@ -257,7 +280,7 @@ impl Stream {
 
 /// The store's request for a wire request. `now` is the revision told in the created response: a watch from "now on"
 /// begins exactly after it, so that a client can resume from what it was told.
-fn watch_request(create: WatchCreateRequest, now: Revision) -> store_api::WatchRequest {
+fn watch_request(create: &WatchCreateRequest, now: Revision) -> store_api::WatchRequest {
     let has = |filter: FilterType| create.filters.contains(&i32::from(filter));
     store_api::WatchRequest {
         no_put: has(FilterType::Noput),

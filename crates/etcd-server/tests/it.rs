@@ -3,20 +3,46 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
 
+#[path = "it/compare.rs"]
+mod compare;
 #[path = "../../etcd-client/tests/it/conformance.rs"]
 mod conformance;
+#[path = "../../etcd-client/tests/it/etcd.rs"]
+#[expect(dead_code, reason = "the client's own tests also stop and restart it")]
+mod etcd;
 #[path = "../../etcd-client/tests/it/etcdctl.rs"]
 mod etcdctl;
+#[path = "it/fake.rs"]
+mod fake;
+#[path = "it/gateway.rs"]
+mod gateway;
+#[path = "it/health.rs"]
+mod health;
+#[path = "it/line.rs"]
+mod line;
+#[path = "it/members.rs"]
+mod members;
+#[path = "it/memory.rs"]
+mod memory;
+#[path = "it/plain.rs"]
+mod plain;
+#[path = "it/range_stream.rs"]
+mod range_stream;
 #[path = "it/served.rs"]
 mod served;
+#[path = "it/session.rs"]
+mod session;
 #[path = "it/tls.rs"]
 mod tls;
+#[path = "it/users.rs"]
+mod users;
 #[path = "it/watch.rs"]
 mod watch;
 
-use bytes::Bytes;
-use etcd_proto::etcdserverpb as pb;
-use http_body_util::{BodyExt, Empty};
+use etcd_proto::{
+    etcdserverpb as pb,
+    healthpb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient},
+};
 use served::Served;
 use tonic::Code;
 
@@ -47,6 +73,19 @@ async fn a_request_over_the_bound_is_refused_and_the_rest_goes_on() {
 }
 
 #[tokio::test]
+async fn the_server_tells_grpcs_own_probes_whether_it_serves() {
+    let served = Served::start().await;
+    let mut client = HealthClient::new(served.channel().await);
+    let ask = |service: &str| HealthCheckRequest { service: service.to_owned() };
+    assert_eq!(client.check(ask("")).await.unwrap().into_inner().status(), ServingStatus::Serving);
+    assert_eq!(client.check(ask("etcd")).await.unwrap_err().code(), Code::NotFound);
+    let mut watched = client.watch(ask("")).await.unwrap().into_inner();
+    assert_eq!(watched.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    served.tasks.stop();
+    assert_eq!(watched.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+}
+
+#[tokio::test]
 async fn errors_have_etcds_codes_and_words() {
     let served = Served::start().await;
     let mut kv = served.kv().await;
@@ -64,33 +103,12 @@ async fn errors_have_etcds_codes_and_words() {
     assert_eq!(txn(vec![pb::RequestOp { request: None }]).await, invalid("etcdserver: key not found"));
     let counted = "grpc_server_handled_total{grpc_type=\"unary\",grpc_service=\"etcdserverpb.KV\",grpc_method=\"Txn\",\
                    grpc_code=\"InvalidArgument\"} 3";
+    let client = "etcd_server_client_requests_total{type=\"unary\",client_api_version=\"unknown\"} 3";
     let text = served.metrics.encode();
-    assert!(text.lines().any(|line| line == counted), "{text}");
+    for line in [counted, client] {
+        assert!(text.lines().any(|known| known == line), "{line}: {text}");
+    }
+    assert!(!text.contains("etcd_network_client_grpc_received_bytes_total 0"), "{text}");
     let many = (0..129).map(|n| put(&n.to_string())).collect();
     assert_eq!(txn(many).await, invalid("etcdserver: too many operations in txn request"));
-}
-
-#[tokio::test]
-async fn health_and_version_answer_in_plain_http() {
-    let served = Served::start().await;
-    let check = async |path: &str, expected: &str| {
-        let stream = tokio::net::TcpStream::connect(served.url.trim_start_matches("http://")).await.unwrap();
-        let io = hyper_util::rt::TokioIo::new(stream);
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
-        let request = hyper::Request::get(path).header("host", "etcd").body(Empty::<Bytes>::new()).unwrap();
-        let answer = async {
-            let response = sender.send_request(request).await.unwrap();
-            assert_eq!(response.status(), 200);
-            response.into_body().collect().await.unwrap().to_bytes()
-        };
-        let body = tokio::select! {
-            body = answer => body,
-            ended = connection => panic!("{ended:?}"),
-        };
-        let text = String::from_utf8_lossy(&body);
-        assert!(text.starts_with(expected), "{path}: {text}");
-    };
-    check("/health", r#"{"health":"true","reason":""}"#).await;
-    check("/metrics", "# HELP ").await;
-    check("/version", r#"{"etcdserver":"3.5"#).await;
 }

@@ -234,6 +234,7 @@ impl<R: Encode + Send + 'static> Engine<R> {
         frame::put_data_head(total, id, self.output.tail());
         message::put(reply, len, &mut self.output);
         stream.head_sent = true;
+        stream.counted.moved(0, total);
         self.end(id, None);
     }
 

@@ -39,8 +39,10 @@ pub(crate) enum Handler<R> {
 
 /// Is told of the calls of registered methods. `method` counts them in the order of their registration.
 pub trait Observer: Send + Sync + 'static {
-    fn started(&self, method: usize);
+    fn started(&self, method: usize, call: &Call);
     fn ended(&self, method: usize, code: Code);
+    /// Bytes of requests have come, or bytes of answers go out, as they are framed.
+    fn moved(&self, received: usize, sent: usize);
 }
 
 /// The registered methods. `R` is what unary ones answer with.

@@ -33,6 +33,9 @@ async fn unary_calls_at_once_and_one_after_the_other() {
         assert_eq!(served::unary(&client, "Later", &n.to_string()).await.unwrap(), n.to_string());
     }
     assert_eq!(served.counted(), "started 520 ok 520");
+    // Each message is echoed with as much around it.
+    let (received, sent) = served.moved();
+    assert!(received > 520 * 5 && received == sent, "{received} {sent}");
 }
 
 #[tokio::test]

@@ -16,7 +16,8 @@ node agent, service load balancing in eBPF and DNS. Use it with kubectl, etcdctl
   plinth up               start the cluster here (root; Ctrl-C stops it, containers go on)
   plinth status           one screen of health
   plinth demo             run the example and watch it answer
-  plinth down             stop it and remove what it left on this machine";
+  plinth down             stop it and remove what it left on this machine
+  plinth store            run the store alone, in place of etcd and with its flags: plinth store --help";
 
 #[derive(Debug, Parser)]
 #[command(name = "plinth", version, args_override_self = true, about = ABOUT, long_about = LONG_ABOUT, max_term_width = 110)]

@@ -1,6 +1,7 @@
 //! The one binary: the command line, and the composition of all parts. The only crate that knows them all.
 //!
-//! Called as `plinth shim`, it is a pod's container supervisor instead, which must run before any thread exists.
+//! Called as `plinth shim`, it is a pod's container supervisor instead, which must run before any thread exists. Called
+//! as `plinth store`, or by the name `etcd`, it is a member of a store with etcd's command line.
 
 mod cli;
 mod config;
@@ -15,7 +16,7 @@ mod status;
 mod terminal;
 mod up;
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{ffi::OsString, path::Path, process::ExitCode};
 
 use clap::Parser;
 
@@ -24,11 +25,16 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The hidden first argument under which this binary is a pod's shim.
 const SHIM: &str = "shim";
+/// The first argument that starts the store alone.
+const STORE: &str = "store";
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     if args.get(1).is_some_and(|arg| arg == SHIM) {
         return containers::shim_main(args.into_iter().skip(2));
+    }
+    if let Some(args) = store_arguments(&args) {
+        return etcd_main::main(args);
     }
     let args = match config::expand(args) {
         Ok(args) => args,
@@ -46,6 +52,16 @@ fn main() -> ExitCode {
     // A blocking call that hangs must not keep the process from ending.
     runtime.shutdown_background();
     result.unwrap_or_else(|error| fail(&error))
+}
+
+/// The arguments of a store's member, if this is to be one: its flags are etcd's, and clap has no part in them.
+fn store_arguments(args: &[OsString]) -> Option<Vec<OsString>> {
+    let (program, rest) = args.split_first()?;
+    if Path::new(program).file_name().is_some_and(|name| name == etcd_main::ETCD) {
+        return Some(args.to_vec());
+    }
+    let (first, rest) = rest.split_first()?;
+    (first == STORE).then(|| [OsString::from("plinth store")].into_iter().chain(rest.iter().cloned()).collect())
 }
 
 async fn run(command: cli::Command) -> anyhow::Result<ExitCode> {

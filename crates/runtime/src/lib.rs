@@ -11,6 +11,8 @@
 mod clock;
 pub mod cpu;
 pub mod entropy;
+pub mod failpoint;
+pub mod failpoint_http;
 mod tasks;
 
 pub use clock::Clock;

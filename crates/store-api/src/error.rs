@@ -1,6 +1,6 @@
 //! What can go wrong in a store, and whether trying again can help.
 
-use crate::{LeaseId, Revision};
+use crate::{AuthError, LeaseId, Revision};
 
 /// A failed operation. Nothing was changed unless the variant says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -74,6 +74,9 @@ pub enum StoreError {
     /// A change of membership was refused.
     #[error(transparent)]
     Membership(#[from] MembershipError),
+    /// Users and roles forbid it, or a change of them was refused.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
     /// The data on disk is damaged.
     #[error("store is corrupt: {0}")]
     Corrupt(String),
@@ -132,6 +135,7 @@ impl StoreError {
             | StoreError::LeaderChanged
             | StoreError::Timeout
             | StoreError::Membership(MembershipError::LearnerNotReady | MembershipError::Busy)
+            | StoreError::Auth(AuthError::OldRevision)
             | StoreError::NoSpace(_) => Retry::Later,
             _ => Retry::Never,
         }

@@ -8,10 +8,14 @@
 //! Knows no socket, no disk and no backend. Field meanings are those of etcd's `rpc.proto` (v3.5): a zero or an empty
 //! value means "not given", `range_end` empty means the single key, `[0]` means every key from `key` on.
 
+mod auth;
 mod cluster;
 mod error;
 mod types;
 
+pub use auth::{
+    Auth, AuthAnswer, AuthChange, AuthError, AuthQuery, Caller, Demand, PasswordHash, Permission, PermissionKind, ROOT,
+};
 pub use cluster::{Alarm, AlarmKind, Backup, Cluster, Member};
 pub use error::{MembershipError, Retry, StoreError};
 pub use types::*;

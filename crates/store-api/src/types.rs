@@ -1,5 +1,7 @@
 //! Requests and responses. Values are reference-counted: a backend in this process hands out its own bytes.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::{LeaseId, Revision};
@@ -215,7 +217,8 @@ pub struct Event {
 pub struct WatchResponse {
     /// Every event up to this revision has been delivered by this response and those before it.
     pub revision: Revision,
-    pub events: Vec<Event>,
+    /// Watchers in one process share an event: the same address is the same event.
+    pub events: Vec<Arc<Event>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -250,7 +253,12 @@ pub struct Status {
     pub member_id: u64,
     pub leader: u64,
     pub raft_term: u64,
+    /// The newest index that most members have on disk.
     pub raft_index: u64,
+    /// The newest index whose effect can be read here.
+    pub raft_applied_index: u64,
+    /// The member has no vote.
+    pub is_learner: bool,
     /// Alarms that stand, in words; empty: none.
     pub errors: Vec<String>,
 }

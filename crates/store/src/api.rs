@@ -10,7 +10,12 @@ use store_api::{
     Watcher,
 };
 
-use crate::{snapshot::usage, store::Store, watch::StoreWatcher};
+use crate::{
+    peers::{Question, Reply},
+    snapshot::usage,
+    store::Store,
+    watch::StoreWatcher,
+};
 
 /// The etcd version whose behaviour is served.
 const ETCD_VERSION: &str = "3.5.30";
@@ -24,16 +29,21 @@ impl store_api::Store for Store {
     async fn range(&self, request: RangeRequest) -> Result<RangeResponse, StoreError> {
         check_range(&request)?;
         self.shared.metrics.ranges.inc();
+        if !request.serializable {
+            self.settle().await?;
+        }
+        let group = self.group();
         let (mut query, _pin) = {
-            let applied = self.shared.applied.read();
-            let mut query = RangeQuery::new(&applied.state, request)?;
-            if query.step(&applied.state, READ_STEP) {
-                drop(applied);
+            let machine = group.machine.read();
+            self.allow(&machine, |permit, _| permit.range(&request))?;
+            let mut query = RangeQuery::new(&machine.kv, request)?;
+            if query.step(&machine.kv, READ_STEP) {
+                drop(machine);
                 return Ok(query.finish());
             }
-            (query, applied.state.pin())
+            (query, machine.kv.pin())
         };
-        while !query.step(&self.shared.applied.read().state, READ_STEP) {
+        while !query.step(&group.machine.read().kv, READ_STEP) {
             tokio::task::yield_now().await;
         }
         Ok(query.finish())
@@ -41,7 +51,7 @@ impl store_api::Store for Store {
 
     async fn put(&self, request: PutRequest) -> Result<PutResponse, StoreError> {
         self.shared.metrics.puts.inc();
-        match self.propose(Command::Put(request)).await? {
+        match self.command(Command::Put(request)).await? {
             Response::Put(response) => Ok(response),
             other => Err(mismatch(&other)),
         }
@@ -49,7 +59,7 @@ impl store_api::Store for Store {
 
     async fn delete_range(&self, request: DeleteRangeRequest) -> Result<DeleteRangeResponse, StoreError> {
         self.shared.metrics.deletes.inc();
-        match self.propose(Command::DeleteRange(request)).await? {
+        match self.command(Command::DeleteRange(request)).await? {
             Response::DeleteRange(response) => Ok(response),
             other => Err(mismatch(&other)),
         }
@@ -61,22 +71,26 @@ impl store_api::Store for Store {
             let command = Command::Txn(request);
             check_command(&command, &self.shared.limits)?;
             let Command::Txn(request) = command else { unreachable!("it was made a transaction above") };
-            return self.shared.applied.read().state.read_txn(&request);
+            self.settle().await?;
+            let machine = self.group().machine.read();
+            self.allow(&machine, |permit, kv| permit.txn(&request, |id| kv.lease_keys(id)))?;
+            return machine.kv.read_txn(&request);
         }
-        match self.propose(Command::Txn(request)).await? {
+        match self.command(Command::Txn(request)).await? {
             Response::Txn(response) => Ok(response),
             other => Err(mismatch(&other)),
         }
     }
 
     async fn compact(&self, revision: Revision, physical: bool) -> Result<Revision, StoreError> {
-        let current = match self.propose(Command::Compact(revision)).await? {
+        let current = match self.command(Command::Compact(revision)).await? {
             Response::Compacted(current) => current,
             other => return Err(mismatch(&other)),
         };
-        while physical && !self.shared.queue.is_closed() {
-            let trimmed = self.shared.trimmed.notified();
-            if !self.shared.applied.read().state.needs_trim() {
+        self.applier.wake();
+        while physical && !self.shared.inbox.is_closed() {
+            let trimmed = self.group().trimmed.notified();
+            if !self.group().machine.read().kv.needs_trim() {
                 break;
             }
             trimmed.await;
@@ -85,43 +99,54 @@ impl store_api::Store for Store {
     }
 
     async fn watch(&self, request: WatchRequest) -> Result<Box<dyn Watcher>, StoreError> {
-        Ok(Box::new(StoreWatcher::start(self.shared.clone(), &request)?))
+        // As in etcd, who may watch is asked once: a watch goes on when the permission is taken back.
+        self.allow(&self.group().machine.read(), |permit, _| permit.watch(&request.key, &request.range_end))?;
+        Ok(Box::new(StoreWatcher::start(self.shared.clone(), self.group, &request)?))
     }
 
     async fn lease_grant(&self, id: LeaseId, ttl: i64) -> Result<Lease, StoreError> {
         let id = if id == 0 { (runtime::entropy::random_u64() >> 1).max(1).cast_signed() } else { id };
-        match self.propose(Command::LeaseGrant { id, ttl: ttl.max(MIN_LEASE_TTL) }).await? {
+        match self.command(Command::LeaseGrant { id, ttl: ttl.max(MIN_LEASE_TTL) }).await? {
             Response::LeaseGranted(lease) => Ok(lease),
             other => Err(mismatch(&other)),
         }
     }
 
     async fn lease_revoke(&self, id: LeaseId) -> Result<Revision, StoreError> {
-        match self.propose(Command::LeaseRevoke { id }).await? {
+        match self.command(Command::LeaseRevoke { id }).await? {
             Response::LeaseRevoked(revision) => Ok(revision),
             other => Err(mismatch(&other)),
         }
     }
 
     async fn lease_keep_alive(&self, id: LeaseId) -> Result<Lease, StoreError> {
-        let now = self.shared.clock.monotonic();
-        let ttl = self.shared.lease_times.lock().keep_alive(id, now).ok_or(StoreError::LeaseNotFound(id))?;
-        self.shared.metrics.leases_renewed.inc();
-        Ok(Lease { id, ttl: ttl.as_secs().cast_signed() })
+        self.allow_settled(|permit, kv| permit.lease_keep_alive(id, |id| kv.lease_keys(id))).await?;
+        if let Some(leader) = self.other_leader()? {
+            return match self.shared.peers.ask(leader, Question::KeepAlive(self.group, id)).await? {
+                Reply::KeepAlive(lease) => Ok(lease),
+                other => Err(strange(&other)),
+            };
+        }
+        self.keep_alive(id).await
     }
 
     async fn lease_time_to_live(&self, id: LeaseId, keys: bool) -> Result<LeaseStatus, StoreError> {
-        let left = self.shared.lease_times.lock().left(id, self.shared.clock.monotonic());
-        let applied = self.shared.applied.read();
-        let (Some(left), Some(granted_ttl)) = (left, applied.state.lease_ttl(id)) else {
-            return Ok(LeaseStatus { id, ttl: -1, ..Default::default() });
-        };
-        let keys = if keys { applied.state.lease_keys(id) } else { Vec::new() };
-        Ok(LeaseStatus { id, ttl: left.as_secs().cast_signed(), granted_ttl, keys })
+        self.allow_settled(|permit, kv| permit.lease_time_to_live(id, keys, |id| kv.lease_keys(id))).await?;
+        if let Some(leader) = self.other_leader()? {
+            return match self.shared.peers.ask(leader, Question::TimeToLive(self.group, id, keys)).await? {
+                Reply::TimeToLive(status) => Ok(status),
+                other => Err(strange(&other)),
+            };
+        }
+        self.time_to_live(id, keys).await
     }
 
     async fn leases(&self) -> Result<Vec<LeaseId>, StoreError> {
-        Ok(self.shared.applied.read().state.leases().map(|(id, _)| id).collect())
+        self.settle().await?;
+        let machine = self.group().machine.read();
+        let ids = || machine.kv.leases().map(|(id, _)| id);
+        self.allow(&machine, |permit, kv| permit.leases(ids(), |id| kv.lease_keys(id)))?;
+        Ok(ids().collect())
     }
 
     async fn status(&self) -> Result<Status, StoreError> {
@@ -130,34 +155,82 @@ impl store_api::Store for Store {
         self.shared.disk_bytes.store(db_size, Ordering::Relaxed);
         let mut errors = Vec::new();
         errors.extend(self.shared.broken.lock().clone());
-        let applied = self.shared.applied.read();
-        let over_quota = applied.state.bytes() > self.shared.quota_bytes;
+        let (group, identity) = (self.group(), self.shared.identity);
+        let machine = group.machine.read();
+        let over_quota = machine.kv.bytes() > self.shared.quota_bytes
+            || machine.alarms.iter().any(|a| a.kind == store_api::AlarmKind::NoSpace);
         if over_quota || self.shared.full.load(Ordering::Acquire) {
             errors.push("NOSPACE".to_owned());
         }
-        let identity = self.shared.identity;
         Ok(Status {
             version: ETCD_VERSION.to_owned(),
-            revision: applied.state.revision(),
-            compact_revision: applied.state.compacted(),
+            revision: machine.kv.revision(),
+            compact_revision: machine.kv.compacted(),
             db_size: db_size.cast_signed(),
-            db_size_in_use: applied.state.bytes().cast_signed(),
-            keys: applied.state.keys().cast_signed(),
+            db_size_in_use: machine.kv.bytes().cast_signed(),
+            keys: machine.kv.keys().cast_signed(),
             cluster_id: identity.cluster,
             member_id: identity.member,
-            leader: identity.member,
-            raft_term: 1,
-            raft_index: applied.index,
+            leader: group.standing.leader.load(Ordering::Acquire),
+            raft_term: group.standing.term.load(Ordering::Acquire),
+            raft_index: group.standing.last.load(Ordering::Acquire),
+            raft_applied_index: machine.index,
+            is_learner: group.standing.learner.load(Ordering::Acquire),
             errors,
         })
     }
 
     async fn hash_kv(&self, revision: Revision) -> Result<HashKv, StoreError> {
-        let mut query = HashQuery::new(&self.shared.applied.read().state, revision)?;
-        while !query.step(&self.shared.applied.read().state, READ_STEP) {
+        let group = self.group();
+        let mut query = HashQuery::new(&group.machine.read().kv, revision)?;
+        while !query.step(&group.machine.read().kv, READ_STEP) {
             tokio::task::yield_now().await;
         }
         Ok(query.finish())
+    }
+}
+
+impl Store {
+    async fn command(&self, command: Command) -> Result<Response, StoreError> {
+        match self.propose(self.signed(command)?).await? {
+            replica::Response::Kv(response) => Ok(response),
+            other => Err(StoreError::Unavailable(format!("the state machine answered another request: {other:?}"))),
+        }
+    }
+
+    /// Starts a lease's time again on this member, which leads. One that is not known may have been granted through a
+    /// follower that has applied more than the leader.
+    pub(crate) async fn keep_alive(&self, id: LeaseId) -> Result<Lease, StoreError> {
+        let renew = || self.group().lease_times.lock().keep_alive(id, self.shared.clock.monotonic());
+        let ttl = match renew() {
+            Some(ttl) => ttl,
+            None => {
+                self.settle().await?;
+                renew().ok_or(StoreError::LeaseNotFound(id))?
+            }
+        };
+        self.shared.metrics.leases_renewed.inc();
+        Ok(Lease { id, ttl: ttl.as_secs().cast_signed() })
+    }
+
+    /// What is left of a lease by the time of this member, which leads.
+    pub(crate) async fn time_to_live(&self, id: LeaseId, keys: bool) -> Result<LeaseStatus, StoreError> {
+        let status = self.time_to_live_now(id, keys);
+        if status.ttl >= 0 {
+            return Ok(status);
+        }
+        self.settle().await?;
+        Ok(self.time_to_live_now(id, keys))
+    }
+
+    fn time_to_live_now(&self, id: LeaseId, keys: bool) -> LeaseStatus {
+        let left = self.group().lease_times.lock().left(id, self.shared.clock.monotonic());
+        let machine = self.group().machine.read();
+        let (Some(left), Some(granted_ttl)) = (left, machine.kv.lease_ttl(id)) else {
+            return LeaseStatus { id, ttl: -1, ..Default::default() };
+        };
+        let keys = if keys { machine.kv.lease_keys(id) } else { Vec::new() };
+        LeaseStatus { id, ttl: left.as_secs().cast_signed(), granted_ttl, keys }
     }
 }
 
@@ -168,6 +241,10 @@ fn writes(txn: &TxnRequest) -> bool {
         RequestOp::Put(_) | RequestOp::DeleteRange(_) => true,
         RequestOp::Txn(txn) => writes(txn),
     })
+}
+
+fn strange(reply: &Reply) -> StoreError {
+    StoreError::Unavailable(format!("the leader answered another question: {reply:?}"))
 }
 
 fn mismatch(response: &Response) -> StoreError {

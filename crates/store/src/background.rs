@@ -1,37 +1,46 @@
 //! What happens by itself: leases end, old revisions are compacted. Both sleep until there is something to do.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::atomic::Ordering, time::Duration};
 
 use mvcc::Command;
-use store_api::Revision;
+use replica::Request;
+use store_api::{Alarm, AlarmKind, LeaseId, Revision};
 
 use crate::{options::AutoCompaction, store::Store};
 
 /// Leases revoked at once.
 const REVOKE_BATCH: usize = 256;
+/// How often the quota is looked at without being asked.
+const QUOTA_EVERY: Duration = Duration::from_secs(1);
 /// How often compaction by revisions looks, and the longest pause of compaction by age, as in etcd.
 const COMPACT_EVERY: Duration = Duration::from_secs(300);
 /// A period is divided into so many parts; what is kept is at most one part too old.
 const PERIOD_PARTS: u32 = 10;
 
-/// Proposes the revocation of each lease whose time is up.
+/// Proposes the revocation of each lease whose time is up, while this member leads.
 pub async fn end_leases(store: Store) {
-    let shared = &store.shared;
+    let (shared, group) = (&store.shared, store.group());
     loop {
-        let next = shared.lease_times.lock().next();
+        let next = group.lease_times.lock().next().filter(|_| group.standing.leads());
         match next {
-            None => shared.lease_sooner.notified().await,
+            None => group.lease_sooner.notified().await,
             Some(at) => {
                 let pause = at.saturating_sub(shared.clock.monotonic());
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
-                    () = shared.lease_sooner.notified() => {}
+                    () = group.lease_sooner.notified() => {}
                 }
             }
         }
-        let ended = shared.lease_times.lock().tick(shared.clock.monotonic(), REVOKE_BATCH);
+        // A member that was paused may lead no more without knowing it yet, and the new leader counts anew.
+        let term = group.standing.term.load(Ordering::Acquire);
+        if !group.standing.leads() {
+            continue;
+        }
+        let ended = group.lease_times.lock().tick(shared.clock.monotonic(), REVOKE_BATCH);
         // All are proposed before the first is waited for, so that one fsync can carry them.
-        let proposed: Vec<_> = ended.iter().map(|id| store.submit(Command::LeaseRevoke { id: *id })).collect();
+        let revoke = |id: &LeaseId| store.submit(Request::Own(Command::LeaseRevoke { id: *id }), Some(term));
+        let proposed: Vec<_> = ended.iter().map(revoke).collect();
         for (id, proposal) in ended.iter().zip(proposed) {
             let answer = match proposal {
                 Ok(answer) => answer.await,
@@ -48,15 +57,40 @@ pub async fn end_leases(store: Store) {
     }
 }
 
+/// Raises an alarm while this member has more than the quota, so that all refuse what grows, and takes it back by itself
+/// when there is room again: nobody has to be called at night for what a compaction has mended.
+pub async fn watch_quota(store: Store) {
+    let shared = &store.shared;
+    let alarm = Alarm { member: shared.identity.member, kind: AlarmKind::NoSpace };
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(QUOTA_EVERY) => {}
+            () = shared.over_quota.notified() => {}
+        }
+        let used = shared.used_bytes();
+        let stands = shared.group(0).machine.read().alarms.contains(&alarm);
+        let request = match stands {
+            false if used > shared.quota_bytes => Request::AlarmRaise(alarm),
+            true if used < shared.quota_bytes / 10 * 9 => Request::AlarmDisarm(alarm),
+            _ => continue,
+        };
+        tracing::warn!(used, quota = shared.quota_bytes, raised = !stands, "alarm NOSPACE");
+        if let Err(error) = store.propose(request).await {
+            tracing::warn!(%error, "the alarm could not be told; it is tried again");
+        }
+    }
+}
+
 /// Proposes compactions by the store's own plan.
 pub async fn compact(store: Store, plan: AutoCompaction) {
     let mut compactor = Compactor::new(plan);
     loop {
         tokio::time::sleep(compactor.every).await;
-        let revision = store.shared.applied.read().state.revision();
+        let revision = store.group().revision();
         let Some(revision) = compactor.tick(store.shared.clock.monotonic(), revision) else { continue };
-        if revision > store.shared.applied.read().state.compacted()
-            && let Err(error) = store.propose(Command::Compact(revision)).await
+        if store.group().standing.leads()
+            && revision > store.group().machine.read().kv.compacted()
+            && let Err(error) = store.propose(Request::Own(Command::Compact(revision))).await
         {
             tracing::warn!(revision, %error, "automatic compaction failed; it is tried again");
         }

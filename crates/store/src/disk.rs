@@ -1,12 +1,14 @@
-//! The system calls that change the disk, in one place, so that a test can make any of them fail.
+//! The real disk: the system calls that change it, in one place, so that a test can make any of them fail.
 
 use std::{
     fs::{self, File, OpenOptions},
     io,
     os::unix::fs::FileExt,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
+
+use wal::{Disk, DiskFile};
 
 /// What is about to be done to the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,79 +26,112 @@ pub enum DiskOp {
 pub type DiskFault = Arc<dyn Fn(DiskOp, &Path) -> io::Result<()> + Send + Sync>;
 
 #[derive(Clone, Default)]
-pub struct Disk {
+pub struct RealDisk {
     fault: Option<DiskFault>,
 }
 
-impl Disk {
+struct RealFile {
+    file: File,
+    path: PathBuf,
+    disk: RealDisk,
+}
+
+impl RealDisk {
     pub fn new(fault: Option<DiskFault>) -> Self {
-        Disk { fault }
-    }
-
-    /// Creates a file, or empties it.
-    pub fn create(&self, path: &Path) -> io::Result<File> {
-        self.ask(DiskOp::Create, path)?;
-        OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)
-    }
-
-    /// Reserves `len` bytes, zeroes where nothing was written. File systems without reservation get a hole.
-    pub fn allocate(&self, file: &File, path: &Path, len: u64) -> io::Result<()> {
-        self.ask(DiskOp::Allocate, path)?;
-        let signed = i64::try_from(len).map_err(io::Error::other)?;
-        match nix::fcntl::fallocate(file, nix::fcntl::FallocateFlags::empty(), 0, signed) {
-            Ok(()) => Ok(()),
-            Err(nix::errno::Errno::EOPNOTSUPP | nix::errno::Errno::ENOSYS) => file.set_len(len),
-            Err(errno) => Err(errno.into()),
-        }
-    }
-
-    pub fn write_at(&self, file: &File, path: &Path, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.ask(DiskOp::Write, path)?;
-        file.write_all_at(bytes, offset)
-    }
-
-    pub fn sync(&self, file: &File, path: &Path) -> io::Result<()> {
-        self.ask(DiskOp::Sync, path)?;
-        file.sync_data()
-    }
-
-    pub fn truncate(&self, file: &File, path: &Path, len: u64) -> io::Result<()> {
-        self.ask(DiskOp::Truncate, path)?;
-        file.set_len(len)
-    }
-
-    /// Gives a synced file its name; after this, the name survives a crash too.
-    pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.ask(DiskOp::Rename, to)?;
-        fs::rename(from, to)?;
-        self.sync_dir(to.parent().unwrap_or(Path::new(".")))
-    }
-
-    pub fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.ask(DiskOp::Sync, dir)?;
-        File::open(dir)?.sync_all()
-    }
-
-    pub fn remove(&self, path: &Path) -> io::Result<()> {
-        self.ask(DiskOp::Remove, path)?;
-        fs::remove_file(path)
+        RealDisk { fault }
     }
 
     /// Writes a small file whole or not at all.
     pub fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()> {
         let tmp = path.with_extension("tmp");
         let file = self.create(&tmp)?;
-        self.write_at(&file, &tmp, content, 0)?;
-        self.sync(&file, &tmp)?;
+        file.write_at(content, 0)?;
+        file.sync()?;
         self.rename(&tmp, path)
     }
 
     fn ask(&self, op: DiskOp, path: &Path) -> io::Result<()> {
         self.fault.as_ref().map_or(Ok(()), |fault| fault(op, path))
     }
+
+    fn file(&self, file: File, path: &Path) -> Box<dyn DiskFile> {
+        Box::new(RealFile { file, path: path.to_owned(), disk: self.clone() })
+    }
 }
 
-/// Whether an error says that there is no room: it may go away, and nothing is broken.
-pub fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
+impl Disk for RealDisk {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.ask(DiskOp::Create, path)?;
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+        Ok(self.file(file, path))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(self.file(OpenOptions::new().read(true).write(true).open(path)?, path))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.ask(DiskOp::Rename, to)?;
+        fs::rename(from, to)?;
+        self.sync_dir(to.parent().unwrap_or(Path::new(".")))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.ask(DiskOp::Remove, path)?;
+        fs::remove_file(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.ask(DiskOp::Sync, dir)?;
+        File::open(dir)?.sync_all()
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect()
+    }
+}
+
+impl DiskFile for RealFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    /// File systems without reservation get a hole.
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        self.disk.ask(DiskOp::Allocate, &self.path)?;
+        let signed = i64::try_from(len).map_err(io::Error::other)?;
+        match nix::fcntl::fallocate(&self.file, nix::fcntl::FallocateFlags::empty(), 0, signed) {
+            Ok(()) => Ok(()),
+            Err(nix::errno::Errno::EOPNOTSUPP | nix::errno::Errno::ENOSYS) => self.file.set_len(len),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.disk.ask(DiskOp::Write, &self.path)?;
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut done = 0;
+        while done < buffer.len() {
+            match self.file.read_at(&mut buffer[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(n) => done += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(done)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.disk.ask(DiskOp::Sync, &self.path)?;
+        self.file.sync_data()
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.disk.ask(DiskOp::Truncate, &self.path)?;
+        self.file.set_len(len)
+    }
 }

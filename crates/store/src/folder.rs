@@ -3,8 +3,8 @@
 //! ```text
 //!   LOCK                    held by flock while a process uses the folder
 //!   VERSION                 magic, format version, identity; written last when a folder is made
-//!   wal/<first index>.wal   segments of the log
-//!   snap/<index>.snap       the state after the entry of that index
+//!   wal/<first record>.wal               segments of the log
+//!   snap/<group>-<index>-<term>.snap     a group's state after the entry of that index
 //! ```
 
 use std::{
@@ -14,11 +14,15 @@ use std::{
 };
 
 use store_api::StoreError;
+use wal::{
+    Disk,
+    disk::{full_or, unavailable},
+};
 
-use crate::disk::Disk;
+use crate::disk::RealDisk;
 
 /// The version of everything in the folder. A change that older code cannot read raises it.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 const MAGIC: &str = "plinth store";
 
 /// Who this store is. Bytes of another store do not pass as this one's.
@@ -40,8 +44,13 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Takes the folder for this process; makes it if it is not there or empty.
-    pub fn open(root: &Path, disk: &Disk) -> Result<Self, StoreError> {
+    /// Takes the folder for this process; makes it if it is not there or empty, and then asks `who` this member of
+    /// which cluster is: (cluster, member).
+    pub fn open(
+        root: &Path,
+        disk: &RealDisk,
+        who: impl FnOnce() -> Result<(u64, u64), StoreError>,
+    ) -> Result<Self, StoreError> {
         fs::create_dir_all(root).map_err(|e| unavailable("cannot create the data folder", root, &e))?;
         if !root.join("VERSION").exists() && !root.join("VERSION.tmp").exists() {
             refuse_strangers(root)?;
@@ -55,8 +64,13 @@ impl Folder {
             Err(e) => return Err(unavailable("cannot read", &version, &e)),
         };
         let fresh = found.is_none();
-        let identity =
-            found.unwrap_or_else(|| Identity { cluster: random_id(), member: random_id(), salt: random_id() });
+        let identity = match found {
+            Some(identity) => identity,
+            None => {
+                let (cluster, member) = who()?;
+                Identity { cluster, member, salt: random_id() }
+            }
+        };
         let folder = Folder { root: root.to_owned(), identity, fresh, _lock: lock };
         if fresh {
             folder.prepare(disk).map_err(|e| full_or("cannot prepare the data folder", root, &e))?;
@@ -73,13 +87,13 @@ impl Folder {
     }
 
     /// Declares a fresh folder complete.
-    pub fn seal(&self, disk: &Disk) -> Result<(), StoreError> {
+    pub fn seal(&self, disk: &RealDisk) -> Result<(), StoreError> {
         let version = self.root.join("VERSION");
         disk.replace(&version, self.text().as_bytes()).map_err(|e| full_or("cannot write", &version, &e))
     }
 
     /// `VERSION.tmp` marks a folder in the making; what an earlier attempt left is no data.
-    fn prepare(&self, disk: &Disk) -> io::Result<()> {
+    fn prepare(&self, disk: &RealDisk) -> io::Result<()> {
         disk.create(&self.root.join("VERSION.tmp"))?;
         disk.sync_dir(&self.root)?;
         for dir in [self.wal(), self.snapshots()] {
@@ -146,6 +160,13 @@ fn parse(text: &str, path: &Path) -> Result<Identity, StoreError> {
         (key == name).then_some(value)
     };
     let format: u32 = field("format").and_then(|v| v.parse().ok()).ok_or_else(damaged)?;
+    if format < FORMAT {
+        return Err(StoreError::InvalidArgument(format!(
+            "the data folder {} has format {format}, written by an older version; this one reads only {FORMAT}: choose \
+             another data folder, or copy the data with the older version's `etcdctl` access",
+            root.display()
+        )));
+    }
     if format > FORMAT {
         return Err(StoreError::InvalidArgument(format!(
             "the data folder {} has format {format}, written by a newer version; this one reads up to {FORMAT}: start \
@@ -157,18 +178,6 @@ fn parse(text: &str, path: &Path) -> Result<Identity, StoreError> {
     Ok(Identity { cluster: id("cluster")?, member: id("member")?, salt: id("salt")? })
 }
 
-pub fn unavailable(what: &str, path: &Path, error: &io::Error) -> StoreError {
-    StoreError::Unavailable(format!("{what} {}: {error}", path.display()))
-}
-
-/// As [`unavailable`], but a full disk is told as such.
-pub fn full_or(what: &str, path: &Path, error: &io::Error) -> StoreError {
-    match crate::disk::is_full(error) {
-        true => StoreError::NoSpace(format!("{what} {}: {error}", path.display())),
-        false => unavailable(what, path, error),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,16 +187,20 @@ mod tests {
         for (name, content) in files {
             fs::write(dir.path().join(name), content).unwrap();
         }
-        let error = Folder::open(dir.path(), &Disk::default()).err().map(|e| e.to_string()).unwrap_or_default();
+        let error = Folder::open(dir.path(), &RealDisk::default(), || Ok((1, 2)))
+            .err()
+            .map(|e| e.to_string())
+            .unwrap_or_default();
         assert!(error.contains(expected) && error.is_empty() == expected.is_empty(), "{files:?} gave {error:?}");
     }
 
     #[test]
     fn only_our_folders_are_opened() {
         check(&[], "");
-        check(&[("VERSION", "plinth store\nformat 1\ncluster 1\nmember 2\nsalt 3\n")], "");
+        check(&[("VERSION", "plinth store\nformat 2\ncluster 1\nmember 2\nsalt 3\n")], "");
+        check(&[("VERSION", "plinth store\nformat 1\nanything\n")], "written by an older version");
         check(&[("VERSION.tmp", "")], "");
-        check(&[("VERSION", "plinth store\nformat 2\nanything\n")], "written by a newer version");
+        check(&[("VERSION", "plinth store\nformat 3\nanything\n")], "written by a newer version");
         check(&[("VERSION", "plinth store\nformat x\n")], "damaged");
         check(&[("VERSION", "3.5.0")], "written by something else");
         check(&[("photo.jpg", "")], "and no VERSION");
@@ -197,10 +210,10 @@ mod tests {
     #[test]
     fn one_process_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
-        let first = Folder::open(dir.path(), &Disk::default()).unwrap();
-        let second = Folder::open(dir.path(), &Disk::default()).err().unwrap();
+        let first = Folder::open(dir.path(), &RealDisk::default(), || Ok((1, 2))).unwrap();
+        let second = Folder::open(dir.path(), &RealDisk::default(), || Ok((1, 2))).err().unwrap();
         assert!(second.to_string().contains("in use by another process"));
         drop(first);
-        assert!(Folder::open(dir.path(), &Disk::default()).is_ok());
+        assert!(Folder::open(dir.path(), &RealDisk::default(), || Ok((1, 2))).is_ok());
     }
 }

@@ -1,38 +1,46 @@
-//! A store on this machine's disk: etcd's data model, durable before it is acknowledged.
+//! A member of a replicated store on this machine's disk: etcd's data model, durable on most members before it is
+//! acknowledged.
 //!
 //! ```text
-//!   request ─▶ propose ─▶ queue ─▶ writer thread: one batch ─▶ log (one frame, one fsync)
-//!                                      │                          │ Committed
-//!                                      ◀──────────────────────────┘
-//!                                      ├─▶ apply to mvcc::State ─▶ answers
-//!                                      └─▶ hub ─▶ watchers' bounded buffers
-//!   reads ─▶ RwLock<State>, a step at a time (everything in it is on disk)
+//!   request ─▶ inbox ─▶ writer thread: one batch ─▶ replica::Core ─▶ Raft, one frame, one fsync for all groups
+//!                          ▲                              │ committed entries
+//!          peers' messages ┘                              ▼
+//!                                              applier ─▶ replica::Machine ─▶ answers
+//!                                                             └─▶ hub ─▶ watchers' bounded buffers
+//!   reads ─▶ wait until the state is the last word ─▶ RwLock<Machine>, a step at a time
 //! ```
 //!
-//! The log's entries are commands; they are evaluated when they are applied, in the log's order, so comparisons are
-//! exact and a replay gives the same state. Snapshots are written beside the running writer and let the log be purged.
-//! What a crash can leave behind is cut off at the next start; what only damage can cause is refused.
+//! The log's entries are batches of requests; they are evaluated when they are applied, in the log's order, so
+//! comparisons are exact and a replay gives the same state. Snapshots are written beside the running member and let the
+//! log be purged. What a crash can leave behind is cut off at the next start; what only damage can cause is refused.
 //!
-//! Knows no wire protocol: `etcd-server` and `apiserver` see it as `store_api::Store`.
+//! Knows no wire protocol of clients: `etcd-server` and `apiserver` see it as `store_api::Store`, and `etcd-server` as
+//! `store_api::Auth` too.
 
 mod api;
+mod applier;
 mod background;
+mod caller;
+mod cluster;
 mod disk;
+mod door;
 mod folder;
 mod hub;
-mod log;
+mod inbox;
 mod metrics;
 mod options;
-mod queue;
-mod recovery;
+mod peers;
+mod pending;
 mod shared;
 mod snapshot;
 mod store;
-mod wal;
+mod users;
 mod watch;
 mod writer;
 
 pub use disk::{DiskFault, DiskOp};
+pub use door::Incoming;
 pub use mvcc::Limits;
-pub use options::{AutoCompaction, Options};
+pub use options::{AutoCompaction, Bootstrap, Options, Timing};
+pub use peers::{Peers, Question, Reply};
 pub use store::Store;

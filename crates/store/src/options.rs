@@ -1,11 +1,17 @@
 //! What can be chosen about a store.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use auth::TOKEN_TTL;
 use mvcc::Limits;
+use replica::{GroupId, cluster_id, member_id};
 use runtime::{Clock, Tasks};
+use store_api::Member;
 
-use crate::disk::DiskFault;
+use crate::{
+    disk::DiskFault,
+    peers::{Nobody, Peers},
+};
 
 /// How revisions are compacted without being asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,6 +23,48 @@ pub enum AutoCompaction {
     Revisions(i64),
     /// Keep what is younger than this.
     Period(Duration),
+}
+
+/// How time is counted between members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// etcd's `--heartbeat-interval`.
+    pub tick: Duration,
+    /// etcd's `--election-timeout`, in ticks.
+    pub election_ticks: u32,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Timing { tick: Duration::from_millis(100), election_ticks: 10 }
+    }
+}
+
+impl Timing {
+    /// How long a request may wait for its answer: as in etcd, long enough for two elections on the way.
+    pub fn request_limit(&self) -> Duration {
+        Duration::from_secs(5) + 2 * self.tick * self.election_ticks
+    }
+}
+
+/// How a fresh data folder begins. One that has a member in it goes on with that.
+#[derive(Clone, Debug)]
+pub enum Bootstrap {
+    /// A new cluster of these members, of whom this is the one with the id `me`.
+    New { me: u64, cluster: u64, members: Vec<Member> },
+    /// A member that others have added to their cluster, and who will send it everything.
+    Join { me: u64, cluster: u64 },
+}
+
+impl Bootstrap {
+    /// A cluster of one.
+    pub fn single(name: &str) -> Self {
+        // The address that etcd has by default; nobody listens there.
+        let peer_urls = vec!["http://localhost:2380".to_owned()];
+        let me = member_id(&peer_urls, "etcd-cluster");
+        let member = Member { id: me, name: name.to_owned(), peer_urls, ..Default::default() };
+        Bootstrap::New { me, cluster: cluster_id([me]), members: vec![member] }
+    }
 }
 
 /// Everything that a store is given at its start.
@@ -35,10 +83,21 @@ pub struct Options {
     pub segment_bytes: u64,
     /// A snapshot is written when the log since the last one is longer than this and than that snapshot.
     pub snapshot_bytes: u64,
+    /// And after so many entries of the log, if a number is given.
+    pub snapshot_entries: Option<u64>,
     /// Events that a watcher may leave unread.
     pub watch_buffer_events: usize,
     /// How long a watcher with `progress_notify` hears nothing before it is told the revision.
     pub progress_interval: Duration,
+    pub bootstrap: Bootstrap,
+    /// Raft groups that the keys are divided among.
+    pub groups: GroupId,
+    pub timing: Timing,
+    pub pre_vote: bool,
+    /// The way to the other members.
+    pub peers: Arc<dyn Peers>,
+    /// How long a user's token lives after it was last shown: etcd's `--auth-token-ttl`.
+    pub token_ttl: Duration,
     /// For tests: makes operations on the disk fail.
     pub disk_fault: Option<DiskFault>,
 }
@@ -55,8 +114,15 @@ impl Options {
             auto_compaction: AutoCompaction::Off,
             segment_bytes: 16 << 20,
             snapshot_bytes: 64 << 20,
+            snapshot_entries: None,
             watch_buffer_events: 16 * 1024,
             progress_interval: Duration::from_secs(600),
+            bootstrap: Bootstrap::single("default"),
+            groups: 1,
+            timing: Timing::default(),
+            pre_vote: true,
+            peers: Arc::new(Nobody),
+            token_ttl: TOKEN_TTL,
             disk_fault: None,
         }
     }

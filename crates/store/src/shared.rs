@@ -1,64 +1,195 @@
-//! What the handle, the writer, the watchers and the background work have in common.
+//! What the handle, the writer, the applier, the watchers and the background work have in common: of the whole member,
+//! and of each of its groups.
 
 use std::{
     path::PathBuf,
-    sync::atomic::{AtomicBool, AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-use mvcc::{LeaseTimes, Limits, State};
+use mvcc::{LeaseTimes, Limits};
 use parking_lot::{Mutex, RwLock};
+use replica::{GroupId, LeaseChange, Machine, Role};
 use runtime::Clock;
-use store_api::LeaseId;
-use tokio::sync::Notify;
+use store_api::{LeaseId, Revision, StoreError};
+use tokio::sync::{Notify, oneshot, watch};
 
-use crate::{folder::Identity, hub::Hub, metrics::Metrics, queue::Queue};
+use crate::{
+    disk::RealDisk,
+    folder::Identity,
+    hub::Hub,
+    inbox::{Inbox, Input},
+    metrics::Metrics,
+    options::Timing,
+    peers::Peers,
+    pending::Pending,
+    users,
+};
 
+/// One member.
 pub struct Shared {
     pub identity: Identity,
     pub clock: Clock,
     pub limits: Limits,
     pub quota_bytes: u64,
     pub progress_interval: Duration,
+    pub timing: Timing,
+    pub disk: RealDisk,
     pub wal_dir: PathBuf,
     pub snapshot_dir: PathBuf,
-    /// Written by the writer only, and only with what is on disk. Readers hold it for a step at a time.
-    pub applied: RwLock<Applied>,
-    pub queue: Queue,
-    /// Locked before `applied` where both are needed.
-    pub hub: Hub,
-    pub lease_times: Mutex<LeaseTimes>,
-    /// A lease now ends sooner than any did.
-    pub lease_sooner: Notify,
+    pub inbox: Inbox,
+    pub groups: Vec<Group>,
+    pub peers: Arc<dyn Peers>,
     pub metrics: Metrics,
+    /// Of group 0's users and roles.
+    pub users: users::Standing,
     /// Bytes of snapshots and segments.
     pub disk_bytes: AtomicU64,
-    /// Size of the newest snapshot; 0 before the first.
-    pub last_snapshot_bytes: AtomicU64,
-    /// Everything compacted was trimmed.
-    pub trimmed: Notify,
     /// Why writes are refused until a restart.
     pub broken: Mutex<Option<String>>,
+    /// A write was refused because the quota is used up.
+    pub over_quota: Notify,
     /// The last write was refused for want of space.
     pub full: AtomicBool,
     /// A snapshot is being written; only one at a time.
     pub snapshotting: AtomicBool,
+    /// Tells whoever waits for a snapshot that one was written, or was not.
+    pub snapshots: watch::Sender<u64>,
+    /// This member was removed from its cluster.
+    pub removed: watch::Sender<bool>,
+    /// Snapshots that have begun to come in.
+    pub incoming: AtomicU64,
 }
 
-/// The state and the log entry that it has reached.
-pub struct Applied {
-    pub state: State,
-    pub index: u64,
+/// One group on this member.
+pub struct Group {
+    pub id: GroupId,
+    /// Written by the applier only, and only with what is committed. Readers hold it for a step at a time.
+    pub machine: RwLock<Machine>,
+    /// Locked before `machine` where both are needed.
+    pub hub: Hub,
+    pub pending: Pending,
+    pub lease_times: Mutex<LeaseTimes>,
+    /// A lease now ends sooner than any did, or this member has begun or ceased to lead.
+    pub lease_sooner: Notify,
+    /// Everything compacted was trimmed.
+    pub trimmed: Notify,
+    pub standing: Standing,
+    /// Told whenever role, leader or term change.
+    pub changed: watch::Sender<u64>,
+    /// The members have changed.
+    pub members_changed: Notify,
+}
+
+/// Where a group's consensus stands, as the writer has last said.
+#[derive(Default)]
+pub struct Standing {
+    leads: AtomicBool,
+    /// The only member: what it has applied is what there is.
+    lone: AtomicBool,
+    /// It receives the log and has no vote.
+    pub learner: AtomicBool,
+    pub leader: AtomicU64,
+    pub term: AtomicU64,
+    pub commit: AtomicU64,
+    pub last: AtomicU64,
+    /// The last entry applied, and its term.
+    pub applied: AtomicU64,
+    pub applied_term: AtomicU64,
+}
+
+impl Standing {
+    pub fn set(&self, role: Role, leader: u64, term: u64, lone: bool) {
+        self.term.store(term, Ordering::Release);
+        self.lone.store(lone, Ordering::Release);
+        self.leads.store(role == Role::Leader, Ordering::Release);
+        self.leader.store(leader, Ordering::Release);
+    }
+
+    pub fn leads(&self) -> bool {
+        self.leads.load(Ordering::Acquire)
+    }
+
+    /// Whether the applied state is what a linearizable read must see: nobody else can have committed anything, and
+    /// everything from before this member's leadership is applied.
+    pub fn is_last_word(&self) -> bool {
+        self.leads()
+            && self.lone.load(Ordering::Acquire)
+            && self.applied_term.load(Ordering::Acquire) == self.term.load(Ordering::Acquire)
+    }
+}
+
+impl Group {
+    /// The time of leases goes on as the state says.
+    pub fn follow_leases(&self, changes: &[LeaseChange], now: Duration, metrics: &Metrics) {
+        for change in changes {
+            match *change {
+                LeaseChange::Granted(id, ttl) => {
+                    metrics.leases_granted.inc();
+                    self.start_lease(id, ttl, now);
+                }
+                LeaseChange::Revoked(id) => {
+                    metrics.leases_revoked.inc();
+                    self.lease_times.lock().remove(id);
+                }
+            }
+        }
+    }
+
+    /// A lease of `ttl` seconds begins now.
+    fn start_lease(&self, id: LeaseId, ttl: i64, now: Duration) {
+        let mut times = self.lease_times.lock();
+        let before = times.next();
+        times.start(id, Duration::from_secs(ttl.max(1).unsigned_abs()), now);
+        if before.is_none_or(|before| times.next().is_some_and(|next| next < before)) {
+            self.lease_sooner.notify_one();
+        }
+    }
+
+    /// All leases have their whole time from now on: after a start, a snapshot, or when this member begins to lead,
+    /// for nobody knows how much was left.
+    pub fn restart_leases(&self, now: Duration) {
+        let leases: Vec<_> = self.machine.read().kv.leases().collect();
+        let mut times = LeaseTimes::default();
+        for (id, ttl) in leases {
+            times.start(id, Duration::from_secs(ttl.max(1).unsigned_abs()), now);
+        }
+        *self.lease_times.lock() = times;
+        self.lease_sooner.notify_one();
+    }
+
+    pub fn revision(&self) -> Revision {
+        self.machine.read().kv.revision()
+    }
 }
 
 impl Shared {
-    /// A lease of `ttl` seconds begins now.
-    pub fn start_lease(&self, id: LeaseId, ttl: i64) {
-        let mut times = self.lease_times.lock();
-        let before = times.next();
-        times.start(id, Duration::from_secs(ttl.max(1).unsigned_abs()), self.clock.monotonic());
-        if before.is_none_or(|before| times.next().is_some_and(|next| next < before)) {
-            self.lease_sooner.notify_one();
+    /// Bytes that all groups' data takes.
+    pub fn used_bytes(&self) -> u64 {
+        self.groups.iter().map(|g| g.machine.read().kv.bytes()).sum()
+    }
+
+    pub fn group(&self, id: GroupId) -> &Group {
+        &self.groups[id as usize]
+    }
+
+    /// Waits until a read of the group's state is linearizable.
+    pub async fn settle(&self, group: GroupId) -> Result<(), StoreError> {
+        if self.group(group).standing.is_last_word() {
+            return Ok(());
+        }
+        if self.group(group).standing.learner.load(Ordering::Acquire) {
+            return Err(StoreError::Learner);
+        }
+        let (sender, receiver) = oneshot::channel();
+        self.inbox.push(Input::Read(group, sender))?;
+        match tokio::time::timeout(self.timing.request_limit(), receiver).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(StoreError::Stopped),
+            Err(_) => Err(StoreError::Timeout),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Opening a store, and the handle on it.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -9,51 +10,95 @@ use std::{
 };
 
 use bytes::Bytes;
-use mvcc::{Command, LeaseTimes, check_command};
+use mvcc::{LeaseTimes, check_command};
 use parking_lot::{Mutex, RwLock};
 use prometheus_client::registry::Registry;
+use replica::{Answer, Folders, GroupId, Machine, Recovery, Request, Settings};
 use store_api::StoreError;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
+use wal::disk::SharedDisk;
 
 use crate::{
+    applier::{Applier, measure},
     background,
-    disk::Disk,
+    caller::Who,
+    disk::RealDisk,
     folder::Folder,
     hub::Hub,
-    log::SingleMember,
+    inbox::{Inbox, Proposal},
     metrics::Metrics,
-    options::{AutoCompaction, Options},
-    queue::{Answer, Proposal, Queue},
-    recovery,
-    shared::{Applied, Shared},
-    snapshot::usage,
+    options::{AutoCompaction, Bootstrap, Options},
+    pending::Pending,
+    shared::{Group, Shared, Standing},
+    snapshot::{self, usage},
+    users,
     writer::Writer,
 };
 
-/// A handle on a running store. Clones are handles on the same one; it runs until its group of tasks is stopped.
+/// Bytes of applied entries that are kept for members that are a little behind.
+const KEEP_BYTES: usize = 16 << 20;
+/// How long a start waits for a lone member to be ready: longer than any log takes to be applied.
+const START_LIMIT: Duration = Duration::from_secs(600);
+
+/// A handle on one group of a running member. Clones are handles on the same one; it runs until its group of tasks is
+/// stopped.
 #[derive(Clone)]
 pub struct Store {
     pub(crate) shared: Arc<Shared>,
-    disk: Disk,
+    pub(crate) applier: Arc<Applier>,
+    pub(crate) group: GroupId,
+    pub(crate) who: Who,
 }
 
 impl Store {
-    /// Reads the data folder and starts the writer. Refuses a folder that is damaged, in use, or not a store's.
+    /// Reads the data folder and starts the member. Refuses a folder that is damaged, in use, or not a store's.
     pub async fn open(options: Options) -> Result<Store, StoreError> {
         let (tasks, plan) = (options.tasks.clone(), options.auto_compaction);
         let (store, writer) = runtime::blocking(move || prepare(options)).await?;
+        let lone = writer.core.is_lone();
         tasks.spawn_thread("store-writer", move || writer.run());
+        let (applier, shared) = (store.applier.clone(), store.shared.clone());
+        tasks.spawn_thread("store-apply", move || applier.run(&shared));
         let (shared, stopping) = (store.shared.clone(), tasks.stopping());
         tasks.spawn_to_end("stop", async move {
             stopping.cancelled().await;
-            shared.queue.close();
-            shared.hub.close();
+            shared.inbox.close();
+            shared.groups.iter().for_each(|g| g.hub.close());
         });
-        tasks.spawn("leases", background::end_leases(store.clone()));
-        if plan != AutoCompaction::Off {
-            tasks.spawn("compaction", background::compact(store.clone(), plan));
+        tasks.spawn("quota", background::watch_quota(store.clone()));
+        for group in 0..store.shared.groups.len() as GroupId {
+            let store = store.for_group(group);
+            tasks.spawn("leases", background::end_leases(store.clone()));
+            if plan != AutoCompaction::Off {
+                tasks.spawn("compaction", background::compact(store.clone(), plan));
+            }
+            if lone {
+                store.ready(START_LIMIT).await?;
+            }
         }
         Ok(store)
+    }
+
+    /// Waits until a leader is known and everything from before its time is applied.
+    pub async fn ready(&self, limit: Duration) -> Result<(), StoreError> {
+        let mut changed = self.group().changed.subscribe();
+        let ready = async {
+            loop {
+                if let Some(why) = self.shared.broken.lock().clone() {
+                    return Err(StoreError::Unavailable(why));
+                }
+                let standing = &self.group().standing;
+                let term = standing.term.load(Ordering::Acquire);
+                let led = standing.leader.load(Ordering::Acquire) != 0;
+                if led && standing.applied_term.load(Ordering::Acquire) == term {
+                    return Ok(());
+                }
+                if changed.changed().await.is_err() {
+                    return Err(StoreError::Stopped);
+                }
+            }
+        };
+        tokio::time::timeout(limit, ready).await.unwrap_or(Err(StoreError::NoLeader))
     }
 
     /// Adds the store's metrics, under etcd's names.
@@ -63,81 +108,197 @@ impl Store {
 
     /// Writes a snapshot, unless one is being written, and removes the log that it replaces.
     pub async fn snapshot(&self) -> Result<(), StoreError> {
-        if self.shared.queue.is_closed() {
+        if self.shared.inbox.is_closed() {
             return Err(StoreError::Stopped);
         }
-        let (shared, disk) = (self.shared.clone(), self.disk.clone());
-        runtime::blocking(move || shared.snapshot(&disk)).await
+        let mut written = self.shared.snapshots.subscribe();
+        let shared = self.shared.clone();
+        runtime::blocking(move || snapshot::write_all(&shared)).await?;
+        // The writer removes what was replaced, and says so.
+        written.changed().await.map_err(|_| StoreError::Stopped)
     }
 
-    /// Commits a command and returns its answer. The span lasts from the request to the answer; the batch's own span,
+    /// The handle on another group.
+    pub fn for_group(&self, group: GroupId) -> Store {
+        Store { group, ..self.clone() }
+    }
+
+    pub(crate) fn group(&self) -> &Group {
+        self.shared.group(self.group)
+    }
+
+    /// Waits until a read of this group's state is linearizable.
+    pub(crate) async fn settle(&self) -> Result<(), StoreError> {
+        self.shared.settle(self.group).await
+    }
+
+    /// The leader, if it is another member.
+    pub(crate) fn other_leader(&self) -> Result<Option<u64>, StoreError> {
+        let standing = &self.group().standing;
+        match standing.leader.load(Ordering::Acquire) {
+            _ if standing.leads() => Ok(None),
+            0 => Err(StoreError::NoLeader),
+            leader => Ok(Some(leader)),
+        }
+    }
+
+    /// Commits a request and returns its answer. The span lasts from the request to the answer; the batch's own span,
     /// `fsync`, is its child or follows from it.
     #[tracing::instrument(level = "info", skip_all)]
-    pub(crate) async fn propose(&self, command: Command) -> Answer {
-        let answer = self.submit(command)?.await;
+    pub(crate) async fn propose(&self, request: Request) -> Answer {
+        let answer = self.submit(request, None)?.await;
         answer.unwrap_or_else(|_| Err(StoreError::Unavailable("the writer ended before it answered".to_owned())))
     }
 
-    /// Hands a command to the writer.
-    pub(crate) fn submit(&self, command: Command) -> Result<oneshot::Receiver<Answer>, StoreError> {
-        check_command(&command, &self.shared.limits)?;
-        let entry: Bytes = command.encode();
-        // Decoded, its values are parts of the entry: the bytes that go to the disk are those that readers get, and
-        // nothing holds on to the buffer that the request came in.
-        let command = Command::decode(entry.clone()).expect("what was just encoded and checked decodes");
+    /// Hands a request to the writer; `in_term` refuses it unless this member leads in that term.
+    pub(crate) fn submit(&self, request: Request, in_term: Option<u64>) -> Result<oneshot::Receiver<Answer>, StoreError> {
+        match &request {
+            Request::Kv(command) | Request::KvAs(_, command) | Request::Own(command) => {
+                self.refuse_learner()?;
+                check_command(command, &self.shared.limits)?;
+            }
+            Request::Auth(_) => self.refuse_learner()?,
+            _ => {}
+        }
+        let (frees_space, bytes): (bool, Bytes) = (request.frees_space(), request.encode());
+        let (size, limit) = (bytes.len(), self.shared.limits.max_request_bytes);
+        if matches!(request, Request::Auth(_)) && size > limit {
+            return Err(StoreError::TooLarge { size, limit });
+        }
         let (answer, receiver) = oneshot::channel();
-        self.shared.queue.push(Proposal { command, entry, answer, span: tracing::Span::current() })?;
+        let span = tracing::Span::current();
+        self.shared.inbox.propose(Proposal { group: self.group, request: bytes, frees_space, in_term, answer, span })?;
         Ok(receiver)
     }
 }
 
 fn prepare(options: Options) -> Result<(Store, Writer), StoreError> {
-    let disk = Disk::new(options.disk_fault);
-    let folder = Arc::new(Folder::open(&options.data_dir, &disk)?);
-    let recovered = recovery::recover(&folder, &disk, options.segment_bytes)?;
+    let disk = RealDisk::new(options.disk_fault);
+    let bootstrap = options.bootstrap;
+    let folder = Arc::new(Folder::open(&options.data_dir, &disk, || Ok(bootstrap.identity()))?);
     let (wal_dir, snapshot_dir) = (folder.wal(), folder.snapshots());
+    let (shared_disk, identity): (SharedDisk, _) = (Arc::new(disk.clone()), folder.identity);
+    let folders =
+        Folders { wal: &wal_dir, snapshots: &snapshot_dir, salt: identity.salt, segment_bytes: options.segment_bytes };
+    let settings = Settings {
+        member: identity.member,
+        election_ticks: options.timing.election_ticks as usize,
+        heartbeat_ticks: 1,
+        pre_vote: options.pre_vote,
+        keep_bytes: KEEP_BYTES,
+        seed: runtime::entropy::random_u64(),
+    };
+    let recovered = if folder.fresh {
+        let begun = replica::found(&shared_disk, &folders, settings, options.groups, bootstrap.founders())?;
+        folder.seal(&disk)?;
+        begun
+    } else {
+        replica::recover(&shared_disk, &folders, settings)?
+    };
+    tell(&recovered);
+    let Recovery { core, machines, since_snapshot, snapshot_bytes, .. } = recovered;
     let metrics = Metrics::default();
     metrics.quota.set(i64::try_from(options.quota_bytes).unwrap_or(i64::MAX));
-    metrics.leader.set(1);
     let disk_bytes = usage(&wal_dir) + usage(&snapshot_dir);
-    let revision = recovered.state.revision();
-    let index = recovered.wal.last();
+    let buffer = options.watch_buffer_events;
+    let users = users::Standing::new(&machines[0].users, options.token_ttl);
+    let groups = machines.into_iter().enumerate().map(|(id, machine)| group(id, machine, buffer)).collect();
     let shared = Arc::new(Shared {
-        identity: folder.identity,
+        identity,
         clock: options.clock,
         limits: options.limits,
         quota_bytes: options.quota_bytes,
         progress_interval: options.progress_interval,
+        timing: options.timing,
+        disk,
         wal_dir,
         snapshot_dir,
-        applied: RwLock::new(Applied { state: recovered.state, index }),
-        queue: Queue::default(),
-        hub: Hub::new(revision, options.watch_buffer_events),
-        lease_times: Mutex::new(LeaseTimes::default()),
-        lease_sooner: Notify::new(),
+        inbox: Inbox::default(),
+        groups,
+        peers: options.peers,
         metrics,
+        users,
         disk_bytes: AtomicU64::new(disk_bytes),
-        last_snapshot_bytes: AtomicU64::new(recovered.snapshot_bytes),
-        trimmed: Notify::new(),
         broken: Mutex::new(None),
+        over_quota: Notify::new(),
         full: AtomicBool::new(false),
         snapshotting: AtomicBool::new(false),
+        snapshots: watch::channel(0).0,
+        removed: watch::channel(false).0,
+        incoming: AtomicU64::new(0),
     });
-    let leases: Vec<_> = shared.applied.read().state.leases().collect();
-    leases.into_iter().for_each(|(id, ttl)| shared.start_lease(id, ttl));
+    for group in &shared.groups {
+        group.restart_leases(shared.clock.monotonic());
+        measure(&shared, &group.machine.read());
+    }
+    shared.metrics.disk_bytes.set(disk_bytes as i64);
+    shared.peers.update(shared.group(0).machine.read().members.list());
+    let applier = Arc::new(Applier::default());
     let writer = Writer {
         shared: shared.clone(),
-        log: Box::new(SingleMember(recovered.wal)),
-        disk: disk.clone(),
-        tasks: options.tasks,
+        core,
+        applier: applier.clone(),
         folder,
+        tasks: options.tasks,
         snapshot_bytes: options.snapshot_bytes,
-        since_snapshot: recovered.since_snapshot,
+        snapshot_entries: options.snapshot_entries,
+        since_snapshot,
+        last_snapshot_bytes: snapshot_bytes,
+        next_id: runtime::entropy::random_u64() & !0xff_ffff_ffff,
+        backlog: VecDeque::new(),
+        next_tick: Duration::ZERO,
         last_batch: 0,
         last_fsync: Duration::ZERO,
     };
-    writer.measure(&shared.applied.read());
-    debug_assert_eq!(shared.hub.dispatched(), revision);
-    shared.metrics.disk_bytes.set(shared.disk_bytes.load(Ordering::Relaxed) as i64);
-    Ok((Store { shared, disk }, writer))
+    Ok((Store { shared, applier, group: 0, who: Who::Program }, writer))
+}
+
+fn group(id: usize, machine: Machine, buffer: usize) -> Group {
+    let standing = Standing::default();
+    standing.applied.store(machine.index, Ordering::Release);
+    standing.applied_term.store(machine.term, Ordering::Release);
+    Group {
+        id: GroupId::try_from(id).expect("groups are few"),
+        hub: Hub::new(machine.kv.revision(), buffer),
+        machine: RwLock::new(machine),
+        pending: Pending::default(),
+        lease_times: Mutex::new(LeaseTimes::default()),
+        lease_sooner: Notify::new(),
+        trimmed: Notify::new(),
+        standing,
+        changed: watch::channel(0).0,
+        members_changed: Notify::new(),
+    }
+}
+
+fn tell(recovered: &Recovery) {
+    let wal = recovered.core.wal();
+    if recovered.torn > 0 {
+        tracing::warn!(
+            bytes = recovered.torn,
+            segment = %wal.path().display(),
+            offset = wal.offset(),
+            "the log ended in an unfinished batch, which was cut off; nothing in it had been acknowledged"
+        );
+    }
+    for (group, machine) in recovered.machines.iter().enumerate() {
+        let (revision, keys) = (machine.kv.revision(), machine.kv.keys());
+        tracing::info!(group, snapshot = machine.index, revision, keys, "data folder read");
+    }
+}
+
+impl Bootstrap {
+    /// (cluster, member).
+    fn identity(&self) -> (u64, u64) {
+        match self {
+            Bootstrap::New { me, cluster, .. } | Bootstrap::Join { me, cluster } => (*cluster, *me),
+        }
+    }
+
+    fn founders(&self) -> &[store_api::Member] {
+        match self {
+            Bootstrap::New { members, .. } => members,
+            Bootstrap::Join { .. } => &[],
+        }
+    }
 }

@@ -4,11 +4,13 @@ use std::sync::{Arc, atomic::Ordering};
 
 use async_trait::async_trait;
 use mvcc::Replay;
-use store_api::{Event, Revision, StoreError, WatchRequest, WatchResponse, Watcher};
+use store_api::{Revision, StoreError, WatchRequest, WatchResponse, Watcher};
+
+use replica::GroupId;
 
 use crate::{
     hub::{End, Subscriber},
-    shared::Shared,
+    shared::{Group, Shared},
 };
 
 /// Writes of the history that one step visits.
@@ -18,6 +20,7 @@ const RESPONSE_EVENTS: usize = 1024;
 
 pub struct StoreWatcher {
     shared: Arc<Shared>,
+    group: GroupId,
     me: Arc<Subscriber>,
     source: Source,
     /// Everything up to here was delivered.
@@ -34,14 +37,15 @@ enum Source {
 
 impl StoreWatcher {
     /// Fails where the start is compacted.
-    pub fn start(shared: Arc<Shared>, request: &WatchRequest) -> Result<Self, StoreError> {
+    pub fn start(shared: Arc<Shared>, group: GroupId, request: &WatchRequest) -> Result<Self, StoreError> {
         let me = Subscriber::new(request);
         let start = request.start_revision;
         let mut compacted = 0;
-        let subscribed = shared.hub.subscribe(&me, &shared.metrics, || {
-            let applied = shared.applied.read();
-            let next = applied.state.revision() + 1;
-            compacted = applied.state.compacted();
+        let home = shared.group(group);
+        let subscribed = home.hub.subscribe(&me, &shared.metrics, || {
+            let machine = home.machine.read();
+            let next = machine.kv.revision() + 1;
+            compacted = machine.kv.compacted();
             (start <= 0 || start >= next).then_some(if start <= 0 { next } else { start })
         });
         let source = match subscribed {
@@ -50,18 +54,23 @@ impl StoreWatcher {
             None => Source::History(Replay::new(me.range.clone(), start)),
         };
         let progress_notify = request.progress_notify;
-        Ok(StoreWatcher { shared, me, source, seen: 0, progress_notify })
+        Ok(StoreWatcher { shared, group, me, source, seen: 0, progress_notify })
+    }
+
+    fn home(&self) -> &Group {
+        self.shared.group(self.group)
     }
 
     /// The next events of the history; moves over to the hub at its end.
     fn replay(&mut self) -> Result<Option<WatchResponse>, StoreError> {
         let Source::History(replay) = &mut self.source else { return Ok(None) };
-        let mut events = replay.step(&self.shared.applied.read().state, REPLAY_STEP)?;
+        let home = self.shared.group(self.group);
+        let mut events = replay.step(&home.machine.read().kv, REPLAY_STEP)?;
         let next = replay.next_revision();
         self.seen = next - 1;
-        let subscribed = self.shared.hub.subscribe(&self.me, &self.shared.metrics, || {
-            (next > self.shared.applied.read().state.revision()).then_some(next)
-        });
+        let subscribed = home
+            .hub
+            .subscribe(&self.me, &self.shared.metrics, || (next > home.machine.read().kv.revision()).then_some(next));
         if let Some(id) = subscribed {
             self.source = Source::Hub(id);
         }
@@ -69,6 +78,7 @@ impl StoreWatcher {
         if !self.me.prev_kv {
             events.iter_mut().for_each(|e| e.prev_kv = None);
         }
+        let events: Vec<_> = events.into_iter().map(Arc::new).collect();
         Ok((!events.is_empty()).then_some(WatchResponse { revision: self.seen, events }))
     }
 
@@ -76,12 +86,19 @@ impl StoreWatcher {
     fn poll(&mut self) -> Result<Option<WatchResponse>, StoreError> {
         // Who asks has maybe seen a revision that is just being applied, and wants to hear of that one.
         let asked = self.me.progress.swap(false, Ordering::AcqRel);
-        let dispatched = if asked { self.shared.hub.settled() } else { self.shared.hub.dispatched() };
-        let (events, all) = self.me.take(dispatched, RESPONSE_EVENTS).map_err(|end| match end {
-            End::Slow => StoreError::SlowWatcher,
-            End::Closed => StoreError::Stopped,
-        })?;
-        let last = events.last().map_or(0, |e: &Event| e.kv.mod_revision);
+        let dispatched = if asked { self.home().hub.settled() } else { self.home().hub.dispatched() };
+        let (events, all) = match self.me.take(dispatched, RESPONSE_EVENTS) {
+            Ok(taken) => taken,
+            Err(End::Slow) => return Err(StoreError::SlowWatcher),
+            Err(End::Closed) => return Err(StoreError::Stopped),
+            Err(End::Jumped) => {
+                self.me = self.me.renewed();
+                let next = self.seen.max(self.me.from() - 1) + 1;
+                self.source = Source::History(Replay::new(self.me.range.clone(), next));
+                return Ok(None);
+            }
+        };
+        let last = events.last().map_or(0, |e| e.kv.mod_revision);
         self.seen = self.seen.max(if all { dispatched } else { last });
         let settled = asked && all && events.is_empty();
         if asked && !settled {
@@ -106,6 +123,9 @@ impl Watcher for StoreWatcher {
             if let Some(response) = self.poll()? {
                 return Ok(response);
             }
+            if matches!(self.source, Source::History(_)) {
+                continue;
+            }
             // A wake-up between the poll and here is kept by the Notify.
             if !self.progress_notify {
                 self.me.woken.notified().await;
@@ -124,7 +144,7 @@ impl Watcher for StoreWatcher {
 impl Drop for StoreWatcher {
     fn drop(&mut self) {
         if let Source::Hub(id) = self.source {
-            self.shared.hub.unsubscribe(id, &self.shared.metrics);
+            self.home().hub.unsubscribe(id, &self.shared.metrics);
         }
     }
 }

@@ -1,49 +1,61 @@
-//! The one thread that writes: takes what waits, commits it as one batch, applies it, answers.
+//! The one thread that writes: takes what waits, lets consensus decide, puts all groups' records to disk as one frame,
+//! and hands on what is committed.
 
 use std::{
+    collections::VecDeque,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use mvcc::{Command, Response};
+use consensus::{MessageType, SnapshotMetadata};
+use replica::{Batch, Consensus, Core, Dropped, Entry, GroupId, Members, Message, Output, Role, entry_bytes};
 use runtime::Tasks;
-use store_api::{Event, LeaseId, StoreError};
+use store_api::StoreError;
 use tracing::info_span;
+use wal::CommitError;
 
 use crate::{
-    disk::Disk,
+    applier::{Applier, Item, broken},
     folder::Folder,
-    log::{Committed, Log},
-    queue::{Answer, Proposal},
+    inbox::{Input, Proposal, Taken},
     shared::Shared,
     snapshot,
-    wal::CommitError,
 };
 
 /// Proposals of one batch at most.
 const MAX_BATCH: usize = 4096;
 /// Bytes of one batch, about.
 const MAX_BATCH_BYTES: usize = 4 << 20;
+/// Bytes of one entry, about: a batch may be several.
+const MAX_ENTRY_BYTES: usize = 1 << 20;
 /// The longest that a batch waits for proposals that are likely to come, and the part of an fsync's time that it may
 /// take: callers that were just answered ask again at once, and should share one fsync instead of two.
 const LINGER: Duration = Duration::from_micros(200);
 const LINGER_PART: u32 = 8;
-/// Writes visited by one step of trimming; readers wait no longer than for that.
-const TRIM_STEP: usize = 2048;
-/// Pause between two steps of trimming, or before trying again when a reader still needs the old versions.
-const TRIM_PAUSE: Duration = Duration::from_millis(2);
-const TRIM_RETRY: Duration = Duration::from_millis(50);
+/// The pause before a full disk is tried again.
+const FULL_PAUSE: Duration = Duration::from_millis(50);
+/// A question about the commit index is asked again after so many ticks.
+const READ_TICKS: u32 = 5;
+/// Proposals that wait for a leader at most.
+const MAX_BACKLOG: usize = 16 * 1024;
 
 pub struct Writer {
     pub shared: Arc<Shared>,
-    pub log: Box<dyn Log>,
-    pub disk: Disk,
+    pub core: Core,
+    pub applier: Arc<Applier>,
     pub tasks: Tasks,
     /// Locked for as long as something may be written to it.
     pub folder: Arc<Folder>,
     pub snapshot_bytes: u64,
+    pub snapshot_entries: Option<u64>,
     /// Bytes of log since the last snapshot.
     pub since_snapshot: u64,
+    pub last_snapshot_bytes: u64,
+    /// Numbers of proposals: the upper bits are this run's own.
+    pub next_id: u64,
+    /// Proposals that wait for a leader, with their deadlines.
+    pub backlog: VecDeque<(Duration, Proposal)>,
+    pub next_tick: Duration,
     /// Proposals in the batch before.
     pub last_batch: usize,
     /// How long its fsync took.
@@ -51,212 +63,472 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Runs until the queue is closed and empty.
+    /// Runs until the inbox is closed and empty.
     pub fn run(mut self) {
-        let mut batch = Vec::new();
-        let mut patience = None;
-        while self.shared.queue.take(&mut batch, MAX_BATCH, MAX_BATCH_BYTES, patience) {
-            if !batch.is_empty() {
-                self.linger(&mut batch);
-                self.commit(&mut batch);
-                batch.clear();
+        self.next_tick = self.shared.clock.monotonic();
+        let mut taken = Taken::default();
+        if self.core.is_lone() {
+            (0..self.shared.groups.len()).for_each(|id| self.core.group(id as GroupId).raft.campaign());
+        }
+        self.turn();
+        while self.shared.inbox.take(&mut taken, MAX_BATCH, MAX_BATCH_BYTES, self.patience()) {
+            self.linger(&mut taken);
+            self.tick();
+            if self.is_broken() {
+                self.refuse_all(&mut taken);
+                continue;
             }
-            patience = self.trim();
+            for input in std::mem::take(&mut taken.inputs) {
+                self.input(input);
+            }
+            self.propose(&mut taken.proposals);
+            self.ask();
+            self.turn();
             self.maybe_snapshot();
         }
+        self.applier.drain(&self.shared);
+    }
+
+    /// How long nothing has to happen: ticks are for members that have others, or callers that wait.
+    fn patience(&self) -> Option<Duration> {
+        let waits = !self.core.is_lone()
+            || !self.backlog.is_empty()
+            || self.shared.groups.iter().any(|g| !g.standing.leads() || g.pending.waits() || g.pending.asks());
+        waits.then(|| self.next_tick.saturating_sub(self.shared.clock.monotonic()))
     }
 
     /// Waits a moment where the batch has not half the size of the one before.
-    fn linger(&mut self, batch: &mut Vec<Proposal>) {
-        if batch.len() * 2 <= self.last_batch {
+    fn linger(&mut self, taken: &mut Taken) {
+        if taken.proposals.is_empty() {
+            return;
+        }
+        if taken.proposals.len() * 2 <= self.last_batch {
             std::thread::sleep((self.last_fsync / LINGER_PART).min(LINGER));
-            self.shared.queue.take_more(batch, MAX_BATCH, MAX_BATCH_BYTES);
+            self.shared.inbox.take_more(taken, MAX_BATCH, MAX_BATCH_BYTES);
         }
-        self.last_batch = batch.len();
+        self.last_batch = taken.proposals.len();
     }
 
-    /// One batch's whole way. Proposals that are refused are answered and left out.
-    fn commit(&mut self, batch: &mut Vec<Proposal>) {
-        if let Some(why) = self.shared.broken.lock().clone() {
-            return self.refuse(batch.drain(..), &StoreError::Unavailable(why));
-        }
-        let used = self.shared.applied.read().state.bytes();
-        if used > self.shared.quota_bytes {
-            let limit = self.shared.quota_bytes;
-            let text = format!("{used} bytes are in use, the quota is {limit}; compact, or delete and compact");
-            self.refuse_growth(batch, &StoreError::NoSpace(text));
-        }
-        if batch.is_empty() {
+    fn tick(&mut self) {
+        let now = self.shared.clock.monotonic();
+        if now < self.next_tick {
             return;
         }
-        let error = match self.persist(batch) {
-            Ok(committed) => return self.apply(batch, &committed),
-            Err(CommitError::Broken(why)) => return self.fail(batch, why),
-            Err(CommitError::Refused(error)) => error,
-        };
-        // What gives space back may use what the log holds back for it.
-        if !self.shared.full.swap(true, Ordering::AcqRel) {
-            tracing::warn!(%error, "writes are refused until there is room");
+        let every = self.shared.timing.tick;
+        // A process that was paused must not live through all the time that it has missed.
+        self.next_tick = (self.next_tick + every).max(now);
+        self.core.tick();
+        for group in &self.shared.groups {
+            group.pending.expire(now);
         }
-        self.refuse_growth(batch, &error);
-        if batch.is_empty() {
-            return;
+        while let Some((_, late)) = self.backlog.pop_front_if(|(deadline, _)| *deadline <= now) {
+            drop(late.answer.send(Err(StoreError::Timeout)));
         }
-        match self.persist(batch) {
-            Ok(committed) => self.apply(batch, &committed),
-            Err(CommitError::Broken(why)) => self.fail(batch, why),
-            Err(CommitError::Refused(error)) => self.refuse(batch.drain(..), &error),
-        }
-    }
-
-    fn persist(&mut self, batch: &[Proposal]) -> Result<Committed, CommitError> {
-        let entries: Vec<_> = batch.iter().map(|p| p.entry.clone()).collect();
-        let bytes: usize = entries.iter().map(|e| e.len()).sum();
-        let frees_space = batch.iter().all(|p| p.command.frees_space());
-        let first = batch.first().map(|p| p.span.clone()).unwrap_or_else(tracing::Span::none);
-        let span = info_span!(parent: &first, "fsync", batch = batch.len(), bytes);
-        // The others are linked both ways, so that the fsync is found from whichever request one looks at.
-        for waiting in batch.iter().skip(1).map(|p| &p.span).filter(|waiting| !waiting.is_disabled()) {
-            span.follows_from(waiting);
-            waiting.follows_from(&span);
-        }
-        let _entered = span.enter();
-        let start = self.shared.clock.monotonic();
-        let committed = self.log.commit(&entries, frees_space)?;
-        self.last_fsync = self.shared.clock.monotonic() - start;
-        self.shared.metrics.fsync.observe(self.last_fsync.as_secs_f64());
-        self.shared.metrics.wal_bytes.inc_by(committed.bytes as i64);
-        self.shared.disk_bytes.fetch_add(committed.allocated, Ordering::Relaxed);
-        self.since_snapshot += committed.bytes;
-        if !frees_space && self.shared.full.swap(false, Ordering::AcqRel) {
-            tracing::info!("there is room again");
-        }
-        Ok(committed)
-    }
-
-    /// Applies what is on disk, passes it on to the watchers, and answers.
-    fn apply(&self, batch: &mut Vec<Proposal>, committed: &Committed) {
-        let mut events: Vec<Event> = Vec::new();
-        let mut answers = Vec::with_capacity(batch.len());
-        let dispatch = self.shared.hub.begin();
-        let revision = {
-            let mut applied = self.shared.applied.write();
-            for proposal in batch.drain(..) {
-                let revoked = match proposal.command {
-                    Command::LeaseRevoke { id } => Some(id),
-                    _ => None,
-                };
-                let effects = applied.state.apply(proposal.command);
-                events.extend(effects.events);
-                answers.push((proposal.answer, effects.response, revoked));
+        for group in 0..self.shared.groups.len() as GroupId {
+            if self.core.group(group).raft.snapshot_wanted() {
+                self.start_snapshot();
             }
-            applied.index = committed.last;
-            self.measure(&applied);
-            applied.state.revision()
-        };
-        dispatch.finish(&events, revision, &self.shared.metrics);
-        for (sender, answer, revoked) in answers {
-            self.follow_leases(&answer, revoked);
-            // A caller that has gone away does not hear that its write was done.
-            drop(sender.send(answer));
         }
     }
 
-    fn follow_leases(&self, answer: &Answer, revoked: Option<LeaseId>) {
-        let metrics = &self.shared.metrics;
-        if let Some(id) = revoked {
-            metrics.leases_revoked.inc_by(u64::from(answer.is_ok()));
-            self.shared.lease_times.lock().remove(id);
+    fn is_broken(&self) -> bool {
+        self.shared.broken.lock().is_some()
+    }
+
+    fn refuse_all(&mut self, taken: &mut Taken) {
+        let why = broken(self.shared.broken.lock().clone().unwrap_or_default());
+        self.refuse(taken.proposals.drain(..), &why);
+        for input in taken.inputs.drain(..) {
+            match input {
+                // What is applied is on disk; it can still be read where nobody else has to be asked.
+                Input::Read(_, read) if self.core.is_lone() => drop(read.send(Ok(()))),
+                Input::Read(_, read) => drop(read.send(Err(why.clone()))),
+                Input::Change(_, answer) => drop(answer.send(Err(why.clone()))),
+                _ => {}
+            }
         }
-        if let Ok(Response::LeaseGranted(lease)) = answer {
-            metrics.leases_granted.inc();
-            self.shared.start_lease(lease.id, lease.ttl);
+        self.shared.groups.iter().for_each(|g| g.pending.fail_all(&why));
+    }
+
+    fn input(&mut self, input: Input) {
+        match input {
+            Input::Message(group, message) => self.message(group, message),
+            Input::Read(group, read) => self.shared.group(group).pending.read(read),
+            Input::Change(change, answer) => self.change(&change, answer),
+            Input::Progress(sender) => drop(sender.send(self.core.group(0).raft.status())),
+            Input::Transfer(to) => self.core.group(0).raft.transfer(to),
+            Input::Unreachable(peer) => {
+                (0..self.shared.groups.len()).for_each(|id| self.core.group(id as GroupId).raft.unreachable(peer));
+            }
+            Input::SnapshotSent { group, peer, ok } => self.core.group(group).raft.snapshot_sent(peer, ok),
+            Input::SnapshotWritten(written) => self.snapshot_written(written),
         }
     }
 
-    pub fn measure(&self, applied: &crate::shared::Applied) {
-        let (m, state) = (&self.shared.metrics, &applied.state);
-        m.keys.set(state.keys() as i64);
-        m.revision.set(state.revision());
-        m.compact_revision.set(state.compacted());
-        m.live_bytes.set(state.bytes() as i64);
-        m.disk_bytes.set(self.shared.disk_bytes.load(Ordering::Relaxed) as i64);
-        m.committed.set(applied.index as i64);
-        m.applied.set(applied.index as i64);
-        m.pending.set(self.shared.queue.len() as i64);
+    fn message(&mut self, group: GroupId, message: Message) {
+        if group as usize >= self.shared.groups.len() {
+            return;
+        }
+        let bytes: u64 = message.get_entries().iter().map(|e| entry_bytes(e.data.len() + e.context.len())).sum();
+        if bytes > 0 && self.core.prepare(bytes, false).is_err() {
+            // Not taken, so not acknowledged: the leader sends it again when there may be room.
+            self.shared.full.store(true, Ordering::Release);
+            return;
+        }
+        if message.get_msg_type() == MessageType::MsgPropose && self.core.group(group).raft.brief().0 != Role::Leader {
+            return;
+        }
+        if let Err(error) = self.core.group(group).raft.step(message) {
+            tracing::debug!(%error, "a message was not taken");
+        }
     }
 
-    fn refuse(&self, batch: impl Iterator<Item = Proposal>, error: &StoreError) {
-        for proposal in batch {
+    fn change(&mut self, change: &replica::MemberChange, answer: tokio::sync::oneshot::Sender<replica::Answer>) {
+        let id = self.id();
+        let deadline = self.deadline();
+        let term = self.core.group(0).raft.brief().2;
+        let (raft, context) = change.to_raft(id);
+        self.shared.group(0).pending.register([(id, answer)].into_iter(), term, deadline);
+        if let Err(error) = self.core.group(0).raft.propose_change(&raft, context)
+            && let Some(answer) = self.shared.group(0).pending.withdraw(id)
+        {
+            drop(answer.send(Err(match error {
+                Dropped::NoLeader => StoreError::NoLeader,
+                Dropped::Misfit(text) => StoreError::Unavailable(text),
+            })));
+        }
+    }
+
+    fn id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    fn deadline(&self) -> Duration {
+        self.shared.clock.monotonic() + self.shared.timing.request_limit()
+    }
+
+    /// Puts proposals to the log, group by group, in the order in which they came.
+    fn propose(&mut self, proposals: &mut Vec<Proposal>) {
+        if !self.backlog.is_empty() {
+            let mut all: Vec<Proposal> = self.backlog.drain(..).map(|(_, proposal)| proposal).collect();
+            all.append(proposals);
+            *proposals = all;
+        }
+        if proposals.is_empty() {
+            return;
+        }
+        self.make_room(proposals);
+        let spans = FsyncSpan::of(proposals);
+        for group in 0..self.shared.groups.len() as GroupId {
+            let mut own: Vec<Proposal> = proposals.extract_if(.., |p| p.group == group).collect();
+            if !own.is_empty() {
+                self.propose_to(group, &mut own);
+            }
+        }
+        self.turn_in(spans);
+    }
+
+    /// Refuses what a full disk or the quota has no room for.
+    fn make_room(&mut self, proposals: &mut Vec<Proposal>) {
+        if !proposals.iter().all(|p| p.frees_space) {
+            let used = self.shared.used_bytes();
+            if used > self.shared.quota_bytes {
+                let limit = self.shared.quota_bytes;
+                let text = format!("{used} bytes are in use, the quota is {limit}; compact, or delete and compact");
+                self.refuse_growth(proposals, &StoreError::NoSpace(text));
+                self.shared.over_quota.notify_one();
+            }
+        }
+        let bytes: u64 = proposals.iter().map(|p| entry_bytes(p.request.len())).sum();
+        let frees_space = proposals.iter().all(|p| p.frees_space);
+        match self.core.prepare(bytes, frees_space) {
+            Ok(()) => {
+                if !frees_space && self.shared.full.swap(false, Ordering::AcqRel) {
+                    tracing::info!("there is room again");
+                }
+            }
+            Err(CommitError::Broken(why)) => {
+                self.fail(why);
+                let why = broken(self.shared.broken.lock().clone().unwrap_or_default());
+                self.refuse(proposals.drain(..), &why);
+            }
+            Err(CommitError::Refused(error)) => {
+                // What gives space back may use what the log holds back for it.
+                if !self.shared.full.swap(true, Ordering::AcqRel) {
+                    tracing::warn!(%error, "writes are refused until there is room");
+                }
+                self.refuse_growth(proposals, &error);
+                let bytes: u64 = proposals.iter().map(|p| entry_bytes(p.request.len())).sum();
+                if let Err(CommitError::Refused(error)) = self.core.prepare(bytes, true) {
+                    self.refuse(proposals.drain(..), &error);
+                }
+            }
+        }
+    }
+
+    fn propose_to(&mut self, group: GroupId, proposals: &mut Vec<Proposal>) {
+        let deadline = self.deadline();
+        let (role, leader, term, ..) = self.core.group(group).raft.brief();
+        let misplaced = |p: &mut Proposal| p.in_term.is_some_and(|wanted| role != Role::Leader || wanted != term);
+        self.refuse(proposals.extract_if(.., misplaced), &StoreError::NotLeader);
+        if leader == 0 {
+            let room = MAX_BACKLOG.saturating_sub(self.backlog.len());
+            let over = proposals.split_off(proposals.len().min(room));
+            self.backlog.extend(proposals.drain(..).map(|p| (deadline, p)));
+            return self.refuse(over.into_iter(), &StoreError::TooManyRequests);
+        }
+        let mut batch = Batch::default();
+        let mut registered = Vec::new();
+        for proposal in proposals.drain(..) {
+            if batch.len() + proposal.request.len() > MAX_ENTRY_BYTES && !batch.is_empty() {
+                self.propose_batch(group, &mut batch, &mut registered, term, deadline);
+            }
+            let id = self.id();
+            batch.push(id, &proposal.request);
+            registered.push((id, proposal.answer));
+        }
+        self.propose_batch(group, &mut batch, &mut registered, term, deadline);
+    }
+
+    fn propose_batch(
+        &mut self,
+        group: GroupId,
+        batch: &mut Batch,
+        registered: &mut Vec<(u64, tokio::sync::oneshot::Sender<replica::Answer>)>,
+        term: u64,
+        deadline: Duration,
+    ) {
+        let ids: Vec<u64> = registered.iter().map(|(id, _)| *id).collect();
+        let pending = &self.shared.group(group).pending;
+        pending.register(registered.drain(..), term, deadline);
+        if let Err(error) = self.core.group(group).raft.propose(batch.take()) {
+            let error = match error {
+                Dropped::NoLeader => StoreError::NoLeader,
+                Dropped::Misfit(text) => StoreError::Unavailable(text),
+            };
+            ids.into_iter().filter_map(|id| pending.withdraw(id)).for_each(|a| drop(a.send(Err(error.clone()))));
+        }
+    }
+
+    /// Asks the others for the commit index, where reads wait for it.
+    fn ask(&mut self) {
+        let (now, patience) = (self.shared.clock.monotonic(), self.shared.timing.tick * READ_TICKS);
+        for id in 0..self.shared.groups.len() as GroupId {
+            let context = self.next_id + 1;
+            if self.shared.group(id).pending.ask(context, now, patience) {
+                self.next_id = context;
+                self.core.group(id).raft.read_index(context);
+            }
+        }
+    }
+
+    fn turn(&mut self) {
+        self.turn_in(FsyncSpan::default());
+    }
+
+    /// One turn of consensus, with the fsync in a span that is found from the proposals in it.
+    fn turn_in(&mut self, span: FsyncSpan) {
+        if self.is_broken() {
+            return;
+        }
+        for group in &self.shared.groups {
+            self.core.applied(group.id, group.standing.applied.load(Ordering::Acquire));
+        }
+        loop {
+            let (before, start) = (self.core.appended, self.shared.clock.monotonic());
+            let begun = self.core.wal().begun_bytes();
+            let turned = {
+                let _entered = span.enter();
+                self.core.turn(&mut Hands { shared: &self.shared, applier: &self.applier })
+            };
+            let bytes = self.core.appended - before;
+            if bytes > 0 {
+                self.last_fsync = self.shared.clock.monotonic() - start;
+                self.shared.metrics.fsync.observe(self.last_fsync.as_secs_f64());
+                self.shared.metrics.wal_bytes.inc_by(bytes as i64);
+                self.shared.disk_bytes.fetch_add(self.core.wal().begun_bytes() - begun, Ordering::Relaxed);
+                self.since_snapshot += bytes;
+            }
+            match turned {
+                Ok(()) => break,
+                Err(CommitError::Broken(why)) => {
+                    self.fail(why);
+                    break;
+                }
+                Err(CommitError::Refused(error)) => {
+                    if !self.shared.full.swap(true, Ordering::AcqRel) {
+                        tracing::warn!(%error, "the log waits for room");
+                    }
+                    if self.shared.inbox.is_closed() {
+                        break;
+                    }
+                    // What came meanwhile is told at once that there is no room.
+                    let mut taken = Taken::default();
+                    self.shared.inbox.take(&mut taken, MAX_BATCH, MAX_BATCH_BYTES, Some(FULL_PAUSE));
+                    self.refuse(taken.proposals.drain(..), &error);
+                    taken.inputs.into_iter().for_each(|input| self.input_while_full(input));
+                }
+            }
+        }
+        self.publish();
+        if self.shared.inbox.is_empty() {
+            self.applier.drain(&self.shared);
+        } else {
+            self.applier.hand_over();
+        }
+    }
+
+    /// While a turn is unfinished, consensus takes nothing: peers send again, readers wait.
+    fn input_while_full(&mut self, input: Input) {
+        match input {
+            Input::Read(group, read) => self.shared.group(group).pending.read(read),
+            Input::Change(_, answer) => drop(answer.send(Err(StoreError::NoSpace("the log waits for room".into())))),
+            Input::SnapshotWritten(written) => self.snapshot_written(written),
+            _ => {}
+        }
+    }
+
+    /// Tells everybody where consensus stands.
+    fn publish(&mut self) {
+        let lone = self.core.is_lone();
+        let learner = self.core.is_learner();
+        for (group, core) in self.shared.groups.iter().zip(self.core.groups()) {
+            group.standing.learner.store(learner, Ordering::Release);
+            let (role, leader, term, commit, last) = core.raft.brief();
+            let standing = &group.standing;
+            standing.commit.store(commit, Ordering::Release);
+            standing.last.store(last, Ordering::Release);
+            let led = standing.leads();
+            let before = (standing.leader.load(Ordering::Acquire), standing.term.load(Ordering::Acquire));
+            standing.set(role, leader, term, lone);
+            if (led, before) != (role == Role::Leader, (leader, term)) {
+                if group.id == 0 {
+                    self.shared.metrics.leader.set(i64::from(leader != 0));
+                }
+                if role == Role::Leader && !led {
+                    group.restart_leases(self.shared.clock.monotonic());
+                }
+                group.lease_sooner.notify_one();
+                group.changed.send_modify(|n| *n += 1);
+            }
+        }
+    }
+
+    fn refuse(&self, proposals: impl Iterator<Item = Proposal>, error: &StoreError) {
+        for proposal in proposals {
             self.shared.metrics.failed.inc();
             drop(proposal.answer.send(Err(error.clone())));
         }
     }
 
-    fn refuse_growth(&self, batch: &mut Vec<Proposal>, error: &StoreError) {
-        let growth = batch.extract_if(.., |p| !p.command.frees_space());
+    fn refuse_growth(&self, proposals: &mut Vec<Proposal>, error: &StoreError) {
+        let growth = proposals.extract_if(.., |p| !p.frees_space);
         self.refuse(growth, error);
     }
 
     /// Nobody knows what is on disk now; only a restart, which reads it, can tell.
-    fn fail(&self, batch: &mut Vec<Proposal>, why: String) {
+    fn fail(&self, why: String) {
         tracing::error!(error = why, "the log failed; no write is accepted until a restart");
-        self.refuse(batch.drain(..), &StoreError::Unavailable(why.clone()));
+        let error = broken(why.clone());
         *self.shared.broken.lock() = Some(why);
-    }
-
-    /// Frees a portion of what was compacted; says when to come again.
-    fn trim(&self) -> Option<Duration> {
-        if !self.shared.applied.read().state.needs_trim() {
-            return None;
-        }
-        let mut applied = self.shared.applied.write();
-        let before = applied.state.bytes();
-        applied.state.trim(TRIM_STEP);
-        if !applied.state.needs_trim() {
-            self.shared.trimmed.notify_waiters();
-            return None;
-        }
-        Some(if applied.state.bytes() == before { TRIM_RETRY } else { TRIM_PAUSE })
+        self.shared.groups.iter().for_each(|g| g.pending.fail_all(&error));
     }
 
     fn maybe_snapshot(&mut self) {
-        let last = self.shared.last_snapshot_bytes.load(Ordering::Relaxed);
-        if self.since_snapshot < self.snapshot_bytes.max(last) {
-            return;
+        let many = self.snapshot_entries.is_some_and(|count| self.core.entries_since_snapshot() >= count);
+        let due = many || self.since_snapshot >= self.snapshot_bytes.max(self.last_snapshot_bytes);
+        if due && !self.shared.snapshotting.load(Ordering::Acquire) {
+            // If it fails, the next try comes after as much log again.
+            self.since_snapshot = 0;
+            self.start_snapshot();
         }
-        // If it fails, the next try comes after as much log again.
-        self.since_snapshot = 0;
-        let (shared, disk, folder) = (self.shared.clone(), self.disk.clone(), self.folder.clone());
+    }
+
+    fn start_snapshot(&self) {
+        let (shared, folder) = (self.shared.clone(), self.folder.clone());
         self.tasks.spawn_thread("snapshot", move || {
-            if let Err(error) = shared.snapshot(&disk) {
+            if let Err(error) = snapshot::write_all(&shared) {
                 tracing::warn!(%error, "no snapshot was written; the log grows until the next");
             }
             drop(folder);
         });
     }
-}
 
-impl Shared {
-    /// Writes a snapshot unless one is being written.
-    pub fn snapshot(&self, disk: &Disk) -> Result<(), StoreError> {
-        if self.snapshotting.swap(true, Ordering::AcqRel) {
-            return Ok(());
+    fn snapshot_written(&mut self, written: Option<(GroupId, replica::Base, u64)>) {
+        if let Some((group, base, bytes)) = written {
+            self.last_snapshot_bytes = bytes;
+            let segments = self.core.snapshot_written(group, base.clone());
+            snapshot::purge(&self.shared, group, base.index, &segments);
         }
-        let start = self.clock.monotonic();
-        let written = snapshot::write(self, disk);
-        self.snapshotting.store(false, Ordering::Release);
-        let bytes = written?;
-        let took = self.clock.monotonic() - start;
-        self.metrics.snapshot.observe(took.as_secs_f64());
-        self.last_snapshot_bytes.store(bytes, Ordering::Relaxed);
-        tracing::debug!(bytes, ?took, "snapshot written");
-        Ok(())
+        self.shared.snapshots.send_modify(|n| *n += 1);
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.shared.queue.abandon();
+        self.shared.inbox.abandon();
+        self.shared.groups.iter().for_each(|g| g.pending.fail_all(&StoreError::Stopped));
+        self.applier.close();
+    }
+}
+
+/// Carries a turn's decisions out.
+struct Hands<'a> {
+    shared: &'a Shared,
+    applier: &'a Applier,
+}
+
+impl Output for Hands<'_> {
+    fn send(&mut self, group: GroupId, messages: Vec<Message>) {
+        messages.into_iter().for_each(|message| self.shared.peers.send(group, message));
+    }
+
+    fn apply(&mut self, group: GroupId, entries: Vec<Entry>) {
+        self.applier.push(Item::Entries(group, entries));
+    }
+
+    fn install(&mut self, group: GroupId, metadata: SnapshotMetadata) -> Result<Members, String> {
+        let machine = snapshot::load(self.shared, group, metadata.index, metadata.term)?;
+        let members = machine.members.clone();
+        self.applier.push(Item::Install(group, Box::new(machine)));
+        Ok(members)
+    }
+
+    fn read(&mut self, group: GroupId, context: u64, index: u64) {
+        let group = self.shared.group(group);
+        group.pending.confirm(context, index, group.standing.applied.load(Ordering::Acquire));
+    }
+
+    fn changed(&mut self, _group: GroupId, role: Role, leader: u64) {
+        tracing::info!(?role, leader = format!("{leader:x}"), "role");
+    }
+
+    fn removed(&mut self) {
+        self.shared.removed.send_replace(true);
+    }
+}
+
+/// The span of a batch's fsync: the child of the first proposal, linked both ways with the others, so that the fsync is
+/// found from whichever request one looks at.
+#[derive(Default)]
+struct FsyncSpan(Option<tracing::Span>);
+
+impl FsyncSpan {
+    fn of(proposals: &[Proposal]) -> Self {
+        let Some(first) = proposals.first() else { return FsyncSpan(None) };
+        let bytes: usize = proposals.iter().map(|p| p.request.len()).sum();
+        let span = info_span!(parent: &first.span, "fsync", batch = proposals.len(), bytes);
+        if !span.is_disabled() {
+            for waiting in proposals.iter().skip(1).map(|p| &p.span).filter(|waiting| !waiting.is_disabled()) {
+                span.follows_from(waiting);
+                waiting.follows_from(&span);
+            }
+        }
+        FsyncSpan(Some(span))
+    }
+
+    fn enter(&self) -> Option<tracing::span::Entered<'_>> {
+        self.0.as_ref().map(tracing::Span::enter)
     }
 }

@@ -5,6 +5,7 @@
 mod exposition;
 mod metrics;
 mod trace;
+pub mod zap;
 
 pub use exposition::{Exposition, Format};
 pub use metrics::Metrics;

@@ -31,18 +31,33 @@ const EDGES: [(&[&str], &[&str], &str); 2] = [
 const BOTTOM: [&str; 8] =
     ["runtime", "telemetry", "grpc", "etcd-proto", "xds-proto", "cri-proto", "kube-schema", "datapath-abi"];
 /// Crates that only these others may depend on, outside tests.
-const TOP: [(&str, &[&str]); 6] = [
+const TOP: [(&str, &[&str]); 7] = [
     ("wasm-host", &["plinth"]),
+    ("etcd-main", &["plinth"]),
     ("plinth", &[]),
     ("bench", &[]),
     ("xtask", &[]),
+    ("robustness", &[]),
     ("test-support", &[]),
     ("test-api", &[]),
 ];
 
 /// Crates that decide and do not act, and what such crates are described with.
-const ENGINES: [&str; 8] =
-    ["mvcc", "registry", "sched", "reconcile", "routing", "forecast", "kube-schema", "store-api"];
+const ENGINES: [&str; 13] = [
+    "wal",
+    "mvcc",
+    "auth",
+    "replica",
+    "bolt",
+    "registry",
+    "sched",
+    "reconcile",
+    "routing",
+    "forecast",
+    "kube-schema",
+    "store-api",
+    "checker",
+];
 /// What an engine may not depend on, even through crates that are not ours: async runtimes, sockets, the system's
 /// calls, entropy; and of ours what owns clocks and threads.
 const ACTING: [&str; 17] = [

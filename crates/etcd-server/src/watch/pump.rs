@@ -105,7 +105,7 @@ impl Pump {
 }
 
 /// Splits events into messages of at most `limit` bytes; an event that is larger by itself goes alone.
-fn fragments(events: Vec<Event>, limit: usize) -> Vec<Vec<Event>> {
+fn fragments(events: Vec<Arc<Event>>, limit: usize) -> Vec<Vec<Arc<Event>>> {
     let (mut parts, mut part, mut size) = (Vec::new(), Vec::new(), 0usize);
     for event in events {
         let bytes = event_len(&event);
@@ -130,11 +130,11 @@ mod tests {
     fn fragments_keep_order_and_bound() {
         let check = |sizes: &[usize], limit: usize, expected: &[&[usize]]| {
             let value = |n: usize| KeyValue { value: vec![0; n].into(), ..Default::default() };
-            let event = |n: &usize| Event { kind: EventKind::Put, kv: value(*n), prev_kv: None };
+            let event = |n: &usize| Arc::new(Event { kind: EventKind::Put, kv: value(*n), prev_kv: None });
             let events = sizes.iter().map(event).collect();
             let found: Vec<Vec<usize>> = fragments(events, limit)
                 .into_iter()
-                .map(|part| part.into_iter().map(|e| e.kv.value.len()).collect())
+                .map(|part| part.into_iter().map(|event| event.kv.value.len()).collect())
                 .collect();
             assert_eq!(found, expected);
         };

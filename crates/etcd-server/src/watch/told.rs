@@ -2,6 +2,8 @@
 //! the stream's queue: small ones are encoded there at once, which costs no more than looking for an encoded copy;
 //! large values go out as references that all watchers share.
 
+use std::sync::Arc;
+
 use etcd_proto::etcdserverpb::{ResponseHeader, WatchResponse};
 use grpc::{Encode, Rope};
 use store_api::{Event, StoreError};
@@ -23,7 +25,7 @@ pub(super) struct Told {
     pub compact_revision: i64,
     pub reason: String,
     pub fragment: bool,
-    pub events: Vec<Event>,
+    pub events: Vec<Arc<Event>>,
 }
 
 impl Told {
@@ -53,7 +55,7 @@ impl Told {
             compact_revision: self.compact_revision,
             cancel_reason: self.reason,
             fragment: self.fragment,
-            events: self.events.into_iter().map(convert::event).collect(),
+            events: self.events.into_iter().map(Arc::unwrap_or_clone).map(convert::event).collect(),
         }
     }
 }
@@ -66,7 +68,7 @@ impl Encode for Told {
             + flags.iter().sum::<usize>()
             + signed_len(self.compact_revision)
             + bytes_len(self.reason.len())
-            + self.events.iter().map(message_len).sum::<usize>()
+            + self.events.iter().map(|event| message_len(&**event)).sum::<usize>()
     }
 
     fn encode(&self, into: &mut Rope) {
@@ -78,7 +80,7 @@ impl Encode for Told {
         put_signed(5, self.compact_revision, tail);
         put_text(6, &self.reason, into);
         put_number(7, self.fragment.into(), into.tail());
-        self.events.iter().for_each(|event| put_message(11, event, into));
+        self.events.iter().for_each(|event| put_message(11, &**event, into));
     }
 }
 
@@ -134,7 +136,7 @@ mod tests {
             version: 1,
             lease: 9,
         };
-        let event = |kind, len, before: Option<usize>| Event { kind, kv: kv(len), prev_kv: before.map(kv) };
+        let event = |kind, len, before: Option<usize>| Arc::new(Event { kind, kv: kv(len), prev_kv: before.map(kv) });
         check(&Told::default);
         check(&|| Told::new(head, -1));
         check(&|| Told::canceled(head, 300, Some(&StoreError::Stopped)));

@@ -84,9 +84,9 @@ impl<R: Encode + Send + 'static> Engine<R> {
             Some(Handler::Unary(_)) => None,
             Some(Handler::Streaming(_)) | None => Some(Pipe::new(id, self.ready.clone())),
         };
-        let counted = match head.registered {
-            Some(method) => Counted::start(server.observer.as_ref(), method),
-            None => Counted::default(),
+        let counted = match (head.registered, &server.observer) {
+            (Some(method), Some(observer)) => Counted::start(observer, method, &self.call(&head)),
+            _ => Counted::default(),
         };
         let stream = Stream {
             head: head.clone(),

@@ -159,6 +159,7 @@ impl<R: Encode + Send + 'static> Engine<R> {
             return Ok(());
         }
         stream.received += content.len() as u64;
+        stream.counted.moved(content.len(), 0);
         stream.finished = finished;
         let told = stream.head.content_length;
         if told.is_some_and(|told| stream.received > told || finished && stream.received != told) {

@@ -18,6 +18,8 @@ enum Turn {
     Starved,
     /// Everything is sent.
     Over,
+    /// Everything is sent, and the end with it.
+    Ended,
 }
 
 impl<R: Encode + Send + 'static> Engine<R> {
@@ -35,6 +37,11 @@ impl<R: Encode + Send + 'static> Engine<R> {
                 Turn::Over => {
                     self.unlist(id);
                     self.conclude(id);
+                }
+                Turn::Ended => {
+                    if let Some(stream) = self.remove(id) {
+                        self.ended(id, &stream);
+                    }
                 }
             }
         }
@@ -55,7 +62,7 @@ impl<R: Encode + Send + 'static> Engine<R> {
             Body::Single(_) => None,
         };
         let mut state = pipe.as_ref().map(|pipe| pipe.lock());
-        let (mut raw_head, mut raw_open) = (None, false);
+        let (mut raw_head, mut raw_open, mut raw_whole) = (None, false, false);
         if let Some(state) = &mut state {
             state.listed = false;
             let consumed = std::mem::take(&mut state.consumed);
@@ -69,6 +76,7 @@ impl<R: Encode + Send + 'static> Engine<R> {
             }
             raw_head = state.head.take();
             raw_open = is_open(&state.end);
+            raw_whole = matches!(state.end, End::Done(None));
         }
         let open = if stream.raw { raw_open } else { stream.end.is_none() };
         let queue: &mut Rope = match &mut state {
@@ -77,8 +85,13 @@ impl<R: Encode + Send + 'static> Engine<R> {
         };
         let before = queue.len();
         if let Some(block) = raw_head {
-            answers.block(&block, false, id, output.tail());
+            // A status without a body is in the head, which then has to end the stream: clients in Go insist on it.
+            let whole = queue.is_empty() && raw_whole;
+            answers.block(&block, whole, id, output.tail());
             stream.head_sent = true;
+            if whole {
+                return Turn::Ended;
+            }
         }
         if !stream.head_sent && !queue.is_empty() {
             answers.head(id, output.tail());
@@ -104,6 +117,9 @@ impl<R: Encode + Send + 'static> Engine<R> {
         }
         let after = queue.len();
         drop(state);
+        if after < before {
+            stream.counted.moved(0, before - after);
+        }
         if let Some(pipe) = pipe {
             pipe.taken(before, after);
         }

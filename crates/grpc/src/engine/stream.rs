@@ -8,7 +8,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 
-use crate::{Code, Observer, Rope, Status, head::Head, pipe::Pipe};
+use crate::{Call, Code, Observer, Rope, Status, head::Head, pipe::Pipe};
 
 /// Streams by their number. The peer counts them up, so that a multiplication spreads them well; and it can put no
 /// more of them here than the settings allow, however it chooses.
@@ -128,11 +128,15 @@ impl Stream {
 pub(super) struct Counted(Option<(Arc<dyn Observer>, usize, Code)>);
 
 impl Counted {
-    pub fn start(observer: Option<&Arc<dyn Observer>>, method: usize) -> Self {
-        Counted(observer.map(|observer| {
-            observer.started(method);
-            (observer.clone(), method, Code::Cancelled)
-        }))
+    pub fn start(observer: &Arc<dyn Observer>, method: usize, call: &Call) -> Self {
+        observer.started(method, call);
+        Counted(Some((observer.clone(), method, Code::Cancelled)))
+    }
+
+    pub fn moved(&self, received: usize, sent: usize) {
+        if let Some((observer, ..)) = &self.0 {
+            observer.moved(received, sent);
+        }
     }
 
     pub fn code(&mut self, code: Code) {

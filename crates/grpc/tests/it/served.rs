@@ -66,6 +66,8 @@ struct Steered {
     ended: AtomicUsize,
     ok: AtomicUsize,
     sent: AtomicUsize,
+    /// Bytes of requests and of answers.
+    moved: [AtomicUsize; 2],
     listeners: Mutex<Vec<Sender>>,
     listening: watch::Sender<usize>,
     gate: Notify,
@@ -73,7 +75,7 @@ struct Steered {
 }
 
 impl Observer for Steered {
-    fn started(&self, _method: usize) {
+    fn started(&self, _method: usize, _call: &grpc::Call) {
         self.started.fetch_add(1, SeqCst);
         self.changed.notify_waiters();
     }
@@ -82,6 +84,11 @@ impl Observer for Steered {
         self.ended.fetch_add(1, SeqCst);
         self.ok.fetch_add(usize::from(code == Code::Ok), SeqCst);
         self.changed.notify_waiters();
+    }
+
+    fn moved(&self, received: usize, sent: usize) {
+        self.moved[0].fetch_add(received, SeqCst);
+        self.moved[1].fetch_add(sent, SeqCst);
     }
 }
 
@@ -208,6 +215,12 @@ impl Served {
 
     pub fn counted(&self) -> String {
         format!("started {} ok {}", self.steered.started.load(SeqCst), self.steered.ok.load(SeqCst))
+    }
+
+    /// Bytes of requests and of answers.
+    pub fn moved(&self) -> (usize, usize) {
+        let [received, sent] = &self.steered.moved;
+        (received.load(SeqCst), sent.load(SeqCst))
     }
 
     async fn wait(&self, mut holds: impl FnMut(&Steered) -> bool) {

@@ -15,7 +15,7 @@ use nix::{
 use store::DiskOp;
 use store_api::*;
 
-use crate::support::Running;
+use crate::support::{Running, eventually};
 
 /// Runs `test` on a tmpfs of `kib` KiB that nobody else sees: the thread, and the runtime that it starts, are in a
 /// mount namespace of their own.
@@ -130,16 +130,23 @@ async fn after_a_failed_fsync_nothing_is_acknowledged() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_write_without_room_leaves_nothing_half_written() {
+async fn a_write_without_room_waits_for_it_and_the_next_are_refused() {
     let (dir, store, fault) = with_fault(DiskOp::Write, nix::libc::ENOSPC).await;
     store.put("a", "1").await.unwrap();
     fault.store(true, Ordering::SeqCst);
-    assert!(matches!(store.put("b", "2").await, Err(StoreError::NoSpace(_))));
-    fault.store(false, Ordering::SeqCst);
-    store.put("c", "3").await.unwrap();
+    // It is in the log when the disk refuses it: it stays unanswered until there is room, and is not lost.
+    let (waiting, ()) = tokio::join!(store.put("b", "2"), async {
+        let errors = async || store.store.status().await.unwrap().errors;
+        eventually("the disk is full", async || errors().await == ["NOSPACE"]).await;
+        assert!(matches!(store.put("c", "3").await, Err(StoreError::NoSpace(_))));
+        assert_eq!(store.get("b").await, None, "what is not on disk is not shown");
+        fault.store(false, Ordering::SeqCst);
+    });
+    assert!(waiting.is_ok());
+    store.put("d", "4").await.unwrap();
     store.stop().await;
     let store = Running::open(dir.path()).await.unwrap();
     let keys: Vec<_> = store.all().await.into_iter().map(|(key, _)| key).collect();
-    assert_eq!(keys, ["a", "c"]);
+    assert_eq!(keys, ["a", "b", "d"]);
     store.stop().await;
 }

@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
 mod api;
+mod cluster;
 mod crash;
 mod damage;
 mod full;
 mod spans;
 mod support;
+mod users;
 mod watch;

@@ -1,0 +1,106 @@
+//! Flags of the groups Experimental distributed tracing, Experimental feature and Unsafe feature.
+
+use super::{Flag, Kind, applied, nothing, refused};
+
+const NO_TRACING: &str = "spans are not exported from here yet";
+const NO_BATCHES: &str = "compaction does not hold writes up";
+
+pub(super) const TRACING: &[Flag] = &[
+    refused("experimental-enable-distributed-tracing", Kind::Bool, "false", "Export spans.", NO_TRACING),
+    nothing("experimental-distributed-tracing-address", Kind::Text, "localhost:4317", "The collector.", NO_TRACING),
+    nothing("experimental-distributed-tracing-service-name", Kind::Text, "etcd", "The spans' service.", NO_TRACING),
+    nothing("experimental-distributed-tracing-instance-id", Kind::Text, "", "The spans' instance.", NO_TRACING),
+    nothing("experimental-distributed-tracing-sampling-rate", Kind::Int, "0", "Spans kept of a million.", NO_TRACING),
+];
+
+pub(super) const FEATURES: &[Flag] = &[
+    applied(
+        "experimental-initial-corrupt-check",
+        Kind::Bool,
+        "false",
+        "Compare the data with the other members' before serving.",
+    ),
+    applied("experimental-corrupt-check-time", Kind::Duration, "0s", "How often members compare their data."),
+    applied(
+        "experimental-compact-hash-check-enabled",
+        Kind::Bool,
+        "false",
+        "The leader compares hashes of what was compacted.",
+    ),
+    applied("experimental-compact-hash-check-time", Kind::Duration, "1m0s", "How often it does."),
+    nothing("experimental-enable-v2v3", Kind::Text, "", "Serve v2 from v3.", "the v2 API is not served"),
+    nothing(
+        "experimental-enable-lease-checkpoint",
+        Kind::Bool,
+        "false",
+        "Tell other members how long leases have left.",
+        "a new leader gives every lease its whole time again",
+    ),
+    nothing(
+        "experimental-enable-lease-checkpoint-persist",
+        Kind::Bool,
+        "false",
+        "Keep that on disk.",
+        "a new leader gives every lease its whole time again",
+    ),
+    nothing("experimental-compaction-batch-limit", Kind::Int, "1000", "Revisions compacted in one batch.", NO_BATCHES),
+    nothing("experimental-compaction-sleep-interval", Kind::Duration, "10ms", "The pause between batches.", NO_BATCHES),
+    applied(
+        "experimental-peer-skip-client-san-verification",
+        Kind::Bool,
+        "false",
+        "Do not compare a member's address with its certificate.",
+    ),
+    applied(
+        "experimental-watch-progress-notify-interval",
+        Kind::Duration,
+        "10m0s",
+        "How often a watcher without events is told the revision.",
+    ),
+    nothing(
+        "experimental-downgrade-check-time",
+        Kind::Duration,
+        "5s",
+        "How often a downgrade is looked for.",
+        "no member runs another version",
+    ),
+    refused("experimental-memory-mlock", Kind::Bool, "false", "Keep the data in RAM.", "memory is not locked"),
+    applied("experimental-warning-apply-duration", Kind::Duration, "100ms", "A request that takes longer is logged."),
+    nothing(
+        "experimental-txn-mode-write-with-shared-buffer",
+        Kind::Bool,
+        "true",
+        "Share a buffer between a transaction's reads and writes.",
+        "transactions read the state itself",
+    ),
+    nothing(
+        "experimental-bootstrap-defrag-threshold-megabytes",
+        Kind::Uint,
+        "0",
+        "Defragment at the start if it frees so much.",
+        "there is nothing to defragment at the start",
+    ),
+    nothing(
+        "experimental-stop-grpc-service-on-defrag",
+        Kind::Bool,
+        "false",
+        "Stop serving while defragmenting.",
+        "defragmenting does not hold requests up",
+    ),
+    applied(
+        "experimental-snapshot-catchup-entries",
+        Kind::Uint,
+        "5000",
+        "Entries kept for slow members after a snapshot.",
+    ),
+];
+
+pub(super) const UNSAFE: &[Flag] = &[
+    applied(
+        "force-new-cluster",
+        Kind::Bool,
+        "false",
+        "Begin a cluster of this member alone with the data that is there.",
+    ),
+    nothing("unsafe-no-fsync", Kind::Bool, "false", "Do not wait for the disk.", "every acknowledged write is on disk"),
+];

@@ -1,0 +1,41 @@
+//! Whole clusters of Plinth's store in one thread: virtual network, disks and clocks, all from one seed. The same seed
+//! gives the same run, byte for byte.
+//!
+//! ```text
+//!   seed ─▶ world ─▶ clients ─▶ members (replica::Core, Machine) ─▶ disk
+//!             │ chaos, operator      └▶ network ─▶ members
+//!             ▼
+//!        invariants of Raft, all the time · the checker's, over what clients saw, at the end
+//! ```
+//!
+//! Uses no thread, socket, file, clock or chance of the machine that it runs on. The mutations show that it finds what it
+//! is there to find.
+
+mod chaos;
+mod client;
+mod disk;
+mod history;
+mod invariants;
+mod lies;
+mod member;
+mod mutation;
+mod network;
+mod operator;
+mod pending;
+mod random;
+mod rewrite;
+mod run;
+mod tamper;
+mod trace;
+mod watches;
+mod world;
+
+pub use mutation::{ALL as MUTATIONS, Mutation};
+pub use run::{Verdict, run};
+pub use trace::Trace;
+pub use world::Plan;
+
+/// The size of the cluster that a seed has where none is asked for.
+pub fn members_of(seed: u64) -> u64 {
+    [3, 5, 3, 1][(seed % 4) as usize]
+}

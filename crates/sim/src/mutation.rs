@@ -1,0 +1,83 @@
+//! Deliberate bugs. None of them is in the members' own code: the disk lies, the network rewrites, or the driver around
+//! the member does wrong. A test proves that each is caught.
+
+/// One way to do it wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutation {
+    // The disk.
+    /// A sync returns and does nothing.
+    NothingIsSynced,
+    /// Acknowledged before it is persisted: a sync makes durable only what the one before it should have.
+    SyncedOneBatchLate,
+    /// A new name is lost when the power goes.
+    RenamesAreNotSynced,
+    /// The log says in every hard state that nobody was voted for.
+    VotesAreForgotten,
+    /// What a torn write left is not cut off.
+    TornTailsStay,
+    // The network.
+    /// A leader of an earlier term is taken for one of the present term.
+    TermsAreNotChecked,
+    /// A member that refuses its vote is taken to have given it.
+    RefusedVotesCount,
+    /// Entries are acknowledged before they have arrived.
+    AcknowledgedOnTheWay,
+    // The driver.
+    /// Reads are served without asking the others.
+    ReadsDoNotAsk,
+    /// One member sometimes applies an entry twice.
+    AppliedTwice,
+    /// One member sometimes leaves out an entry.
+    EntrySkipped,
+    /// One member does not revoke leases.
+    RevocationLost,
+    /// A write's answer has the revision of the one before.
+    RevisionReused,
+    /// Comparisons in transactions are left out, on every member alike.
+    ComparisonsIgnored,
+    /// Leases never end.
+    LeasesDoNotEnd,
+    /// A new leader counts leases from when they were granted, and not anew.
+    LeasesAreNotRestarted,
+    /// A leader that was deposed has its leases revoked by the new one.
+    RevocationsArePassedOn,
+    /// A watch that goes on elsewhere begins one revision late.
+    WatchResumesLate,
+    /// A watch that goes on elsewhere begins one revision early.
+    WatchResumesEarly,
+    /// Snapshots have no members.
+    SnapshotsWithoutMembers,
+    /// One segment of the log too many is removed after a snapshot.
+    OneSegmentTooMany,
+}
+
+impl Mutation {
+    pub fn named(name: &str) -> Option<Self> {
+        ALL.into_iter().find(|mutation| format!("{mutation:?}") == name)
+    }
+}
+
+/// All of them.
+pub const ALL: [Mutation; 21] = [
+    Mutation::NothingIsSynced,
+    Mutation::SyncedOneBatchLate,
+    Mutation::RenamesAreNotSynced,
+    Mutation::VotesAreForgotten,
+    Mutation::TornTailsStay,
+    Mutation::TermsAreNotChecked,
+    Mutation::RefusedVotesCount,
+    Mutation::AcknowledgedOnTheWay,
+    Mutation::ReadsDoNotAsk,
+    Mutation::AppliedTwice,
+    Mutation::EntrySkipped,
+    Mutation::RevocationLost,
+    Mutation::RevisionReused,
+    Mutation::ComparisonsIgnored,
+    Mutation::LeasesDoNotEnd,
+    Mutation::LeasesAreNotRestarted,
+    Mutation::RevocationsArePassedOn,
+    Mutation::WatchResumesLate,
+    Mutation::WatchResumesEarly,
+    Mutation::SnapshotsWithoutMembers,
+    Mutation::OneSegmentTooMany,
+];

@@ -1,0 +1,34 @@
+//! Messages that a mutation changes on their way in.
+
+use consensus::{Message, MessageType};
+use replica::Consensus;
+
+use crate::{
+    member::{GROUP, Running},
+    mutation::Mutation,
+};
+
+/// An acknowledgment that nobody gave, of entries that are on their way.
+pub fn acknowledged(mutation: Option<Mutation>, message: &Message) -> Option<Message> {
+    let last = message.get_entries().last()?.index;
+    if mutation != Some(Mutation::AcknowledgedOnTheWay) || message.get_msg_type() != MessageType::MsgAppend {
+        return None;
+    }
+    let mut early = Message { from: message.to, to: message.from, term: message.term, index: last, ..Default::default() };
+    early.set_msg_type(MessageType::MsgAppendResponse);
+    Some(early)
+}
+
+/// Changes a message that is about to reach a member, where the mutation asks for it.
+pub fn message(mutation: Option<Mutation>, running: &mut Running, message: &mut Message) {
+    let term = running.core.group(GROUP).raft.status().term;
+    match (mutation, message.get_msg_type()) {
+        (Some(Mutation::TermsAreNotChecked), MessageType::MsgAppend | MessageType::MsgHeartbeat)
+            if message.term < term =>
+        {
+            message.term = term;
+        }
+        (Some(Mutation::RefusedVotesCount), MessageType::MsgRequestVoteResponse) => message.reject = false,
+        _ => {}
+    }
+}

@@ -1,0 +1,89 @@
+//! Applying, with the bugs that mutations put into it.
+
+use mvcc::{
+    Command,
+    codec::{put_u64},
+};
+use replica::{Applied, Base, Batch, Entry, Machine, Members, Request, Response};
+use bytes::Bytes;
+
+use crate::{member::Scene, mutation::Mutation};
+
+/// So many of a thousand entries are applied wrongly.
+const SOMETIMES: u64 = 20;
+/// The member that does it.
+const CULPRIT: u64 = 1;
+
+/// Applies an entry as [`Machine::apply`] does, or as the mutation wants it.
+pub fn apply(
+    machine: &mut Machine,
+    member: u64,
+    entry: &Entry,
+    out: &mut Applied,
+    scene: &mut Scene<'_>,
+) -> Result<(), String> {
+    let culprit = member == CULPRIT && !entry.data.is_empty() && entry.context.is_empty();
+    match scene.mutation {
+        Some(Mutation::EntrySkipped) if culprit && scene.random.chance(SOMETIMES) => {
+            (machine.index, machine.term) = (entry.index, entry.term);
+            return Ok(());
+        }
+        Some(Mutation::AppliedTwice) if culprit && scene.random.chance(SOMETIMES) => {
+            machine.apply(entry, &mut Applied::default())?;
+            machine.index -= 1;
+        }
+        Some(Mutation::RevocationLost) if member == CULPRIT => {
+            return machine.apply(&rewritten(entry, |command| match command {
+                Command::LeaseRevoke { .. } => Command::LeaseRevoke { id: -1 },
+                other => other,
+            }), out);
+        }
+        Some(Mutation::ComparisonsIgnored) => {
+            return machine.apply(&rewritten(entry, |command| match command {
+                Command::Txn(mut txn) => {
+                    txn.compare.clear();
+                    Command::Txn(txn)
+                }
+                other => other,
+            }), out);
+        }
+        _ => {}
+    }
+    machine.apply(entry, out)?;
+    if scene.mutation == Some(Mutation::RevisionReused) {
+        for (_, answer) in &mut out.answers {
+            if let Ok(Response::Kv(mvcc::Response::Put(put))) = answer
+                && scene.random.chance(SOMETIMES)
+            {
+                put.revision -= 1;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn rewritten(entry: &Entry, with: impl Fn(Command) -> Command) -> Entry {
+    let mut entry = entry.clone();
+    if entry.data.is_empty() || !entry.context.is_empty() {
+        return entry;
+    }
+    let mut batch = Batch::default();
+    for (id, bytes) in Batch::read(entry.data.clone()).flatten() {
+        let bytes = match Request::decode(Bytes::copy_from_slice(&bytes)) {
+            Ok(Request::Kv(command)) => Request::Kv(with(command)).encode(),
+            _ => bytes,
+        };
+        batch.push(id, &bytes);
+    }
+    entry.data = batch.take();
+    entry
+}
+
+/// The first portion of a snapshot, with nobody in it.
+pub fn without_members(out: &mut Vec<u8>, base: &Base) {
+    out.clear();
+    put_u64(out, base.index);
+    put_u64(out, base.term);
+    Members::default().encode(out);
+    put_u64(out, 0);
+}

@@ -1,0 +1,728 @@
+//! The virtual world: members with their disks, a network, clients and a clock that jumps from one event to the next.
+//! Everything that happens is an event at a time; two events at one time happen in the order in which they were made.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use checker::history::{self as seen, History};
+use consensus::Message;
+use replica::{Folders, Machine, Settings, snapshot::Point};
+use store_api::{LeaseId, Member, StoreError};
+
+use crate::{
+    chaos::Chaos,
+    client::{Busy, Client, Watching},
+    disk::VirtualDisk,
+    history,
+    invariants::Invariants,
+    member::{Call, GROUP, Input, Micros, Out, Outcome, Running, Scene, TICK, Ticket, snapshot_dir, wal_dir},
+    mutation::Mutation,
+    network::Network,
+    operator::Operator,
+    random::Random,
+    trace::Trace,
+    watches::Pushed,
+};
+
+/// A client gives up after this.
+const CLIENT_LIMIT: Micros = 3_000_000;
+
+/// One machine: a disk, and a member that runs on it or does not.
+pub struct Node {
+    pub disk: VirtualDisk,
+    pub salt: u64,
+    seed: u64,
+    pub running: Option<Running>,
+    /// Counts its starts.
+    pub incarnation: u64,
+    pub paused_until: Micros,
+    ahead: Micros,
+    turn_at: Option<Micros>,
+    /// Its disk was damaged: it may refuse to start.
+    pub damaged: bool,
+    /// Its disk has refused something, or had no room, since its start: it may have stopped for that.
+    pub troubled: bool,
+    /// It refused to start: an operator has to replace it.
+    pub corrupt: bool,
+    /// It is no member any more, and stays down.
+    pub retired: bool,
+    /// Whether its disk has a member on it.
+    pub founded: bool,
+}
+
+pub enum Event {
+    Tick(u64, u64),
+    Turn(u64, u64),
+    Apply(u64, u64),
+    WriteSnapshot(u64, u64),
+    Arrive(Box<Message>),
+    OpenSnapshot(u64, u64, Box<Message>),
+    SnapshotArrives(u64, Box<Message>, Vec<Bytes>),
+    SnapshotEnds { job: u64, from: u64, to: u64, incarnation: u64 },
+    SnapshotSent { from: u64, to: u64, ok: bool },
+    Call(u64, Ticket, Call),
+    Ask { to: u64, ticket: Ticket, lease: LeaseId },
+    Answer(Ticket, Outcome),
+    Client(u32),
+    GiveUp(u32, u64),
+    Watch(u32),
+    Pushed(u64, Pushed),
+    Restart(u64),
+    Chaos,
+    Quiet(u64),
+    Operator,
+}
+
+/// What a world is made with.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub seed: u64,
+    pub members: u64,
+    pub mutation: Option<Mutation>,
+    /// Keep the whole trace.
+    pub whole_trace: bool,
+}
+
+pub struct World {
+    pub plan: Plan,
+    pub random: Random,
+    net_random: Random,
+    pub trace: Trace,
+    pub invariants: Invariants,
+    pub now: Micros,
+    sequence: u64,
+    events: BTreeMap<(Micros, u64), Event>,
+    pub nodes: BTreeMap<u64, Node>,
+    pub network: Network,
+    pub clients: Vec<Client>,
+    pub history: History,
+    pub chaos: Chaos,
+    pub operator: Operator,
+    next_operation: u64,
+    next_watch: u64,
+    pub clients_stop: bool,
+    segment_bytes: u64,
+    snapshot_bytes: u64,
+    keep_bytes: usize,
+}
+
+impl World {
+    pub fn new(plan: Plan) -> Self {
+        let mut random = Random::new(plan.seed);
+        let net_random = random.fork();
+        let chaos = Chaos::new(random.fork(), plan.members);
+        let mut world = World {
+            trace: Trace::new(plan.whole_trace),
+            invariants: Invariants::default(),
+            now: 0,
+            sequence: 0,
+            events: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            network: Network::healthy(),
+            clients: Vec::new(),
+            history: History::default(),
+            chaos,
+            operator: Operator::new(plan.members, random.fork()),
+            next_operation: 0,
+            next_watch: 0,
+            clients_stop: false,
+            segment_bytes: 1024 * random.between(72, 90),
+            snapshot_bytes: 1024 * random.between(2, 24),
+            keep_bytes: 1024 * random.between(0, 8) as usize,
+            net_random,
+            random,
+            plan,
+        };
+        world.history.settings.name = format!("seed {}", world.plan.seed);
+        let founders: Vec<Member> = (1..=world.plan.members).map(|id| member(id, false)).collect();
+        (1..=world.plan.members).for_each(|id| world.add_node(id, &founders));
+        for id in 0..world.random.between(3, 5) as u32 {
+            let random = world.random.fork();
+            world.clients.push(Client::new(id, random));
+            world.at(200_000 + u64::from(id) * 7_000, Event::Client(id));
+            world.at(100_000 + u64::from(id) * 9_000, Event::Watch(id));
+        }
+        world.at(500_000, Event::Chaos);
+        world.at(1_000_000, Event::Operator);
+        world
+    }
+
+    /// A new machine. With founders it begins a cluster; without, it waits for others to send it everything.
+    pub fn add_node(&mut self, id: u64, founders: &[Member]) {
+        let salt = self.random.next();
+        let disk = VirtualDisk::new(self.random.fork(), salt, self.plan.mutation);
+        let node = Node {
+            disk,
+            salt,
+            seed: self.random.next(),
+            running: None,
+            incarnation: 0,
+            paused_until: 0,
+            ahead: 0,
+            turn_at: None,
+            damaged: false,
+            troubled: false,
+            corrupt: false,
+            retired: false,
+            founded: false,
+        };
+        self.nodes.insert(id, node);
+        self.start(id, Some(founders));
+    }
+
+    pub fn say(&mut self, what: std::fmt::Arguments<'_>) {
+        self.trace.say(self.now, what);
+    }
+
+    /// Something happens after a while.
+    pub fn after(&mut self, delay: Micros, event: Event) {
+        self.at(self.now + delay, event);
+    }
+
+    fn at(&mut self, time: Micros, event: Event) {
+        self.sequence += 1;
+        self.events.insert((time, self.sequence), event);
+    }
+
+    /// Does the next event; the time goes on to it.
+    pub fn step(&mut self) {
+        let Some(((time, _), event)) = self.events.pop_first() else { return };
+        self.now = time;
+        if let Some(node) = event.node()
+            && let Some(until) = self.nodes.get(&node).map(|n| n.paused_until)
+            && until > self.now
+        {
+            // A paused member's events wait; some are a little later than others.
+            let late = self.random.below(1000);
+            return self.at(until + late, event);
+        }
+        self.happen(event);
+    }
+
+    fn is(&self, node: u64, incarnation: u64) -> bool {
+        self.nodes.get(&node).is_some_and(|n| n.incarnation == incarnation && n.running.is_some())
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Tick(node, incarnation) => self.tick(node, incarnation),
+            Event::Turn(node, incarnation) if self.is(node, incarnation) => {
+                if let Some(node) = self.nodes.get_mut(&node).filter(|n| n.turn_at.is_some_and(|at| at <= self.now)) {
+                    node.turn_at = None;
+                }
+                self.with(node, |running, scene| running.turn(scene));
+            }
+            Event::Apply(node, incarnation) if self.is(node, incarnation) => {
+                self.with(node, |running, scene| running.apply(scene));
+            }
+            Event::WriteSnapshot(node, incarnation) if self.is(node, incarnation) => {
+                self.with(node, |running, scene| running.write_snapshot(scene));
+                self.turn_soon(node);
+            }
+            Event::Turn(..) | Event::Apply(..) | Event::WriteSnapshot(..) => {}
+            Event::Arrive(message) => self.arrive(*message),
+            Event::OpenSnapshot(from, incarnation, message) => self.open_snapshot(from, incarnation, *message),
+            Event::SnapshotArrives(job, message, portions) => self.snapshot_arrives(job, *message, &portions),
+            Event::SnapshotEnds { job, from, to, incarnation } => self.snapshot_ends(job, from, to, incarnation),
+            Event::SnapshotSent { from, to, ok } => self.input(from, Input::SnapshotSent { peer: to, ok }),
+            Event::Call(node, ticket, call) => self.call(node, ticket, call),
+            Event::Ask { to, ticket, lease } => {
+                self.with(to, |running, scene| running.keep_alive(ticket, lease, scene));
+                self.turn_soon(to);
+            }
+            Event::Answer(ticket, outcome) => self.answer(ticket, outcome),
+            Event::Client(client) => self.act(client),
+            Event::GiveUp(client, operation) => {
+                let ticket = Ticket::Client { client, operation };
+                self.answer(ticket, Err(StoreError::Timeout));
+            }
+            Event::Watch(client) => self.watch(client),
+            Event::Pushed(watch, pushed) => self.pushed(watch, pushed),
+            Event::Restart(node) => self.start(node, None),
+            Event::Chaos => crate::chaos::strike(self),
+            Event::Quiet(what) => crate::chaos::quiet(self, what),
+            Event::Operator => crate::operator::look(self),
+        }
+    }
+
+    /// Does something with a running member, then what it wants done outside.
+    pub fn with(&mut self, id: u64, what: impl FnOnce(&mut Running, &mut Scene<'_>)) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let Some(running) = node.running.as_mut() else { return };
+        let mut out = Vec::new();
+        let mut scene = Scene {
+            now: self.now,
+            random: &mut self.random,
+            trace: &mut self.trace,
+            invariants: &mut self.invariants,
+            out: &mut out,
+            mutation: self.plan.mutation,
+        };
+        what(running, &mut scene);
+        let (incarnation, broken) = (node.incarnation, running.broken.clone());
+        let dead = node.disk.is_dead();
+        out.into_iter().for_each(|out| self.carry_out(id, incarnation, out));
+        if dead {
+            self.say(format_args!("{id}: the power is gone"));
+            self.stop(id, true);
+        } else if let Some(why) = broken {
+            let node = self.nodes.get(&id).expect("it was just used");
+            if !node.troubled && !node.damaged {
+                self.invariants.violated(format!("member {id} stopped, and nothing was wrong with its disk: {why}"));
+            }
+            let power = self.random.chance(500);
+            self.stop(id, power);
+        }
+    }
+
+    fn carry_out(&mut self, id: u64, incarnation: u64, out: Out) {
+        match out {
+            Out::Send(message) => self.send(id, incarnation, message),
+            Out::Answer(ticket, outcome) => {
+                let delay = self.net_random.between(100, 2_000);
+                self.after(delay, Event::Answer(ticket, outcome));
+            }
+            Out::Ask(to, ticket, lease) => {
+                if !self.network.is_blocked(id, to) {
+                    let delay = self.network.delay(&mut self.net_random);
+                    self.after(delay, Event::Ask { to, ticket, lease });
+                }
+            }
+            Out::Pushed(watch, pushed) => {
+                let delay = self.net_random.between(100, 3_000);
+                let time = self.now + delay;
+                let watching = self.clients.iter_mut().filter_map(|c| c.watch.as_mut()).find(|w| w.record.id == watch);
+                if let Some(watching) = watching {
+                    watching.last_at = time.max(watching.last_at + 1);
+                    let at = watching.last_at;
+                    self.at(at, Event::Pushed(watch, pushed));
+                }
+            }
+            Out::Apply => {
+                let delay = self.random.below(2_000);
+                self.after(delay, Event::Apply(id, incarnation));
+            }
+            Out::Snapshot => {
+                let delay = self.random.between(500, 40_000);
+                self.after(delay, Event::WriteSnapshot(id, incarnation));
+            }
+            Out::Again(time) => self.turn_by(id, time),
+            Out::Removed => {
+                self.say(format_args!("{id}: removed from the cluster"));
+                self.nodes.get_mut(&id).expect("it is running").retired = true;
+                self.stop(id, false);
+            }
+        }
+    }
+
+    fn send(&mut self, from: u64, incarnation: u64, message: Message) {
+        if message.get_snapshot().get_metadata().index > 0 {
+            let delay = self.random.below(2_000);
+            return self.after(delay, Event::OpenSnapshot(from, incarnation, Box::new(message)));
+        }
+        if let Some(early) = crate::rewrite::acknowledged(self.plan.mutation, &message) {
+            self.after(1_000, Event::Arrive(Box::new(early)));
+        }
+        let delays = self.network.deliveries(&message, &mut self.net_random);
+        delays.into_iter().for_each(|delay| self.after(delay, Event::Arrive(Box::new(message.clone()))));
+    }
+
+    fn arrive(&mut self, mut message: Message) {
+        let to = message.to;
+        let running = self.nodes.get_mut(&to).and_then(|n| n.running.as_mut());
+        let Some(running) = running else {
+            let from = message.from;
+            return self.input(from, Input::Unreachable(to));
+        };
+        crate::rewrite::message(self.plan.mutation, running, &mut message);
+        self.input(to, Input::Message(message));
+    }
+
+    fn open_snapshot(&mut self, from: u64, incarnation: u64, message: Message) {
+        if !self.is(from, incarnation) {
+            return;
+        }
+        let metadata = message.get_snapshot().get_metadata();
+        let (to, point) = (message.to, Point { group: GROUP, index: metadata.index, term: metadata.term });
+        let running = self.nodes[&from].running.as_ref().expect("it is running");
+        let opened = running.open_snapshot(point);
+        self.say(format_args!("{from}: snapshot of entry {} to {to}: {:?}", point.index, opened.as_ref().map(Vec::len)));
+        let slow = self.net_random.between(2_000, 200_000);
+        let lost = self.network.is_blocked(from, to) || self.net_random.chance(self.network.loss);
+        match opened {
+            Ok(portions) if !lost => {
+                self.sequence += 1;
+                let job = self.sequence;
+                self.after(slow, Event::SnapshotArrives(job, Box::new(message), portions));
+            }
+            _ => self.after(slow, Event::SnapshotSent { from, to, ok: false }),
+        }
+    }
+
+    fn snapshot_arrives(&mut self, job: u64, message: Message, portions: &[Bytes]) {
+        let (from, to) = (message.from, message.to);
+        let mut taken = false;
+        self.with(to, |running, _| taken = running.receive_snapshot(job, message, portions).is_ok());
+        match self.nodes.get(&to).map(|n| n.incarnation) {
+            Some(incarnation) if taken => {
+                let delay = self.random.below(20_000);
+                self.after(delay, Event::SnapshotEnds { job, from, to, incarnation });
+            }
+            _ => self.after(1_000, Event::SnapshotSent { from, to, ok: false }),
+        }
+    }
+
+    fn snapshot_ends(&mut self, job: u64, from: u64, to: u64, incarnation: u64) {
+        let mut ok = false;
+        if self.is(to, incarnation) {
+            self.with(to, |running, _| ok = running.finish_snapshot(job).is_ok());
+            self.turn_soon(to);
+        }
+        if !self.network.is_blocked(to, from) {
+            self.after(1_000, Event::SnapshotSent { from, to, ok });
+        } else {
+            self.after(5_000_000, Event::SnapshotSent { from, to, ok: false });
+        }
+    }
+
+    /// Something for a member's next turn.
+    pub fn input(&mut self, to: u64, input: Input) {
+        let Some(running) = self.nodes.get_mut(&to).and_then(|n| n.running.as_mut()) else { return };
+        running.inbox.push_back(input);
+        self.turn_soon(to);
+    }
+
+    fn turn_soon(&mut self, id: u64) {
+        let delay = self.random.between(20, 1_500);
+        self.turn_by(id, self.now + delay);
+    }
+
+    fn turn_by(&mut self, id: u64, time: Micros) {
+        let Some(node) = self.nodes.get_mut(&id).filter(|n| n.running.is_some()) else { return };
+        if node.turn_at.is_none_or(|at| at > time) {
+            node.turn_at = Some(time);
+            let incarnation = node.incarnation;
+            self.at(time, Event::Turn(id, incarnation));
+        }
+    }
+
+    fn tick(&mut self, id: u64, incarnation: u64) {
+        if !self.is(id, incarnation) {
+            return;
+        }
+        self.after(TICK, Event::Tick(id, incarnation));
+        let bookmark = self.random.chance(50);
+        self.with(id, |running, scene| {
+            running.tick_due = true;
+            running.end_leases(scene);
+            if bookmark {
+                let marks = running.watches.bookmarks(&running.machine.kv);
+                scene.out.extend(marks.into_iter().map(|(id, pushed)| Out::Pushed(id, pushed)));
+            }
+        });
+        self.turn_soon(id);
+    }
+
+    /// Starts a member on its disk, or on an empty one.
+    fn start(&mut self, id: u64, founders: Option<&[Member]>) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        if node.running.is_some() || node.retired || node.corrupt {
+            return;
+        }
+        node.incarnation += 1;
+        node.troubled = node.disk.is_full();
+        let settings = Settings {
+            member: id,
+            election_ticks: 10,
+            heartbeat_ticks: 1,
+            pre_vote: true,
+            keep_bytes: self.keep_bytes,
+            seed: node.seed.wrapping_add(node.incarnation),
+        };
+        let folders = Folders {
+            wal: wal_dir(),
+            snapshots: snapshot_dir(),
+            salt: node.salt,
+            segment_bytes: self.segment_bytes,
+        };
+        let disk: wal::disk::SharedDisk = std::sync::Arc::new(node.disk.clone());
+        let recovered = match founders {
+            Some(founders) => replica::found(&disk, &folders, settings, 1, founders),
+            None => replica::recover(&disk, &folders, settings),
+        };
+        match recovered {
+            Ok(recovery) => {
+                node.founded = true;
+                let mut out = Vec::new();
+                let mut scene = Scene {
+                    now: self.now,
+                    random: &mut self.random,
+                    trace: &mut self.trace,
+                    invariants: &mut self.invariants,
+                    out: &mut out,
+                    mutation: self.plan.mutation,
+                };
+                let index = recovery.machines[0].index;
+                let torn = recovery.torn;
+                let running =
+                    Running::begin(id, node.disk.clone(), node.salt, recovery, self.snapshot_bytes, node.ahead, &mut scene);
+                let incarnation = node.incarnation;
+                node.turn_at = None;
+                node.running = Some(running);
+                self.say(format_args!("{id}: started for the {incarnation}. time at entry {index}, {torn} bytes torn"));
+                let first = self.random.below(TICK);
+                self.after(first, Event::Tick(id, incarnation));
+                self.turn_soon(id);
+            }
+            Err(error) => self.not_started(id, &error),
+        }
+    }
+
+    fn not_started(&mut self, id: u64, error: &StoreError) {
+        self.say(format_args!("{id}: did not start: {error}"));
+        let node = self.nodes.get_mut(&id).expect("it was just started");
+        let damaged = node.damaged;
+        if node.disk.is_dead() {
+            node.disk.power_cycle();
+        } else if matches!(error, StoreError::Corrupt(_)) {
+            node.corrupt = true;
+            if !damaged {
+                self.invariants.violated(format!("member {id} refuses a disk that nobody damaged: {error}"));
+            }
+            return;
+        }
+        self.after(500_000, Event::Restart(id));
+    }
+
+    /// A member stops at once; with `power`, its machine too. It starts again after a while.
+    pub fn stop(&mut self, id: u64, power: bool) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        if node.running.take().is_none() {
+            return;
+        }
+        let incarnation = node.incarnation;
+        if power {
+            node.disk.power_cycle();
+        } else {
+            node.disk.process_died();
+        }
+        node.paused_until = 0;
+        self.say(format_args!("{id}: stopped{}", if power { " with its machine" } else { "" }));
+        let lost: Vec<Ticket> = self
+            .clients
+            .iter()
+            .filter_map(|c| c.busy.as_ref().filter(|b| (b.node, b.incarnation) == (id, incarnation)).map(|b| (c.id, b)))
+            .map(|(client, busy)| Ticket::Client { client, operation: busy.operation })
+            .collect();
+        for ticket in lost {
+            self.after(1_000, Event::Answer(ticket, Err(StoreError::Stopped)));
+        }
+        let watching: Vec<u32> = self
+            .clients
+            .iter()
+            .filter(|c| c.watch.as_ref().is_some_and(|w| (w.node, w.incarnation) == (id, incarnation)))
+            .map(|c| c.id)
+            .collect();
+        watching.into_iter().for_each(|client| self.unwatch(client));
+        let delay = self.random.between(50_000, 2_500_000);
+        self.after(delay, Event::Restart(id));
+    }
+
+    pub fn pause(&mut self, id: u64, until: Micros) {
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.paused_until = until;
+        }
+    }
+
+    /// A member's clock jumps ahead.
+    pub fn jump_clock(&mut self, id: u64, by: Micros) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        node.ahead += by;
+        if let Some(running) = node.running.as_mut() {
+            running.ahead = node.ahead;
+        }
+        let early = &mut self.history.settings.lease_early;
+        *early += by;
+    }
+
+    fn call(&mut self, node: u64, ticket: Ticket, call: Call) {
+        let running = self.nodes.get(&node).is_some_and(|n| n.running.is_some());
+        if !running {
+            return self.after(500, Event::Answer(ticket, Err(StoreError::InvalidArgument("connection refused".into()))));
+        }
+        let incarnation = self.nodes[&node].incarnation;
+        if let Ticket::Client { client, .. } = ticket
+            && let Some(busy) = self.clients[client as usize].busy.as_mut()
+        {
+            busy.incarnation = incarnation;
+        }
+        self.with(node, |running, scene| running.call(ticket, call, scene));
+        self.turn_soon(node);
+    }
+
+    fn act(&mut self, id: u32) {
+        if self.clients_stop || self.clients[id as usize].busy.is_some() {
+            return;
+        }
+        let request = self.clients[id as usize].choose(self.now);
+        self.ask(id, request);
+    }
+
+    /// A client asks one of the members.
+    pub fn ask(&mut self, id: u32, request: seen::Request) {
+        let nodes: Vec<u64> = self.nodes.iter().filter(|(_, n)| !n.retired && !n.corrupt).map(|(id, _)| *id).collect();
+        let Some(node) = self.random.pick(&nodes) else { return };
+        self.next_operation += 1;
+        let (operation, invoked) = (self.next_operation, self.now);
+        self.say(format_args!("client {id} asks {node}: #{operation} {request:?}"));
+        let call = history::call(&request);
+        self.clients[id as usize].busy = Some(Busy { operation, node, incarnation: 0, invoked, request });
+        let ticket = Ticket::Client { client: id, operation };
+        let delay = self.net_random.between(100, 2_000);
+        self.after(delay, Event::Call(node, ticket, call));
+        self.after(CLIENT_LIMIT, Event::GiveUp(id, operation));
+    }
+
+    fn answer(&mut self, ticket: Ticket, outcome: Outcome) {
+        let Ticket::Client { client: id, operation } = ticket else {
+            return self.say(format_args!("{ticket:?}: {outcome:?}"));
+        };
+        let client = &mut self.clients[id as usize];
+        let Some(busy) = client.busy.take_if(|b| b.operation == operation) else { return };
+        let outcome = match (&busy.request, outcome) {
+            // etcd says of a lease that is not there that it has no time left.
+            (seen::Request::LeaseKeepAlive { .. }, Err(StoreError::LeaseNotFound(_))) => {
+                Ok(crate::member::Reply::Alive(0, 0))
+            }
+            (_, outcome) => outcome,
+        };
+        let outcome = history::outcome(outcome);
+        client.learn(&busy.request, &outcome);
+        self.trace.say(self.now, format_args!("client {id} hears of #{operation}: {outcome:?}"));
+        // A restarted member begins with what its disk has, and that may be behind what it had applied.
+        let member = busy.node * 1000 + busy.incarnation;
+        let (invoked, returned, request) = (busy.invoked, self.now, busy.request);
+        let done = seen::Operation { id: operation, client: id, member, invoked, returned, request, outcome };
+        self.history.operations.push(done);
+        let pause = self.random.between(1_000, 120_000);
+        self.after(pause, Event::Client(id));
+    }
+
+    fn watch(&mut self, id: u32) {
+        let nodes: Vec<u64> = self.nodes.iter().filter(|(_, n)| n.running.is_some()).map(|(id, _)| *id).collect();
+        let Some(node) = self.random.pick(&nodes) else { return self.after(200_000, Event::Watch(id)) };
+        self.next_watch += 1;
+        let (watch, incarnation) = (self.next_watch, self.nodes[&node].incarnation);
+        let client = &mut self.clients[id as usize];
+        let (keys, start) = (client.watched(), client.resume);
+        let (key, end) = (Bytes::from(keys.key.clone()), Bytes::from(keys.end.clone()));
+        let record = seen::Watch {
+            id: watch,
+            client: id,
+            member: node * 1000 + incarnation,
+            keys,
+            start,
+            prev_kv: true,
+            fragment: false,
+            no_put: false,
+            no_delete: false,
+            responses: Vec::new(),
+        };
+        client.watch = Some(Watching { node, incarnation, record, last_at: self.now });
+        self.say(format_args!("client {id} watches at {node} from {start} as watch {watch}"));
+        let from = match self.plan.mutation {
+            Some(Mutation::WatchResumesLate) if start > 0 => start + 1,
+            Some(Mutation::WatchResumesEarly) if start > 1 => start - 1,
+            _ => start,
+        };
+        self.with(node, |running, scene| {
+            let pushed = running.watches.begin(watch, &key, &end, from, &running.machine.kv);
+            scene.out.extend(pushed.into_iter().map(|(id, pushed)| Out::Pushed(id, pushed)));
+        });
+        let patience = self.random.between(500_000, 6_000_000);
+        self.after(patience, Event::Quiet(crate::chaos::WATCH_ENDS + watch));
+    }
+
+    /// A watch's connection breaks; the client goes on elsewhere.
+    pub fn unwatch(&mut self, id: u32) {
+        let Some(watching) = self.clients[id as usize].watch.take() else { return };
+        if let Some(running) = self.nodes.get_mut(&watching.node).and_then(|n| n.running.as_mut()) {
+            running.watches.end(watching.record.id);
+        }
+        self.history.watches.push(watching.record);
+        let pause = self.random.between(5_000, 400_000);
+        self.after(pause, Event::Watch(id));
+    }
+
+    fn pushed(&mut self, watch: u64, pushed: Pushed) {
+        let now = self.now;
+        let clients = self.clients.iter_mut();
+        let Some(client) = clients.into_iter().find(|c| c.watch.as_ref().is_some_and(|w| w.record.id == watch)) else {
+            return;
+        };
+        let id = client.id;
+        let mut response = seen::WatchResponse { at: now, ..Default::default() };
+        let mut over = false;
+        match pushed {
+            Pushed::Created(revision) => {
+                (response.revision, response.created) = (revision, true);
+                if client.resume == 0 {
+                    client.resume = revision + 1;
+                }
+            }
+            Pushed::Events(events, revision) => {
+                response.revision = revision;
+                response.events = events.into_iter().map(history::event).collect();
+                let last = response.events.last().map_or(0, |e| e.kv.mod_revision);
+                client.resume = client.resume.max(last + 1);
+            }
+            Pushed::Bookmark(revision) => {
+                response.revision = revision;
+                client.resume = client.resume.max(revision + 1);
+            }
+            Pushed::Compacted(revision) => {
+                (response.compact_revision, response.canceled) = (revision, true);
+                client.resume = revision;
+                over = true;
+            }
+        }
+        if let Some(watching) = client.watch.as_mut() {
+            watching.record.responses.push(response);
+        }
+        if over {
+            self.unwatch(id);
+        }
+    }
+
+    /// The state that has come furthest.
+    pub fn latest(&self) -> Option<&Machine> {
+        let machines = self.nodes.values().filter_map(|n| Some(&n.running.as_ref()?.machine));
+        machines.max_by_key(|m| m.index)
+    }
+
+    /// The member that leads in the newest term, if one does.
+    pub fn leader(&self) -> Option<u64> {
+        let standings = self.nodes.iter().filter_map(|(id, n)| Some((*id, n.running.as_ref()?.standing)));
+        standings.filter(|(_, s)| s.leads).max_by_key(|(_, s)| s.term).map(|(id, _)| id)
+    }
+}
+
+/// A member as an operator describes it.
+pub fn member(id: u64, is_learner: bool) -> Member {
+    Member { id, name: format!("m{id}"), peer_urls: vec![format!("http://{id}:2380")], is_learner, ..Default::default() }
+}
+
+impl Event {
+    /// Whose event it is: it waits while that member is paused.
+    fn node(&self) -> Option<u64> {
+        match self {
+            Event::Tick(node, _) | Event::Turn(node, _) | Event::Apply(node, _) | Event::WriteSnapshot(node, _) => {
+                Some(*node)
+            }
+            Event::OpenSnapshot(node, ..) | Event::Call(node, ..) => Some(*node),
+            Event::SnapshotArrives(_, message, _) => Some(message.to),
+            Event::SnapshotEnds { to, .. } | Event::Ask { to, .. } => Some(*to),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! The half that applies: committed entries become state, events for the watchers, and answers, while the next batch is
+//! on its way to the disk.
+//!
+//! Its work may be done by the writer itself, when nothing else waits for it, or by a thread of its own: whoever holds
+//! the work's lock goes on where the other has stopped.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use auth::TokenEvent;
+use parking_lot::{Condvar, Mutex};
+use replica::{Applied, Entry, GroupId, Machine};
+use store_api::StoreError;
+
+use crate::shared::{Group, Shared};
+
+/// Writes visited by one step of trimming; readers wait no longer than for that.
+const TRIM_STEP: usize = 32;
+/// Pause between two steps of trimming, or before trying again when a reader still needs the old versions.
+const TRIM_PAUSE: Duration = Duration::from_micros(200);
+const TRIM_RETRY: Duration = Duration::from_millis(50);
+
+/// What is to be applied, in order.
+pub enum Item {
+    Entries(GroupId, Vec<Entry>),
+    /// A snapshot from a peer takes the state's place.
+    Install(GroupId, Box<Machine>),
+}
+
+#[derive(Default)]
+pub struct Applier {
+    queue: Mutex<Queue>,
+    arrived: Condvar,
+    /// Held while something is applied.
+    work: Mutex<()>,
+}
+
+#[derive(Default)]
+struct Queue {
+    items: VecDeque<Item>,
+    sleeping: bool,
+    closed: bool,
+}
+
+impl Applier {
+    pub fn push(&self, item: Item) {
+        self.queue.lock().items.push_back(item);
+    }
+
+    /// Lets the applier's own thread do what is there.
+    pub fn hand_over(&self) {
+        let mut queue = self.queue.lock();
+        if queue.sleeping && !queue.items.is_empty() {
+            queue.sleeping = false;
+            self.arrived.notify_one();
+        }
+    }
+
+    /// Does what is there now.
+    pub fn drain(&self, shared: &Shared) {
+        let _work = self.work.lock();
+        loop {
+            let Some(item) = self.queue.lock().items.pop_front() else { return };
+            if let Err(why) = apply(shared, item) {
+                tracing::error!(error = why, "the member cannot follow its log any more; it stops taking part");
+                *shared.broken.lock() = Some(why);
+                self.queue.lock().items.clear();
+                return;
+            }
+        }
+    }
+
+    /// Applies and trims until closed and empty.
+    pub fn run(&self, shared: &Arc<Shared>) {
+        let mut patience = None;
+        loop {
+            let mut queue = self.queue.lock();
+            if queue.items.is_empty() {
+                if queue.closed {
+                    return;
+                }
+                queue.sleeping = true;
+                match patience {
+                    None => self.arrived.wait(&mut queue),
+                    Some(patience) => drop(self.arrived.wait_for(&mut queue, patience)),
+                }
+                queue.sleeping = false;
+            }
+            drop(queue);
+            self.drain(shared);
+            patience = shared.groups.iter().filter_map(trim).min();
+        }
+    }
+
+    /// Wakes the thread for what is not an item: something was compacted.
+    pub fn wake(&self) {
+        let mut queue = self.queue.lock();
+        queue.sleeping = false;
+        self.arrived.notify_one();
+    }
+
+    pub fn close(&self) {
+        let mut queue = self.queue.lock();
+        queue.closed = true;
+        self.arrived.notify_one();
+    }
+}
+
+fn apply(shared: &Shared, item: Item) -> Result<(), String> {
+    match item {
+        Item::Entries(group, entries) => entries.iter().try_for_each(|entry| one(shared, shared.group(group), entry)),
+        Item::Install(group, machine) => {
+            install(shared, shared.group(group), *machine);
+            Ok(())
+        }
+    }
+}
+
+fn one(shared: &Shared, group: &Group, entry: &Entry) -> Result<(), String> {
+    let mut applied = Applied::default();
+    let dispatch = group.hub.begin();
+    let revision = {
+        let mut machine = group.machine.write();
+        machine.apply(entry, &mut applied)?;
+        if !applied.tokens.is_empty() {
+            shared.users.follow(applied.tokens.drain(..), &machine.users, shared.clock.monotonic());
+        }
+        measure(shared, &machine);
+        machine.kv.revision()
+    };
+    dispatch.finish(std::mem::take(&mut applied.events), revision, &shared.metrics);
+    group.follow_leases(&applied.leases, shared.clock.monotonic(), &shared.metrics);
+    reached(shared, group, entry.index, entry.term, applied.members_changed);
+    group.pending.answer(applied.answers);
+    Ok(())
+}
+
+fn install(shared: &Shared, group: &Group, machine: Machine) {
+    let (index, term) = (machine.index, machine.term);
+    let dispatch = group.hub.begin();
+    {
+        let mut current = group.machine.write();
+        *current = machine;
+        measure(shared, &current);
+        if group.id == 0 {
+            // Who was given a token has to show the password again: it is not known whose were taken back meanwhile.
+            shared.users.follow([TokenEvent::AllForgotten], &current.users, shared.clock.monotonic());
+        }
+        dispatch.jump(current.kv.revision());
+    }
+    group.restart_leases(shared.clock.monotonic());
+    reached(shared, group, index, term, true);
+}
+
+fn reached(shared: &Shared, group: &Group, index: u64, term: u64, members_changed: bool) {
+    let standing = &group.standing;
+    let before = standing.applied_term.swap(term, Ordering::AcqRel);
+    standing.applied.store(index, Ordering::Release);
+    group.pending.applied(index);
+    if before != term {
+        group.pending.term_applied(term);
+        group.changed.send_modify(|n| *n += 1);
+    }
+    if members_changed && group.id == 0 {
+        shared.peers.update(group.machine.read().members.list());
+        group.members_changed.notify_waiters();
+    }
+}
+
+pub fn measure(shared: &Shared, machine: &Machine) {
+    let (m, state) = (&shared.metrics, &machine.kv);
+    m.keys.set(state.keys() as i64);
+    m.revision.set(state.revision());
+    m.compact_revision.set(state.compacted());
+    m.live_bytes.set(state.bytes() as i64);
+    m.disk_bytes.set(shared.disk_bytes.load(Ordering::Relaxed) as i64);
+    m.committed.set(machine.index as i64);
+    m.applied.set(machine.index as i64);
+    m.pending.set(shared.inbox.len() as i64);
+}
+
+/// Frees a portion of what was compacted; says when to come again.
+fn trim(group: &Group) -> Option<Duration> {
+    if !group.machine.read().kv.needs_trim() {
+        return tidy(group);
+    }
+    let mut machine = group.machine.write();
+    let before = machine.kv.bytes();
+    machine.kv.trim(TRIM_STEP);
+    if !machine.kv.needs_trim() {
+        group.trimmed.notify_waiters();
+        return Some(TRIM_PAUSE);
+    }
+    Some(if machine.kv.bytes() == before { TRIM_RETRY } else { TRIM_PAUSE })
+}
+
+/// Moves a portion of what is scattered together, so that memory goes back.
+fn tidy(group: &Group) -> Option<Duration> {
+    group.machine.write().kv.tidy(TRIM_STEP).then_some(TRIM_PAUSE)
+}
+
+/// What everybody hears who waits for a member that has stopped taking part.
+pub fn broken(why: String) -> StoreError {
+    StoreError::Unavailable(why)
+}

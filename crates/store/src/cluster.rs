@@ -1,0 +1,177 @@
+//! The store as a member among others: membership, alarms, backups.
+
+use std::sync::atomic::Ordering;
+
+use async_trait::async_trait;
+use replica::{MemberChange, Members, Request, Response, member_id};
+use store_api::{Alarm, Backup, Cluster, Member, MembershipError, StoreError};
+use tokio::sync::oneshot;
+
+use crate::{
+    Store,
+    inbox::Input,
+    peers::{Question, Reply},
+};
+
+/// A learner may be promoted when it has so much of the leader's log, in percent.
+const READY_PERCENT: u64 = 90;
+
+#[async_trait]
+impl Cluster for Store {
+    async fn members(&self, linearizable: bool) -> Result<Vec<Member>, StoreError> {
+        if linearizable {
+            self.shared.settle(0).await?;
+        }
+        Ok(self.membership().0)
+    }
+
+    async fn member_add(&self, peer_urls: Vec<String>, learner: bool) -> Result<(Member, Vec<Member>), StoreError> {
+        self.refuse_learner()?;
+        if peer_urls.is_empty() {
+            return Err(MembershipError::BadUrls.into());
+        }
+        let seconds = self.shared.clock.now().as_second();
+        let id = member_id(&peer_urls, &seconds.to_string());
+        let member = Member { id, peer_urls, is_learner: learner, ..Default::default() };
+        if !learner {
+            self.check_quorum(|members| members.push(member.clone()))?;
+        }
+        let members = self.change(MemberChange::Add(member.clone())).await?;
+        Ok((member, members))
+    }
+
+    async fn member_remove(&self, id: u64) -> Result<Vec<Member>, StoreError> {
+        self.refuse_learner()?;
+        self.check_quorum(|members| members.retain(|m| m.id != id))?;
+        self.change(MemberChange::Remove(id)).await
+    }
+
+    async fn member_update(&self, id: u64, peer_urls: Vec<String>) -> Result<Vec<Member>, StoreError> {
+        self.refuse_learner()?;
+        match self.for_group(0).propose(Request::PeerUrls { member: id, urls: peer_urls }).await? {
+            Response::Members(members) => Ok(members),
+            other => Err(strange(&other)),
+        }
+    }
+
+    async fn member_promote(&self, id: u64) -> Result<Vec<Member>, StoreError> {
+        self.refuse_learner()?;
+        let home = self.for_group(0);
+        match home.other_leader()? {
+            None => home.promote_here(id).await,
+            // Only the leader knows how far the learner is.
+            Some(leader) => match self.shared.peers.ask(leader, Question::Promote(id)).await? {
+                Reply::Members(members) => Ok(members),
+                other => Err(StoreError::Unavailable(format!("the leader answered another question: {other:?}"))),
+            },
+        }
+    }
+
+    async fn move_leader(&self, target: u64) -> Result<(), StoreError> {
+        let home = self.for_group(0);
+        if home.other_leader()?.is_some() {
+            return Err(StoreError::NotLeader);
+        }
+        if self.membership().0.iter().find(|m| m.id == target).is_none_or(|m| m.is_learner) {
+            return Err(MembershipError::BadTransferee.into());
+        }
+        if target == self.shared.identity.member {
+            return Ok(());
+        }
+        let mut changed = home.group().changed.subscribe();
+        self.shared.inbox.push(Input::Transfer(target))?;
+        let moved = async {
+            while home.group().standing.leader.load(Ordering::Acquire) != target {
+                changed.changed().await.map_err(|_| StoreError::Stopped)?;
+            }
+            Ok(())
+        };
+        let limit = self.shared.timing.tick * self.shared.timing.election_ticks;
+        tokio::time::timeout(limit, moved).await.unwrap_or(Err(StoreError::Timeout))
+    }
+
+    async fn alarms(&self) -> Result<Vec<Alarm>, StoreError> {
+        self.shared.settle(0).await?;
+        Ok(self.shared.group(0).machine.read().alarms.iter().copied().collect())
+    }
+
+    async fn alarm_raise(&self, alarm: Alarm) -> Result<Vec<Alarm>, StoreError> {
+        self.alarm(Request::AlarmRaise(alarm)).await
+    }
+
+    async fn alarm_disarm(&self, alarm: Alarm) -> Result<Vec<Alarm>, StoreError> {
+        self.alarm(Request::AlarmDisarm(alarm)).await
+    }
+
+    async fn defragment(&self) -> Result<(), StoreError> {
+        // Space is given back as snapshots replace the log: one more of them does what can be done.
+        self.snapshot().await
+    }
+
+    async fn backup(&self) -> Result<Box<dyn Backup>, StoreError> {
+        Err(StoreError::Unavailable("backups are not written by this member yet".to_owned()))
+    }
+}
+
+impl Store {
+    /// Tells the cluster this member's name and where clients reach it.
+    pub async fn publish(&self, name: &str, client_urls: Vec<String>) -> Result<(), StoreError> {
+        let (member, name) = (self.shared.identity.member, name.to_owned());
+        self.for_group(0).propose(Request::Attributes { member, name, client_urls }).await.map(|_| ())
+    }
+
+    /// Promotes a learner, on the leader.
+    pub(crate) async fn promote_here(&self, id: u64) -> Result<Vec<Member>, StoreError> {
+        let members = Members::new(self.membership().0);
+        members.check(&MemberChange::Promote(id))?;
+        let (sender, receiver) = oneshot::channel();
+        self.shared.inbox.push(Input::Progress(sender))?;
+        let status = receiver.await.map_err(|_| StoreError::Stopped)?;
+        let behind = |peer: &consensus::Peer| peer.matched * 100 < status.last * READY_PERCENT;
+        if status.peers.iter().find(|p| p.id == id).is_none_or(behind) {
+            return Err(MembershipError::LearnerNotReady.into());
+        }
+        self.check_quorum(|members| members.iter_mut().filter(|m| m.id == id).for_each(|m| m.is_learner = false))?;
+        self.change(MemberChange::Promote(id)).await
+    }
+
+    /// Refuses a change after which the voters that have started would be no majority.
+    fn check_quorum(&self, change: impl FnOnce(&mut Vec<Member>)) -> Result<(), StoreError> {
+        let mut members = self.membership().0;
+        let single = members.len() == 1;
+        change(&mut members);
+        let voters: Vec<_> = members.iter().filter(|m| !m.is_learner).collect();
+        let started = voters.iter().filter(|m| !m.name.is_empty()).count();
+        // As in etcd, the second member may be added while it is not there yet.
+        if !single && started < voters.len() / 2 + 1 {
+            return Err(MembershipError::NotEnoughStarted.into());
+        }
+        Ok(())
+    }
+
+    async fn change(&self, change: MemberChange) -> Result<Vec<Member>, StoreError> {
+        Members::new(self.membership().0).check(&change)?;
+        let (sender, receiver) = oneshot::channel();
+        self.shared.inbox.push(Input::Change(change, sender))?;
+        match receiver.await.map_err(|_| StoreError::Stopped)?? {
+            Response::Members(members) => Ok(members),
+            other => Err(strange(&other)),
+        }
+    }
+
+    async fn alarm(&self, request: Request) -> Result<Vec<Alarm>, StoreError> {
+        match self.for_group(0).propose(request).await? {
+            Response::Alarms(alarms) => Ok(alarms),
+            other => Err(strange(&other)),
+        }
+    }
+
+    /// A learner serves neither writes nor what must be up to date.
+    pub(crate) fn refuse_learner(&self) -> Result<(), StoreError> {
+        if self.group().standing.learner.load(Ordering::Acquire) { Err(StoreError::Learner) } else { Ok(()) }
+    }
+}
+
+fn strange(response: &Response) -> StoreError {
+    StoreError::Unavailable(format!("the state machine answered another request: {response:?}"))
+}

@@ -1,0 +1,50 @@
+//! What a member asks of the network between members.
+
+use async_trait::async_trait;
+use replica::{GroupId, Message};
+use store_api::{Lease, LeaseId, LeaseStatus, Member, StoreError};
+
+/// Carries messages to other members. Messages may be lost; they arrive in order if they arrive.
+#[async_trait]
+pub trait Peers: Send + Sync + 'static {
+    /// Sends a message to the member that it names.
+    fn send(&self, group: GroupId, message: Message);
+
+    /// Who the others are now.
+    fn update(&self, members: Vec<Member>);
+
+    /// Asks another member, the leader usually.
+    async fn ask(&self, member: u64, question: Question) -> Result<Reply, StoreError>;
+}
+
+/// What one member asks of another, mostly of the leader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    KeepAlive(GroupId, LeaseId),
+    TimeToLive(GroupId, LeaseId, bool),
+    /// Promote a learner, if it is ready.
+    Promote(u64),
+    /// Who the members are: asked by one that wants to join.
+    Members,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    KeepAlive(Lease),
+    TimeToLive(LeaseStatus),
+    Members(Vec<Member>),
+}
+
+/// There is nobody else.
+pub struct Nobody;
+
+#[async_trait]
+impl Peers for Nobody {
+    fn send(&self, _group: GroupId, _message: Message) {}
+
+    fn update(&self, _members: Vec<Member>) {}
+
+    async fn ask(&self, _member: u64, _question: Question) -> Result<Reply, StoreError> {
+        Err(StoreError::NoLeader)
+    }
+}
