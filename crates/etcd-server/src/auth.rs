@@ -33,7 +33,7 @@ use tonic::{Request, Response, Status, async_trait};
 use crate::{codes, shared::Shared};
 pub use certificate::PeerName;
 pub use gate::AuthOptions;
-pub(crate) use gate::{Access, Gate};
+pub(crate) use gate::{Access, Gate, Head};
 pub use jwt::{Jwt, KeyError, Method};
 pub use options::{TokenKind, TokenOptionsError};
 pub use password::DEFAULT_BCRYPT_COST;
@@ -54,7 +54,7 @@ impl Service {
 
     async fn caller<T>(&self, request: Request<T>) -> Result<(Option<Caller>, T), Status> {
         let (metadata, extensions, message) = request.into_parts();
-        let caller = self.gate.caller(metadata.as_ref(), &extensions).await;
+        let caller = self.gate.caller(&(metadata, extensions)).await;
         Ok((caller.map_err(|error| codes::status(&error))?, message))
     }
 

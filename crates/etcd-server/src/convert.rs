@@ -6,7 +6,7 @@ use etcd_proto::{etcdserverpb as pb, mvccpb};
 use store_api as api;
 use tonic::Status;
 
-use crate::{codes, shared::Shared};
+use crate::{codes, fast::reply::inner_head};
 
 pub(crate) fn range_request(r: pb::RangeRequest) -> Result<api::RangeRequest, Status> {
     use pb::range_request::{SortOrder, SortTarget};
@@ -117,38 +117,40 @@ pub(crate) fn key_value(kv: api::KeyValue) -> mvccpb::KeyValue {
     }
 }
 
-pub(crate) fn range_response(shared: &Shared, r: api::RangeResponse) -> pb::RangeResponse {
+pub(crate) fn range_response(head: pb::ResponseHeader, r: api::RangeResponse) -> pb::RangeResponse {
     pb::RangeResponse {
-        header: shared.header(r.revision),
+        header: Some(head),
         kvs: r.kvs.into_iter().map(key_value).collect(),
         more: r.more,
         count: r.count,
     }
 }
 
-pub(crate) fn put_response(shared: &Shared, r: api::PutResponse) -> pb::PutResponse {
-    pb::PutResponse { header: shared.header(r.revision), prev_kv: r.prev_kv.map(key_value) }
+pub(crate) fn put_response(head: pb::ResponseHeader, r: api::PutResponse) -> pb::PutResponse {
+    pb::PutResponse { header: Some(head), prev_kv: r.prev_kv.map(key_value) }
 }
 
-pub(crate) fn delete_response(shared: &Shared, r: api::DeleteRangeResponse) -> pb::DeleteRangeResponse {
+pub(crate) fn delete_response(head: pb::ResponseHeader, r: api::DeleteRangeResponse) -> pb::DeleteRangeResponse {
     pb::DeleteRangeResponse {
-        header: shared.header(r.revision),
+        header: Some(head),
         deleted: r.deleted,
         prev_kvs: r.prev_kvs.into_iter().map(key_value).collect(),
     }
 }
 
-pub(crate) fn txn_response(shared: &Shared, r: api::TxnResponse) -> pb::TxnResponse {
+pub(crate) fn txn_response(head: pb::ResponseHeader, r: api::TxnResponse) -> pb::TxnResponse {
     use pb::response_op::Response;
     let responses = r.responses.into_iter().map(|response| pb::ResponseOp {
         response: Some(match response {
-            api::ResponseOp::Range(r) => Response::ResponseRange(range_response(shared, r)),
-            api::ResponseOp::Put(r) => Response::ResponsePut(put_response(shared, r)),
-            api::ResponseOp::DeleteRange(r) => Response::ResponseDeleteRange(delete_response(shared, r)),
-            api::ResponseOp::Txn(r) => Response::ResponseTxn(txn_response(shared, r)),
+            api::ResponseOp::Range(r) => Response::ResponseRange(range_response(inner_head(r.revision), r)),
+            api::ResponseOp::Put(r) => Response::ResponsePut(put_response(inner_head(r.revision), r)),
+            api::ResponseOp::DeleteRange(r) => {
+                Response::ResponseDeleteRange(delete_response(inner_head(r.revision), r))
+            }
+            api::ResponseOp::Txn(r) => Response::ResponseTxn(txn_response(inner_head(r.revision), r)),
         }),
     });
-    pb::TxnResponse { responses: responses.collect(), header: shared.header(r.revision), succeeded: r.succeeded }
+    pb::TxnResponse { responses: responses.collect(), header: Some(head), succeeded: r.succeeded }
 }
 
 pub(crate) fn event(e: api::Event) -> mvccpb::Event {

@@ -22,7 +22,7 @@ impl Kv for Service {
         let store = self.0.store_for(&request).await?;
         let request = convert::range_request(request.into_inner())?;
         let response = store.range(request).await.map_err(|e| codes::status(&e))?;
-        Ok(Response::new(convert::range_response(&self.0, response)))
+        Ok(Response::new(convert::range_response(self.0.head(response.revision), response)))
     }
 
     #[tracing::instrument(level = "info", name = "etcd/RangeStream", skip_all)]
@@ -38,7 +38,7 @@ impl Kv for Service {
         let store = self.0.store_for(&request).await?;
         let request = convert::put_request(request.into_inner());
         let response = store.put(request).await.map_err(|e| codes::status(&e))?;
-        Ok(Response::new(convert::put_response(&self.0, response)))
+        Ok(Response::new(convert::put_response(self.0.head(response.revision), response)))
     }
 
     #[tracing::instrument(level = "info", name = "etcd/DeleteRange", skip_all)]
@@ -50,7 +50,7 @@ impl Kv for Service {
         let store = self.0.store_for(&request).await?;
         let request = convert::delete_request(request.into_inner());
         let response = store.delete_range(request).await.map_err(|e| codes::status(&e))?;
-        Ok(Response::new(convert::delete_response(&self.0, response)))
+        Ok(Response::new(convert::delete_response(self.0.head(response.revision), response)))
     }
 
     #[tracing::instrument(level = "info", name = "etcd/Txn", skip_all)]
@@ -59,7 +59,7 @@ impl Kv for Service {
         let store = self.0.store_for(&request).await?;
         let request = convert::txn_request(request.into_inner())?;
         let response = store.txn(request).await.map_err(|e| codes::status(&e))?;
-        Ok(Response::new(convert::txn_response(&self.0, response)))
+        Ok(Response::new(convert::txn_response(self.0.head(response.revision), response)))
     }
 
     #[tracing::instrument(level = "info", name = "etcd/Compact", skip_all)]

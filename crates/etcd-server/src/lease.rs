@@ -9,9 +9,9 @@ use etcd_proto::etcdserverpb::{
 };
 use futures::{Stream, stream};
 use store_api::StoreError;
-use tonic::{Extensions, Request, Response, Status, Streaming, async_trait, metadata::MetadataMap};
+use tonic::{Request, Response, Status, Streaming, async_trait};
 
-use crate::{codes, shared::Shared};
+use crate::{auth::Head, codes, shared::Shared};
 
 pub(crate) struct Service(pub Arc<Shared>);
 
@@ -45,13 +45,13 @@ impl Lease for Service {
         request: Request<Streaming<LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
         let (metadata, extensions, requests) = request.into_parts();
-        let sender = Sender { shared: self.0.clone(), metadata, extensions };
-        let answers = stream::unfold(Some((sender, requests)), |state| async move {
-            let (sender, mut requests) = state?;
+        let sender = (metadata, extensions);
+        let answers = stream::unfold(Some((self.0.clone(), sender, requests)), |state| async move {
+            let (shared, sender, mut requests) = state?;
             match requests.message().await {
                 Ok(None) => None,
-                Ok(Some(request)) => match sender.keep_alive(request.id).await {
-                    Ok(response) => Some((Ok(response), Some((sender, requests)))),
+                Ok(Some(request)) => match keep_alive(&shared, &sender, request.id).await {
+                    Ok(response) => Some((Ok(response), Some((shared, sender, requests)))),
                     Err(status) => Some((Err(status), None)),
                 },
                 Err(status) => Some((Err(status), None)),
@@ -93,22 +93,14 @@ impl Lease for Service {
     }
 }
 
-/// Who sends the requests of one stream: asked anew for each, because users and roles may change meanwhile.
-struct Sender {
-    shared: Arc<Shared>,
-    metadata: MetadataMap,
-    extensions: Extensions,
-}
-
-impl Sender {
-    /// A lease that is gone is told by a TTL of 0, not by an error that would end the stream for all others on it.
-    async fn keep_alive(&self, id: i64) -> Result<LeaseKeepAliveResponse, Status> {
-        let store = self.shared.store_of(&self.metadata, &self.extensions).await?;
-        let ttl = match store.lease_keep_alive(id).await {
-            Ok(lease) => lease.ttl,
-            Err(StoreError::LeaseNotFound(_)) => 0,
-            Err(error) => return Err(codes::status(&error)),
-        };
-        Ok(LeaseKeepAliveResponse { header: self.shared.header_now().await?, id, ttl })
-    }
+/// Renews a lease for whoever opened the stream: asked anew for each request, because users and roles may change
+/// meanwhile. A lease that is gone is told by a TTL of 0, not by an error that would end the stream for all others on it.
+pub(crate) async fn keep_alive(shared: &Shared, sender: &dyn Head, id: i64) -> Result<LeaseKeepAliveResponse, Status> {
+    let store = shared.access(sender).await.map_err(|error| codes::status(&error))?;
+    let ttl = match store.lease_keep_alive(id).await {
+        Ok(lease) => lease.ttl,
+        Err(StoreError::LeaseNotFound(_)) => 0,
+        Err(error) => return Err(codes::status(&error)),
+    };
+    Ok(LeaseKeepAliveResponse { header: shared.header_now().await?, id, ttl })
 }

@@ -1,7 +1,8 @@
 //! Serves a store as etcd v3 over gRPC, so that `etcdctl` and every etcd client read and write it.
 //!
 //! ```text
-//!   connection ─▶ serve ─▶ kv · watch · lease · lock · election ─▶ auth: who asks? ─▶ dyn Store
+//!   connection ─▶ serve ─▶ fast: KV · Watch · keep-alive ──────────▶ auth: who asks? ─▶ dyn Store
+//!                   │ else  kv · watch · lease · lock · election ────▶ auth: who asks? ─▶ dyn Store
 //!                   │      maintenance · cluster ─▶ dyn Store, dyn Cluster
 //!                   │          │ convert: wire ⇄ plain types
 //!                   │          └ codes:   StoreError ─▶ gRPC code and etcd's words
@@ -18,6 +19,7 @@ mod codes;
 mod convert;
 mod downgrade;
 mod election;
+mod fast;
 mod http;
 mod kv;
 mod lease;
@@ -90,6 +92,7 @@ impl Options {
 #[derive(Clone)]
 pub struct Service {
     router: axum::Router,
+    server: grpc::Server<fast::reply::Reply>,
     tasks: Tasks,
 }
 
@@ -101,7 +104,7 @@ impl Service {
         let shared = Arc::new(Shared::start(options).await?);
         let watch = watch::Service::new(shared.clone(), tasks.child("watch"));
         let routes = Routes::new(KvServer::new(kv::Service(shared.clone())).max_decoding_message_size(limit))
-            .add_service(WatchServer::new(watch).max_decoding_message_size(limit))
+            .add_service(WatchServer::new(watch.clone()).max_decoding_message_size(limit))
             .add_service(LeaseServer::new(lease::Service(shared.clone())).max_decoding_message_size(limit))
             .add_service(MaintenanceServer::new(maintenance::Service(shared.clone())))
             .add_service(ClusterServer::new(cluster::Service(shared.clone())))
@@ -115,12 +118,16 @@ impl Service {
             Some(gate) => routes.add_service(AuthServer::new(auth::Service::new(shared.clone(), gate.clone()))),
             None => routes,
         };
-        let mut grpc = routes.prepare().into_axum_router();
+        let (mut grpc, mut calls) = (routes.prepare().into_axum_router(), None);
         if let Some(metrics) = &metrics {
             metrics::identify(&shared, metrics);
-            grpc = metrics::count(grpc, metrics);
+            let counts = metrics::Calls::register(metrics);
+            grpc = metrics::count(grpc, counts.clone());
+            calls = Some(counts);
         }
-        Ok(Service { router: http::add(grpc, shared, metrics), tasks })
+        let router = http::add(grpc, shared.clone(), metrics);
+        let server = fast::server(&shared, watch, router.clone(), limit, calls.as_ref());
+        Ok(Service { router, server, tasks })
     }
 
     /// The router, for a caller that accepts connections by itself.
@@ -130,6 +137,6 @@ impl Service {
 
     /// Accepts connections until the group stops. With `tls`, each connection begins with a handshake.
     pub fn serve(&self, listener: Listener, tls: Option<tokio_rustls::TlsAcceptor>) {
-        serve::spawn(listener, tls, self.router(), &self.tasks);
+        serve::spawn(listener, tls, self.server.clone(), &self.tasks);
     }
 }

@@ -2,10 +2,11 @@
 
 use std::{
     pin::Pin,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
 
-use axum::{Router, body::Body, extract::Request, middleware, response::Response};
+use axum::{Router, body::Body, extract::Request, http::HeaderValue, middleware, response::Response};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use prometheus_client::{
@@ -37,11 +38,14 @@ struct Client {
     client_api_version: &'static str,
 }
 
-/// What a client may say of itself in `client-api-version`. Labels are bounded: anything else is unknown.
+/// Where a client says what it is.
+const VERSION_KEY: &str = "client-api-version";
+/// What it may say there. Labels are bounded: anything else is unknown.
 const API_VERSIONS: [&str; 10] = ["3.0", "3.1", "3.2", "3.3", "3.4", "3.5", "3.6", "3.7", "3.8", "3.9"];
 
+/// The counts of one server's calls.
 #[derive(Clone, Default)]
-struct Metrics {
+pub(crate) struct Calls {
     started: Family<Method, Counter>,
     handled: Family<Handled, Counter>,
     clients: Family<Client, Counter>,
@@ -49,25 +53,97 @@ struct Metrics {
     sent: Counter,
 }
 
+impl Calls {
+    /// New counts, told by `registry` from now on.
+    pub fn register(registry: &telemetry::Metrics) -> Self {
+        let calls = Calls::default();
+        registry.register(|registry| {
+            let Calls { started, handled, clients, received, sent } = calls.clone();
+            registry.register("grpc_server_started", "Total number of RPCs started on the server", started);
+            registry.register("grpc_server_handled", "Total number of RPCs completed on the server", handled);
+            let requests = "The total number of requests per client version";
+            registry.register("etcd_server_client_requests", requests, clients);
+            let bytes = "The total number of bytes received from grpc clients";
+            registry.register("etcd_network_client_grpc_received_bytes", bytes, received);
+            let bytes = "The total number of bytes sent to grpc clients";
+            registry.register("etcd_network_client_grpc_sent_bytes", bytes, sent);
+        });
+        calls
+    }
+
+    /// Counts the calls of methods that do not go through a router.
+    pub fn observer(&self, paths: &[&str]) -> Arc<dyn grpc::Observer> {
+        let counts = paths.iter().filter_map(|path| method(path)).map(|method| {
+            let started = self.started.get_or_create(&method).clone();
+            let good = self.handled.get_or_create(&handled(&method, Code::Ok)).clone();
+            Counts { method, started, good, clients: Default::default() }
+        });
+        Arc::new(Observer { calls: self.clone(), counts: counts.collect() })
+    }
+}
+
+/// One method's counters, looked up once.
+struct Counts {
+    method: Method,
+    started: Counter,
+    good: Counter,
+    /// One for each version that clients may say, from the first that says it; the last one is for all others.
+    clients: [OnceLock<Counter>; API_VERSIONS.len() + 1],
+}
+
+struct Observer {
+    calls: Calls,
+    counts: Vec<Counts>,
+}
+
+impl grpc::Observer for Observer {
+    fn started(&self, method: usize, call: &grpc::Call) {
+        let Some(counts) = self.counts.get(method) else { return };
+        counts.started.inc();
+        let version = version(call.metadata(VERSION_KEY));
+        let client = counts.clients[version.unwrap_or(API_VERSIONS.len())].get_or_init(|| {
+            let label = client(&counts.method, version);
+            self.calls.clients.get_or_create(&label).clone()
+        });
+        client.inc();
+    }
+
+    fn ended(&self, method: usize, code: grpc::Code) {
+        match self.counts.get(method) {
+            None => {}
+            Some(counts) if code == grpc::Code::Ok => {
+                counts.good.inc();
+            }
+            Some(counts) => {
+                let label = handled(&counts.method, Code::from(code as i32));
+                self.calls.handled.get_or_create(&label).inc();
+            }
+        }
+    }
+
+    fn moved(&self, received: usize, sent: usize) {
+        for (bytes, counter) in [(received, &self.calls.received), (sent, &self.calls.sent)] {
+            if bytes > 0 {
+                counter.inc_by(u64::try_from(bytes).unwrap_or(u64::MAX));
+            }
+        }
+    }
+}
+
+fn handled(method: &Method, code: Code) -> Handled {
+    let Method { grpc_type, grpc_service, grpc_method } = method.clone();
+    Handled { grpc_type, grpc_service, grpc_method, grpc_code: name(code) }
+}
+
 /// Counts the calls of a router from now on.
-pub(crate) fn count(router: Router, registry: &telemetry::Metrics) -> Router {
-    let metrics = Metrics::default();
-    registry.register(|registry| {
-        let Metrics { started, handled, clients, received, sent } = metrics.clone();
-        registry.register("grpc_server_started", "Total number of RPCs started on the server", started);
-        registry.register("grpc_server_handled", "Total number of RPCs completed on the server", handled);
-        registry.register("etcd_server_client_requests", "The total number of requests per client version", clients);
-        let bytes = "The total number of bytes received from grpc clients";
-        registry.register("etcd_network_client_grpc_received_bytes", bytes, received);
-        let bytes = "The total number of bytes sent to grpc clients";
-        registry.register("etcd_network_client_grpc_sent_bytes", bytes, sent);
-    });
+pub(crate) fn count(router: Router, metrics: Calls) -> Router {
     router.layer(middleware::from_fn(move |request: Request, next: middleware::Next| {
         let metrics = metrics.clone();
         async move {
             let Some(method) = method(request.uri().path()) else { return next.run(request).await };
             metrics.started.get_or_create(&method).inc();
-            metrics.clients.get_or_create(&client(&method, request.headers())).inc();
+            let told = request.headers().get(VERSION_KEY).map(HeaderValue::as_bytes);
+            metrics.clients.get_or_create(&client(&method, version(told))).inc();
             let bytes = metrics.received.clone();
             let request = request.map(|body| Body::new(Counted { body, bytes, call: None }));
             let call = Call { metrics, method, code: None };
@@ -98,11 +174,14 @@ fn method(path: &str) -> Option<Method> {
     Some(Method { grpc_type: method.kind, grpc_service, grpc_method: method.name })
 }
 
-fn client(method: &Method, headers: &axum::http::HeaderMap) -> Client {
-    let told = headers.get("client-api-version").map(|version| version.as_bytes());
-    let known = API_VERSIONS.into_iter().find(|known| told == Some(known.as_bytes()));
+/// The place in the table of what a client says of itself; none for what is not there.
+fn version(told: Option<&[u8]>) -> Option<usize> {
+    API_VERSIONS.iter().position(|known| told == Some(known.as_bytes()))
+}
+
+fn client(method: &Method, version: Option<usize>) -> Client {
     let r#type = if method.grpc_type == "unary" { "unary" } else { "stream" };
-    Client { r#type, client_api_version: known.unwrap_or("unknown") }
+    Client { r#type, client_api_version: version.map_or("unknown", |place| API_VERSIONS[place]) }
 }
 
 /// The call is over when its response's body is: by trailers, or because the client went away.
@@ -113,7 +192,7 @@ fn wrap(response: Response, mut call: Call) -> Response {
 }
 
 struct Call {
-    metrics: Metrics,
+    metrics: Calls,
     method: Method,
     /// Told by the headers when there is no body, else by the trailers.
     code: Option<Code>,
@@ -129,9 +208,8 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        let Method { grpc_type, grpc_service, grpc_method } = self.method.clone();
-        let grpc_code = name(self.code.unwrap_or(Code::Cancelled));
-        self.metrics.handled.get_or_create(&Handled { grpc_type, grpc_service, grpc_method, grpc_code }).inc();
+        let label = handled(&self.method, self.code.unwrap_or(Code::Cancelled));
+        self.metrics.handled.get_or_create(&label).inc();
     }
 }
 

@@ -1,13 +1,9 @@
 //! Accepts connections, with TLS where the caller hands in an acceptor, and drains them on stop.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use axum::Router;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
-    service::TowerToHyperService,
-};
+use grpc::Server;
+use http::Extensions;
 use runtime::{CancellationToken, Tasks};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -17,18 +13,12 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
+use crate::{PeerName, fast::reply::Reply};
+
 /// Connections at one time, on one listener. One more is closed at once.
 const MAX_CONNECTIONS: usize = 4096;
-/// Requests and streams at one time on one connection.
-const MAX_STREAMS_PER_CONNECTION: u32 = 4096;
-/// Bytes that a peer may send ahead on one stream, and on all streams of a connection.
-const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
-/// How long the first byte, a TLS handshake or the head of a plain HTTP request may take.
+/// How long the first byte or a TLS handshake may take.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
-/// A peer that is silent for so long is asked whether it is still there, and has so long to answer.
-const PING_INTERVAL: Duration = Duration::from_secs(60);
-const PING_LIMIT: Duration = Duration::from_secs(20);
 /// How long requests in flight may take to end after the stop.
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 /// The pause after a failed accept (no more file descriptors, most likely).
@@ -79,7 +69,7 @@ impl Accepted {
     }
 }
 
-pub(crate) fn spawn(listener: Listener, tls: Option<TlsAcceptor>, router: Router, tasks: &Tasks) {
+pub(crate) fn spawn(listener: Listener, tls: Option<TlsAcceptor>, server: Server<Reply>, tasks: &Tasks) {
     // The same group, so that whoever joins it waits for the drain.
     let connections = tasks.clone();
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -97,58 +87,51 @@ pub(crate) fn spawn(listener: Listener, tls: Option<TlsAcceptor>, router: Router
                 tracing::warn!(limit = MAX_CONNECTIONS, "too many connections: one is refused");
                 continue;
             };
-            let (tls, router, stop) = (tls.clone(), router.clone(), connections.stopping());
+            let (tls, server, stop) = (tls.clone(), server.clone(), connections.stopping());
             connections.spawn_to_end("connection", async move {
                 let _slot = slot;
                 let opened = tokio::select! {
                     opened = open(accepted, tls) => opened,
                     () = stop.cancelled() => None,
                 };
-                if let Some(stream) = opened {
-                    serve(stream, router, stop).await;
+                if let Some((stream, extensions)) = opened {
+                    serve(stream, extensions, server, stop).await;
                 }
             });
         }
     });
 }
 
-/// Waits for the peer's first byte, and does the handshake if there is one to do.
-async fn open(accepted: Accepted, tls: Option<TlsAcceptor>) -> Option<Box<dyn Stream>> {
-    let stream = accepted.begun().await?;
-    let Some(acceptor) = tls else { return Some(stream) };
+/// Waits for the peer's first byte, and does the handshake if there is one to do. Its requests carry the extensions.
+async fn open(accepted: Accepted, tls: Option<TlsAcceptor>) -> Option<(Box<dyn Stream>, Extensions)> {
+    let (stream, mut extensions) = (accepted.begun().await?, Extensions::new());
+    let Some(acceptor) = tls else { return Some((stream, extensions)) };
     match timeout(HANDSHAKE_LIMIT, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => return Some(Box::new(stream)),
+        Ok(Ok(stream)) => {
+            let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+            if let Some(name) = certificate.and_then(|certificate| PeerName::of(certificate)) {
+                extensions.insert(name);
+            }
+            return Some((Box::new(stream), extensions));
+        }
         Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
         Err(_) => tracing::debug!("TLS handshake took too long"),
     }
     None
 }
 
-/// Serves one connection: HTTP/2 for gRPC, HTTP/1 for health checks.
-async fn serve(stream: impl Stream + 'static, router: Router, stop: CancellationToken) {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PING_LIMIT);
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE_LIMIT);
-    let service = TowerToHyperService::new(router);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+/// Serves one connection, and after the stop for as long as the drain may take.
+async fn serve(stream: Box<dyn Stream>, extensions: Extensions, server: Server<Reply>, stop: CancellationToken) {
+    let serving = server.serve(stream, Arc::new(extensions), stop.clone().cancelled_owned());
+    let overdue = async {
+        stop.cancelled().await;
+        tokio::time::sleep(DRAIN_LIMIT).await;
+    };
     let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            match timeout(DRAIN_LIMIT, connection).await {
-                Ok(ended) => ended,
-                Err(_) => return,
-            }
-        }
+        ended = serving => ended,
+        () = overdue => return,
     };
     if let Err(error) = ended {
-        tracing::debug!(error, "connection ended");
+        tracing::debug!(error = &error as &dyn std::error::Error, "connection ended");
     }
 }

@@ -8,11 +8,11 @@ use std::sync::{
 use etcd_proto::etcdserverpb::ResponseHeader;
 use prost::Message;
 use store_api::{Cluster, Demand, RangeRequest, Revision, Status as StoreStatus, Store, StoreError};
-use tonic::{Extensions, Request, Status, metadata::MetadataMap};
+use tonic::{Request, Status};
 
 use crate::{
     Options,
-    auth::{Access, Gate},
+    auth::{Access, Gate, Head},
     codes,
     downgrade::Downgrade,
 };
@@ -62,16 +62,14 @@ impl Shared {
 
     /// The store as the sender of a request may use it.
     pub async fn store_for<T>(&self, request: &Request<T>) -> Result<Access<'_>, Status> {
-        self.store_of(request.metadata(), request.extensions()).await
+        let head = (request.metadata().as_ref(), request.extensions());
+        self.access(&head).await.map_err(|error| codes::status(&error))
     }
 
-    /// As [`Shared::store_for`], for a stream, whose requests share what its beginning said.
-    pub async fn store_of(&self, metadata: &MetadataMap, extensions: &Extensions) -> Result<Access<'_>, Status> {
+    /// As [`Shared::store_for`], for a request with that head, or a stream whose requests share it.
+    pub async fn access(&self, head: &dyn Head) -> Result<Access<'_>, StoreError> {
         match &self.gate {
-            Some(gate) => {
-                let access = gate.access(&self.anybody, metadata.as_ref(), extensions).await;
-                access.map_err(|error| codes::status(&error))
-            }
+            Some(gate) => gate.access(&self.anybody, head).await,
             None => Ok(Access::Open(&self.anybody)),
         }
     }
@@ -91,18 +89,24 @@ impl Shared {
 
     async fn check<T>(&self, request: &Request<T>, demand: Demand) -> Result<(), StoreError> {
         match &self.gate {
-            Some(gate) => gate.demand(request.metadata().as_ref(), request.extensions(), demand).await,
+            Some(gate) => gate.demand(&(request.metadata().as_ref(), request.extensions()), demand).await,
             None => Ok(()),
         }
     }
 
-    pub fn header(&self, revision: Revision) -> Option<ResponseHeader> {
-        Some(ResponseHeader {
+    /// The header of an answer as of `revision`.
+    pub fn head(&self, revision: Revision) -> ResponseHeader {
+        ResponseHeader {
             cluster_id: self.cluster_id,
             member_id: self.member_id,
             revision,
             raft_term: self.raft_term.load(Ordering::Relaxed),
-        })
+        }
+    }
+
+    /// As [`Shared::head`], for a generated message's field.
+    pub fn header(&self, revision: Revision) -> Option<ResponseHeader> {
+        Some(self.head(revision))
     }
 
     /// The store's own account of itself; keeps the term of later headers up to date.
@@ -126,7 +130,11 @@ impl Shared {
 
     /// Refuses a write that is larger than the bound.
     pub fn check_size(&self, request: &impl Message) -> Result<(), Status> {
-        let size = request.encoded_len();
+        self.check_len(request.encoded_len())
+    }
+
+    /// As [`Shared::check_size`], for a message of so many bytes.
+    pub fn check_len(&self, size: usize) -> Result<(), Status> {
         if size > self.max_request_bytes {
             return Err(codes::status(&StoreError::TooLarge { size, limit: self.max_request_bytes }));
         }

@@ -103,8 +103,12 @@ async fn errors_have_etcds_codes_and_words() {
     assert_eq!(txn(vec![pb::RequestOp { request: None }]).await, invalid("etcdserver: key not found"));
     let counted = "grpc_server_handled_total{grpc_type=\"unary\",grpc_service=\"etcdserverpb.KV\",grpc_method=\"Txn\",\
                    grpc_code=\"InvalidArgument\"} 3";
+    let client = "etcd_server_client_requests_total{type=\"unary\",client_api_version=\"unknown\"} 3";
     let text = served.metrics.encode();
-    assert!(text.lines().any(|line| line == counted), "{text}");
+    for line in [counted, client] {
+        assert!(text.lines().any(|known| known == line), "{line}: {text}");
+    }
+    assert!(!text.contains("etcd_network_client_grpc_received_bytes_total 0"), "{text}");
     let many = (0..129).map(|n| put(&n.to_string())).collect();
     assert_eq!(txn(many).await, invalid("etcdserver: too many operations in txn request"));
 }

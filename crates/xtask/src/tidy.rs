@@ -28,8 +28,8 @@ const EDGES: [(&[&str], &[&str], &str); 2] = [
 ];
 
 /// The ground and the vocabulary: they depend on no other crate of this workspace.
-const BOTTOM: [&str; 7] =
-    ["runtime", "telemetry", "etcd-proto", "xds-proto", "cri-proto", "kube-schema", "datapath-abi"];
+const BOTTOM: [&str; 8] =
+    ["runtime", "telemetry", "grpc", "etcd-proto", "xds-proto", "cri-proto", "kube-schema", "datapath-abi"];
 /// Crates that only these others may depend on, outside tests.
 const TOP: [(&str, &[&str]); 7] = [
     ("wasm-host", &["plinth"]),

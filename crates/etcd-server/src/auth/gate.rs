@@ -9,9 +9,10 @@
 
 use std::{ops::Deref, sync::Arc};
 
-use http::{Extensions, HeaderMap};
+use http::{Extensions, HeaderMap, HeaderValue};
 use runtime::Clock;
 use store_api::{Auth, AuthError, Caller, Demand, Store, StoreError};
+use tonic::metadata::MetadataMap;
 
 use super::{certificate::PeerName, options::TokenKind, password::Passwords};
 
@@ -66,6 +67,45 @@ impl Deref for Access<'_> {
     }
 }
 
+/// What the head of a request says of its sender, whichever server has read it.
+pub(crate) trait Head: Send + Sync {
+    /// The first value of a metadata key in lower case.
+    fn metadata(&self, key: &'static str) -> Option<&[u8]>;
+    /// Who has opened the connection.
+    fn peer(&self) -> Option<&PeerName>;
+}
+
+impl Head for (&HeaderMap, &Extensions) {
+    fn metadata(&self, key: &'static str) -> Option<&[u8]> {
+        self.0.get(key).map(HeaderValue::as_bytes)
+    }
+
+    fn peer(&self) -> Option<&PeerName> {
+        self.1.get()
+    }
+}
+
+/// The same for a stream, which keeps it.
+impl Head for (MetadataMap, Extensions) {
+    fn metadata(&self, key: &'static str) -> Option<&[u8]> {
+        self.0.as_ref().get(key).map(HeaderValue::as_bytes)
+    }
+
+    fn peer(&self) -> Option<&PeerName> {
+        self.1.get()
+    }
+}
+
+impl Head for grpc::Call {
+    fn metadata(&self, key: &'static str) -> Option<&[u8]> {
+        grpc::Call::metadata(self, key)
+    }
+
+    fn peer(&self) -> Option<&PeerName> {
+        self.extensions().get()
+    }
+}
+
 impl Gate {
     pub fn new(options: AuthOptions) -> Self {
         let AuthOptions { auth, tokens, bcrypt_cost, client_cert_auth, clock } = options;
@@ -73,41 +113,35 @@ impl Gate {
     }
 
     /// Who sends a request, if it says so. Fails for a token that is none.
-    pub async fn caller(&self, headers: &HeaderMap, extensions: &Extensions) -> Result<Option<Caller>, StoreError> {
+    pub async fn caller(&self, head: &dyn Head) -> Result<Option<Caller>, StoreError> {
         if !self.auth.enabled() {
             return Ok(None);
         }
-        if let Some(token) = TOKEN_KEYS.iter().find_map(|key| headers.get(*key)) {
-            let token = token.to_str().map_err(|_| AuthError::InvalidToken)?;
+        if let Some(token) = TOKEN_KEYS.into_iter().find_map(|key| head.metadata(key)) {
+            let token = std::str::from_utf8(token).map_err(|_| AuthError::InvalidToken)?;
             return self.holder(token).await.map(Some);
         }
-        if !self.client_cert_auth || headers.contains_key(GATEWAY_KEY) {
+        if !self.client_cert_auth || head.metadata(GATEWAY_KEY).is_some() {
             return Ok(None);
         }
-        let peer = extensions.get::<PeerName>();
-        Ok(peer.map(|PeerName(name)| Caller::new(name.clone(), self.auth.revision())))
+        Ok(head.peer().map(|PeerName(name)| Caller::new(name.clone(), self.auth.revision())))
     }
 
     /// The store as the sender of a request may use it. `store` is anybody's: the
     /// store checks also those whose name nobody asks for here, for authentication may just have been turned on.
-    pub async fn access<'a>(
-        &self,
-        store: &'a Arc<dyn Store>,
-        headers: &HeaderMap,
-        extensions: &Extensions,
-    ) -> Result<Access<'a>, StoreError> {
+    pub async fn access<'a>(&self, store: &'a Arc<dyn Store>, head: &dyn Head) -> Result<Access<'a>, StoreError> {
         if !self.auth.enabled() {
             return Ok(Access::Open(store));
         }
-        Ok(Access::Guarded(self.auth.as_caller(self.caller(headers, extensions).await?)))
+        Ok(Access::Guarded(self.auth.as_caller(self.caller(head).await?)))
     }
 
     /// Refuses a request that touches no key and that its sender may not make.
-    pub async fn demand(&self, headers: &HeaderMap, extensions: &Extensions, demand: Demand) -> Result<(), StoreError> {
+    pub async fn demand(&self, head: &dyn Head, demand: Demand) -> Result<(), StoreError> {
         if !self.auth.enabled() {
             return Ok(());
         }
-        let caller = self.caller(headers, extensions).await?;
+        let caller = self.caller(head).await?;
         Ok(self.auth.permit(caller.as_ref(), demand)?)
     }
 
@@ -123,7 +157,6 @@ impl Gate {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
     use store_api::{AuthAnswer, AuthChange, AuthQuery, PasswordHash, Revision};
     use tonic::async_trait;
 
@@ -184,7 +217,7 @@ mod tests {
             if !peer.is_empty() {
                 extensions.insert(PeerName(peer.into()));
             }
-            let found = gate.caller(&headers, &extensions).await;
+            let found = gate.caller(&(&headers, &extensions)).await;
             assert_eq!(
                 found.map(|caller| caller.map(|caller| caller.name.to_string())),
                 expected,

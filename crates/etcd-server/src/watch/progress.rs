@@ -8,7 +8,8 @@ use std::{
 
 use parking_lot::Mutex;
 use store_api::Revision;
-use tokio::sync::Notify;
+
+use super::control::Control;
 
 #[derive(Default)]
 pub(super) struct Progress(Mutex<State>);
@@ -16,7 +17,7 @@ pub(super) struct Progress(Mutex<State>);
 #[derive(Default)]
 struct State {
     /// How to ask each live watch.
-    watches: HashMap<i64, Arc<Notify>>,
+    watches: HashMap<i64, Arc<Control>>,
     /// Watches that have not answered in this round; empty: no round is open.
     waiting: HashSet<i64>,
     /// What an answer must reach in this round.
@@ -32,8 +33,8 @@ impl State {
         self.needed = needed;
         self.revision = Revision::MAX;
         self.waiting = self.watches.keys().copied().collect();
-        for ask in self.watches.values() {
-            ask.notify_one();
+        for control in self.watches.values() {
+            control.ask();
         }
     }
 
@@ -51,11 +52,9 @@ impl State {
 }
 
 impl Progress {
-    /// A new watch. It is asked through what this returns.
-    pub fn join(&self, id: i64) -> Arc<Notify> {
-        let ask = Arc::new(Notify::new());
-        self.0.lock().watches.insert(id, ask.clone());
-        ask
+    /// A new watch, and how it is asked.
+    pub fn join(&self, id: i64, control: Arc<Control>) {
+        self.0.lock().watches.insert(id, control);
     }
 
     /// The watch ended; returns the revision to tell if it was the last one waited for.
@@ -110,8 +109,8 @@ mod tests {
     #[test]
     fn the_slowest_watch_decides() {
         let progress = Progress::default();
-        progress.join(0);
-        progress.join(1);
+        progress.join(0, Arc::default());
+        progress.join(1, Arc::default());
         assert_eq!(progress.answered(0, 5), Answer::NotAsked);
         progress.request(3);
         assert_eq!(progress.answered(0, 7), Answer::NotLast);
@@ -122,8 +121,8 @@ mod tests {
     #[test]
     fn a_watch_that_ends_is_not_waited_for() {
         let progress = Progress::default();
-        progress.join(0);
-        progress.join(1);
+        progress.join(0, Arc::default());
+        progress.join(1, Arc::default());
         progress.request(3);
         assert_eq!(progress.answered(0, 7), Answer::NotLast);
         assert_eq!(progress.leave(1), Some(7));
@@ -132,7 +131,7 @@ mod tests {
     #[test]
     fn an_answer_older_than_the_request_does_not_count() {
         let progress = Progress::default();
-        progress.join(0);
+        progress.join(0, Arc::default());
         progress.request(8);
         assert_eq!(progress.answered(0, 7), Answer::TooEarly);
         assert_eq!(progress.answered(0, 8), Answer::Last(8));
@@ -141,7 +140,7 @@ mod tests {
     #[test]
     fn a_request_during_a_round_opens_another_one() {
         let progress = Progress::default();
-        progress.join(0);
+        progress.join(0, Arc::default());
         progress.request(3);
         progress.request(3);
         assert_eq!(progress.answered(0, 3), Answer::Last(3));

@@ -2,26 +2,22 @@
 
 use std::sync::Arc;
 
-use etcd_proto::{etcdserverpb::WatchResponse, mvccpb};
-use prost::Message;
-use runtime::CancellationToken;
-use store_api::{Revision, StoreError, WatchRequest, Watcher};
-use tokio::sync::Notify;
+use store_api::{Event, Revision, StoreError, WatchRequest, Watcher};
 
 use super::{
-    NO_WATCH, Responses, canceled,
+    NO_WATCH,
+    control::{Control, Word},
     progress::{Answer, Progress},
+    told::{Responses, Told, event_len},
 };
-use crate::{convert, shared::Shared};
+use crate::shared::Shared;
 
 pub(super) struct Pump {
     pub shared: Arc<Shared>,
     pub responses: Responses,
     pub progress: Arc<Progress>,
-    /// Told when the client wants to know how far this watch is.
-    pub ask: Arc<Notify>,
     /// Cancelled by the client's request, and by the pump itself when it ends.
-    pub cancel: CancellationToken,
+    pub control: Arc<Control>,
     pub id: i64,
     pub fragment: bool,
     pub watcher: Box<dyn Watcher>,
@@ -29,13 +25,19 @@ pub(super) struct Pump {
     pub request: WatchRequest,
 }
 
+/// What a pump works on next.
+enum Next {
+    Word(Word),
+    Told(Result<store_api::WatchResponse, StoreError>),
+}
+
 impl Pump {
     pub async fn run(mut self) {
         let ended = self.carry().await;
-        self.cancel.cancel();
+        self.control.cancel();
         let last = self.request.start_revision.saturating_sub(1);
         let told = self.progress.leave(self.id);
-        self.send(canceled(&self.shared, self.id, last, ended.as_ref())).await;
+        self.responses.send(Told::canceled(self.shared.head(last), self.id, ended.as_ref())).await;
         if let Some(revision) = told {
             self.send_progress(NO_WATCH, revision).await;
         }
@@ -44,23 +46,30 @@ impl Pump {
     /// Runs until the client cancels (`None`) or the store ends the watch.
     async fn carry(&mut self) -> Option<StoreError> {
         loop {
-            tokio::select! {
-                biased;
-                () = self.cancel.cancelled() => return None,
-                () = self.ask.notified() => self.watcher.request_progress(),
-                next = self.watcher.next() => match next {
-                    Ok(response) => self.deliver(response).await,
-                    Err(StoreError::SlowWatcher) => match self.shared.store.watch(self.request.clone()).await {
-                        Ok(watcher) => {
-                            self.watcher = watcher;
-                            // A question that was put to the old watcher is put again.
-                            self.ask.notify_one();
-                        }
-                        Err(error) => return Some(error),
-                    },
+            match self.next().await {
+                Next::Word(Word::Cancel) => return None,
+                Next::Word(Word::Ask) => self.watcher.request_progress(),
+                Next::Told(Ok(response)) => self.deliver(response).await,
+                Next::Told(Err(StoreError::SlowWatcher)) => match self.shared.store.watch(self.request.clone()).await {
+                    Ok(watcher) => {
+                        self.watcher = watcher;
+                        // A question that was put to the old watcher is put again.
+                        self.control.ask();
+                    }
                     Err(error) => return Some(error),
                 },
+                Next::Told(Err(error)) => return Some(error),
             }
+        }
+    }
+
+    /// A word from the stream goes before what the store has.
+    async fn next(&mut self) -> Next {
+        let control = &self.control;
+        tokio::select! {
+            biased;
+            word = std::future::poll_fn(|context| control.poll(context)) => Next::Word(word),
+            told = self.watcher.next() => Next::Told(told),
         }
     }
 
@@ -73,42 +82,33 @@ impl Pump {
                 Answer::NotAsked if self.request.progress_notify => self.send_progress(self.id, revision).await,
                 Answer::TooEarly => {
                     tokio::task::yield_now().await;
-                    self.ask.notify_one();
+                    self.control.ask();
                 }
                 Answer::NotAsked | Answer::NotLast => {}
             }
             return;
         }
-        let events: Vec<_> = response.events.into_iter().map(Arc::unwrap_or_clone).map(convert::event).collect();
-        let limit = if self.fragment { self.shared.max_request_bytes } else { usize::MAX };
-        let mut parts = fragments(events, limit).into_iter().peekable();
+        let head = self.shared.head(revision);
+        if !self.fragment {
+            return self.responses.send(Told { events: response.events, ..Told::new(head, self.id) }).await;
+        }
+        let mut parts = fragments(response.events, self.shared.max_request_bytes).into_iter().peekable();
         while let Some(events) = parts.next() {
-            self.send(WatchResponse {
-                header: self.shared.header(revision),
-                watch_id: self.id,
-                fragment: parts.peek().is_some(),
-                events,
-                ..Default::default()
-            })
-            .await;
+            let fragment = parts.peek().is_some();
+            self.responses.send(Told { fragment, events, ..Told::new(head, self.id) }).await;
         }
     }
 
-    async fn send_progress(&mut self, watch_id: i64, revision: Revision) {
-        self.send(WatchResponse { header: self.shared.header(revision), watch_id, ..Default::default() }).await;
-    }
-
-    async fn send(&mut self, response: WatchResponse) {
-        // The receiver is gone only together with the client, and then this task is stopped.
-        let _ = self.responses.send(Ok(response)).await;
+    async fn send_progress(&mut self, id: i64, revision: Revision) {
+        self.responses.send(Told::new(self.shared.head(revision), id)).await;
     }
 }
 
 /// Splits events into messages of at most `limit` bytes; an event that is larger by itself goes alone.
-fn fragments(events: Vec<mvccpb::Event>, limit: usize) -> Vec<Vec<mvccpb::Event>> {
+fn fragments(events: Vec<Arc<Event>>, limit: usize) -> Vec<Vec<Arc<Event>>> {
     let (mut parts, mut part, mut size) = (Vec::new(), Vec::new(), 0usize);
     for event in events {
-        let bytes = if limit == usize::MAX { 0 } else { event.encoded_len() };
+        let bytes = event_len(&event);
         if !part.is_empty() && size.saturating_add(bytes) > limit {
             parts.push(std::mem::take(&mut part));
             size = 0;
@@ -122,16 +122,19 @@ fn fragments(events: Vec<mvccpb::Event>, limit: usize) -> Vec<Vec<mvccpb::Event>
 
 #[cfg(test)]
 mod tests {
+    use store_api::{EventKind, KeyValue};
+
     use super::*;
 
     #[test]
     fn fragments_keep_order_and_bound() {
         let check = |sizes: &[usize], limit: usize, expected: &[&[usize]]| {
-            let value = |n: usize| mvccpb::KeyValue { value: vec![0; n].into(), ..Default::default() };
-            let events = sizes.iter().map(|n| mvccpb::Event { kv: Some(value(*n)), ..Default::default() }).collect();
+            let value = |n: usize| KeyValue { value: vec![0; n].into(), ..Default::default() };
+            let event = |n: &usize| Arc::new(Event { kind: EventKind::Put, kv: value(*n), prev_kv: None });
+            let events = sizes.iter().map(event).collect();
             let found: Vec<Vec<usize>> = fragments(events, limit)
                 .into_iter()
-                .map(|part| part.into_iter().map(|e| e.kv.unwrap().value.len()).collect())
+                .map(|part| part.into_iter().map(|event| event.kv.value.len()).collect())
                 .collect();
             assert_eq!(found, expected);
         };
