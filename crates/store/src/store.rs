@@ -231,6 +231,7 @@ fn prepare(options: Options) -> Result<(Store, Writer), StoreError> {
         next_id: runtime::entropy::random_u64() & !0xff_ffff_ffff,
         backlog: VecDeque::new(),
         next_tick: Duration::ZERO,
+        deferred: Vec::new(),
         last_batch: 0,
         last_fsync: Duration::ZERO,
     };
