@@ -246,7 +246,8 @@ fn parse(path: &Path, suffix: &str) -> Option<Point> {
 
 /// The snapshots of a folder by their points.
 pub fn list(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<(Point, PathBuf)>> {
-    let mut found: Vec<_> = disk.list(dir)?.into_iter().filter_map(|path| Some((parse(&path, ".snap")?, path))).collect();
+    let mut found: Vec<_> =
+        disk.list(dir)?.into_iter().filter_map(|path| Some((parse(&path, ".snap")?, path))).collect();
     found.sort_unstable();
     Ok(found)
 }

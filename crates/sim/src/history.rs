@@ -104,10 +104,7 @@ pub fn outcome(outcome: Outcome) -> seen::Outcome {
 
 /// Whether an error says that nothing was done.
 fn happened_not(error: &StoreError) -> bool {
-    !matches!(
-        error,
-        StoreError::Unavailable(_) | StoreError::LeaderChanged | StoreError::Timeout | StoreError::Stopped
-    )
+    !matches!(error, StoreError::Unavailable(_) | StoreError::LeaderChanged | StoreError::Timeout | StoreError::Stopped)
 }
 
 fn ranged(range: RangeResponse) -> seen::Answer {

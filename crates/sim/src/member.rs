@@ -13,8 +13,8 @@ use bytes::Bytes;
 use consensus::MessageType;
 use mvcc::{Command, LeaseTimes};
 use replica::{
-    Applied, Base, Batch, Consensus, Core, Dropped, Entry, GroupId, LeaseChange, Machine, MemberChange, Members, Message,
-    Output, Recovery, Role, SnapshotMetadata, entry_bytes,
+    Applied, Base, Batch, Consensus, Core, Dropped, Entry, GroupId, LeaseChange, Machine, MemberChange, Members,
+    Message, Output, Recovery, Role, SnapshotMetadata, entry_bytes,
     snapshot::{self, FileReader, Incoming, Point, Portions},
 };
 use store_api::{LeaseId, RangeRequest, RangeResponse, Revision, StoreError};
@@ -54,7 +54,10 @@ pub fn snapshot_dir() -> &'static Path {
 /// Who waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ticket {
-    Client { client: u32, operation: u64 },
+    Client {
+        client: u32,
+        operation: u64,
+    },
     /// The member itself: a lease has ended.
     Expiry(LeaseId),
     Operator(u64),

@@ -57,8 +57,12 @@ pub fn look(world: &mut World) {
 fn retire(world: &mut World, members: &[(u64, bool)]) {
     let known = |id: u64| members.iter().any(|(member, _)| *member == id);
     let removed = world.latest().map(|m| m.members.clone()).unwrap_or_default();
-    let gone: Vec<u64> =
-        world.nodes.iter().filter(|(id, n)| !n.retired && !known(**id) && removed.is_removed(**id)).map(|(id, _)| *id).collect();
+    let gone: Vec<u64> = world
+        .nodes
+        .iter()
+        .filter(|(id, n)| !n.retired && !known(**id) && removed.is_removed(**id))
+        .map(|(id, _)| *id)
+        .collect();
     for id in gone {
         world.stop(id, false);
         if let Some(node) = world.nodes.get_mut(&id) {

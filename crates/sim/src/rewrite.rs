@@ -14,7 +14,8 @@ pub fn acknowledged(mutation: Option<Mutation>, message: &Message) -> Option<Mes
     if mutation != Some(Mutation::AcknowledgedOnTheWay) || message.get_msg_type() != MessageType::MsgAppend {
         return None;
     }
-    let mut early = Message { from: message.to, to: message.from, term: message.term, index: last, ..Default::default() };
+    let mut early =
+        Message { from: message.to, to: message.from, term: message.term, index: last, ..Default::default() };
     early.set_msg_type(MessageType::MsgAppendResponse);
     Some(early)
 }

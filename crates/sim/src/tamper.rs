@@ -1,11 +1,8 @@
 //! Applying, with the bugs that mutations put into it.
 
-use mvcc::{
-    Command,
-    codec::{put_u64},
-};
-use replica::{Applied, Base, Batch, Entry, Machine, Members, Request, Response};
 use bytes::Bytes;
+use mvcc::{Command, codec::put_u64};
+use replica::{Applied, Base, Batch, Entry, Machine, Members, Request, Response};
 
 use crate::{member::Scene, mutation::Mutation};
 
@@ -33,19 +30,25 @@ pub fn apply(
             machine.index -= 1;
         }
         Some(Mutation::RevocationLost) if member == CULPRIT => {
-            return machine.apply(&rewritten(entry, |command| match command {
-                Command::LeaseRevoke { .. } => Command::LeaseRevoke { id: -1 },
-                other => other,
-            }), out);
+            return machine.apply(
+                &rewritten(entry, |command| match command {
+                    Command::LeaseRevoke { .. } => Command::LeaseRevoke { id: -1 },
+                    other => other,
+                }),
+                out,
+            );
         }
         Some(Mutation::ComparisonsIgnored) => {
-            return machine.apply(&rewritten(entry, |command| match command {
-                Command::Txn(mut txn) => {
-                    txn.compare.clear();
-                    Command::Txn(txn)
-                }
-                other => other,
-            }), out);
+            return machine.apply(
+                &rewritten(entry, |command| match command {
+                    Command::Txn(mut txn) => {
+                        txn.compare.clear();
+                        Command::Txn(txn)
+                    }
+                    other => other,
+                }),
+                out,
+            );
         }
         _ => {}
     }

@@ -346,7 +346,11 @@ impl World {
         let (to, point) = (message.to, Point { group: GROUP, index: metadata.index, term: metadata.term });
         let running = self.nodes[&from].running.as_ref().expect("it is running");
         let opened = running.open_snapshot(point);
-        self.say(format_args!("{from}: snapshot of entry {} to {to}: {:?}", point.index, opened.as_ref().map(Vec::len)));
+        self.say(format_args!(
+            "{from}: snapshot of entry {} to {to}: {:?}",
+            point.index,
+            opened.as_ref().map(Vec::len)
+        ));
         let slow = self.net_random.between(2_000, 200_000);
         let lost = self.network.is_blocked(from, to) || self.net_random.chance(self.network.loss);
         match opened {
@@ -439,12 +443,8 @@ impl World {
             keep_bytes: self.keep_bytes,
             seed: node.seed.wrapping_add(node.incarnation),
         };
-        let folders = Folders {
-            wal: wal_dir(),
-            snapshots: snapshot_dir(),
-            salt: node.salt,
-            segment_bytes: self.segment_bytes,
-        };
+        let folders =
+            Folders { wal: wal_dir(), snapshots: snapshot_dir(), salt: node.salt, segment_bytes: self.segment_bytes };
         let disk: wal::disk::SharedDisk = std::sync::Arc::new(node.disk.clone());
         let recovered = match founders {
             Some(founders) => replica::found(&disk, &folders, settings, 1, founders),
@@ -464,8 +464,15 @@ impl World {
                 };
                 let index = recovery.machines[0].index;
                 let torn = recovery.torn;
-                let running =
-                    Running::begin(id, node.disk.clone(), node.salt, recovery, self.snapshot_bytes, node.ahead, &mut scene);
+                let running = Running::begin(
+                    id,
+                    node.disk.clone(),
+                    node.salt,
+                    recovery,
+                    self.snapshot_bytes,
+                    node.ahead,
+                    &mut scene,
+                );
                 let incarnation = node.incarnation;
                 node.turn_at = None;
                 node.running = Some(running);
@@ -548,7 +555,8 @@ impl World {
     fn call(&mut self, node: u64, ticket: Ticket, call: Call) {
         let running = self.nodes.get(&node).is_some_and(|n| n.running.is_some());
         if !running {
-            return self.after(500, Event::Answer(ticket, Err(StoreError::InvalidArgument("connection refused".into()))));
+            return self
+                .after(500, Event::Answer(ticket, Err(StoreError::InvalidArgument("connection refused".into()))));
         }
         let incarnation = self.nodes[&node].incarnation;
         if let Ticket::Client { client, .. } = ticket
@@ -709,7 +717,13 @@ impl World {
 
 /// A member as an operator describes it.
 pub fn member(id: u64, is_learner: bool) -> Member {
-    Member { id, name: format!("m{id}"), peer_urls: vec![format!("http://{id}:2380")], is_learner, ..Default::default() }
+    Member {
+        id,
+        name: format!("m{id}"),
+        peer_urls: vec![format!("http://{id}:2380")],
+        is_learner,
+        ..Default::default()
+    }
 }
 
 impl Event {

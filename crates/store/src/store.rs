@@ -147,7 +147,11 @@ impl Store {
     }
 
     /// Hands a request to the writer; `in_term` refuses it unless this member leads in that term.
-    pub(crate) fn submit(&self, request: Request, in_term: Option<u64>) -> Result<oneshot::Receiver<Answer>, StoreError> {
+    pub(crate) fn submit(
+        &self,
+        request: Request,
+        in_term: Option<u64>,
+    ) -> Result<oneshot::Receiver<Answer>, StoreError> {
         if let Request::Kv(command) = &request {
             self.refuse_learner()?;
             check_command(command, &self.shared.limits)?;
@@ -155,7 +159,14 @@ impl Store {
         let (frees_space, bytes): (bool, Bytes) = (request.frees_space(), request.encode());
         let (answer, receiver) = oneshot::channel();
         let span = tracing::Span::current();
-        self.shared.inbox.propose(Proposal { group: self.group, request: bytes, frees_space, in_term, answer, span })?;
+        self.shared.inbox.propose(Proposal {
+            group: self.group,
+            request: bytes,
+            frees_space,
+            in_term,
+            answer,
+            span,
+        })?;
         Ok(receiver)
     }
 }

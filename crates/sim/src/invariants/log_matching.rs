@@ -26,7 +26,10 @@ impl LogMatching {
             }
             if known.1 != said.1 {
                 let (index, term) = (entry.index, entry.term);
-                return Err(format!("entry {index} of term {term} follows one of term {} and one of {before}", known.1));
+                return Err(format!(
+                    "entry {index} of term {term} follows one of term {} and one of {before}",
+                    known.1
+                ));
             }
             before = entry.term;
         }

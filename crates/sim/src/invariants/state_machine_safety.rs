@@ -29,7 +29,9 @@ impl StateMachineSafety {
         let before = self.reached.insert(member, entry.index).unwrap_or(0);
         if entry.index != before + 1 || machine != before {
             let index = entry.index;
-            return Err(format!("member {member} applies entry {index} after {before}, its state is that of {machine}"));
+            return Err(format!(
+                "member {member} applies entry {index} after {before}, its state is that of {machine}"
+            ));
         }
         let applied = (entry.term, fingerprint(entry), member);
         let known = *self.entries.entry(entry.index).or_insert(applied);
