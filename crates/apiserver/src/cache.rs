@@ -294,7 +294,7 @@ impl Cache {
             }
         }
         for event in response.events {
-            inner.state.apply(event);
+            inner.state.apply(Arc::unwrap_or_clone(event));
         }
         inner.state.advance(reached);
         cut_laggards(&inner);

@@ -97,6 +97,8 @@ fn deletions(timeline: &Timeline) -> Deletions<'_> {
 impl Deletions<'_> {
     /// Whether `key` was deleted after `after` and not after `until`.
     fn has(&self, key: &str, after: Revision, until: Revision) -> bool {
-        self.0.get(key).is_some_and(|all| all.iter().any(|revision| (after + 1..=until).contains(revision)))
+        // In the order of revisions, as the timeline is.
+        let Some(all) = self.0.get(key) else { return false };
+        all.get(all.partition_point(|revision| *revision <= after)).is_some_and(|revision| *revision <= until)
     }
 }

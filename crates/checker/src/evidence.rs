@@ -207,4 +207,9 @@ impl FirstSeen {
     pub fn of(&self, revision: Revision) -> Option<Micros> {
         self.0.range(revision..).next().map(|(_, at)| *at)
     }
+
+    /// Whether somebody knew a later revision before `at`.
+    pub fn is_old(&self, revision: Revision, at: Micros) -> bool {
+        self.of(revision + 1).is_some_and(|seen| seen < at)
+    }
 }

@@ -32,11 +32,26 @@ pub struct Settings {
     pub lease_early: Micros,
     /// How much later than its time to live a lease may end: an election and the new leader's full time to live.
     pub lease_late: Micros,
+    /// Whether a renewal counts that is answered from a store older than what was known when it was asked for. It must, by
+    /// etcd's promise; the real etcd 3.5 breaks it when a deposed leader wakes up: the first tick makes it take itself for
+    /// active, and it renews what it no longer decides over.
+    #[serde(default = "yes")]
+    pub stale_renewals_count: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { name: String::new(), first_revision: 1, lease_early: 100_000, lease_late: 10_000_000 }
+        Settings {
+            name: String::new(),
+            first_revision: 1,
+            lease_early: 100_000,
+            lease_late: 10_000_000,
+            stale_renewals_count: true,
+        }
     }
 }
 

@@ -19,8 +19,8 @@ use crate::{
 
 pub(crate) fn check(history: &History, timeline: &Timeline, all: &mut Vec<Finding>) {
     let mut findings = Findings::new("lease", all);
-    let leases = gather(history);
     let first_seen = FirstSeen::gather(history);
+    let leases = gather(history, &first_seen);
     let mut ends: BTreeMap<i64, (Revision, Option<Micros>)> = BTreeMap::new();
     for change in &timeline.changes {
         let Cause::LeaseEnd(lease) = change.cause else { continue };
@@ -43,13 +43,15 @@ struct Lived<'a> {
     revokes: Vec<&'a Operation>,
 }
 
-fn gather(history: &History) -> BTreeMap<i64, Lived<'_>> {
-    let mut leases: BTreeMap<i64, Lived<'_>> = BTreeMap::new();
+fn gather<'a>(history: &'a History, first_seen: &FirstSeen) -> BTreeMap<i64, Lived<'a>> {
+    let mut leases: BTreeMap<i64, Lived<'a>> = BTreeMap::new();
     for operation in &history.operations {
         let alive = match operation.response().map(|response| &response.answer) {
             Some(Answer::Lease { ttl }) => *ttl,
             _ => 0,
         };
+        let revision = operation.response().map_or(0, |response| response.revision);
+        let counts = history.settings.stale_renewals_count || !first_seen.is_old(revision, operation.invoked);
         match operation.request {
             Request::LeaseGrant { lease, ttl } => {
                 let lived = leases.entry(lease).or_default();
@@ -57,7 +59,7 @@ fn gather(history: &History) -> BTreeMap<i64, Lived<'_>> {
                 lived.renewals.push((operation, alive > 0));
             }
             Request::LeaseKeepAlive { lease } => {
-                leases.entry(lease).or_default().renewals.push((operation, alive > 0));
+                leases.entry(lease).or_default().renewals.push((operation, alive > 0 && counts));
             }
             Request::LeaseRevoke { lease } => leases.entry(lease).or_default().revokes.push(operation),
             _ => {}
@@ -74,8 +76,8 @@ fn early(
     settings: &Settings,
     findings: &mut Findings<'_>,
 ) {
-    let may_revoke = |o: &&Operation| o.invoked <= seen && !matches!(o.outcome, Outcome::Refused(_));
-    if lived.revokes.iter().any(|operation| may_revoke(&operation)) {
+    let may_revoke = |o: &Operation| o.invoked <= seen && !matches!(o.outcome, Outcome::Refused(_));
+    if lived.revokes.iter().any(|operation| may_revoke(operation)) {
         return;
     }
     let renewed = lived.renewals.iter().filter(|(_, alive)| *alive).map(|(operation, _)| *operation);
@@ -107,6 +109,7 @@ fn after_end(history: &History, ends: &BTreeMap<i64, (Revision, Option<Micros>)>
         if let (Request::LeaseKeepAlive { lease }, Answer::Lease { ttl: 1.. }) = (&operation.request, &response.answer)
             && let Some((end, Some(seen))) = ends.get(lease)
             && *seen < operation.invoked
+            && (history.settings.stale_renewals_count || response.revision >= *end)
         {
             findings.add(vec![operation.id], format!("{operation}, but it had ended at revision {end}"));
         }

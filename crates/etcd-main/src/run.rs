@@ -10,6 +10,7 @@ mod announce;
 mod data_dir;
 mod listen;
 mod mapping;
+mod members;
 mod peers;
 mod plain;
 mod signals;
@@ -88,6 +89,11 @@ pub async fn run(config: &Config) -> End {
 async fn until_the_end(config: &Config, tasks: &Layers, running: &Running, signals: &mut signals::Signals) -> End {
     let signal = tokio::select! {
         signal = signals.next() => signal,
+        () = running.store.removed() => {
+            tracing::warn!("the member has been permanently removed from the cluster; it stops");
+            tasks.stop(config, &running.peers).await;
+            return End::Failed;
+        }
         failure = tasks.root.failure() => {
             tracing::error!(target: zap::FATAL, error = %failure, "listener failed");
             return End::Failed;

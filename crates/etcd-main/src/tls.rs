@@ -9,13 +9,13 @@ mod verifier;
 use std::{io, path::Path, sync::Arc};
 
 use rustls::{
-    RootCertStore, ServerConfig, SupportedProtocolVersion,
+    ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion,
     crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, pem::PemObject},
     server::WebPkiClientVerifier,
     version::{TLS12, TLS13},
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::config::{Tls, TlsVersions};
 
@@ -85,6 +85,29 @@ pub fn acceptor(tls: &Tls, versions: &TlsVersions) -> Result<TlsAcceptor, TlsErr
     let mut config = builder.with_cert_resolver(Arc::new(certificate));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// What this side connects to others with; `None` if it has no certificate.
+pub fn connector(tls: &Tls, versions: &TlsVersions) -> Result<Option<TlsConnector>, TlsError> {
+    let (cert, key) = match (tls.client_cert_file.is_empty(), tls.auto_tls) {
+        (false, _) => (&tls.client_cert_file, &tls.client_key_file),
+        (true, _) => (&tls.cert_file, &tls.key_file),
+    };
+    if cert.is_empty() && !tls.auto_tls {
+        return Ok(None);
+    }
+    let provider = Arc::new(provider(versions)?);
+    let builder = ClientConfig::builder_with_provider(provider.clone()).with_protocol_versions(&spoken(versions))?;
+    // As in etcd, certificates that the members made themselves prove nothing: the connection is secret, no more.
+    let builder = match tls.auto_tls && tls.is_empty() {
+        true => builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier::Anybody::new(&provider))),
+        false => builder.with_root_certificates(roots(&tls.trusted_ca_file)?),
+    };
+    let config = match cert.is_empty() {
+        true => builder.with_no_client_auth(),
+        false => builder.with_client_cert_resolver(Arc::new(certificate::Files::open(cert, key, provider)?)),
+    };
+    Ok(Some(TlsConnector::from(Arc::new(config))))
 }
 
 fn provider(versions: &TlsVersions) -> Result<CryptoProvider, TlsError> {

@@ -42,18 +42,26 @@ async fn change(shared: &Shared, change: AlarmAction, alarm: Alarm) -> Result<Ve
 
 /// The alarms that stand.
 pub(crate) async fn standing(shared: &Shared) -> Result<Vec<Alarm>, Status> {
-    match &shared.cluster {
-        Some(cluster) => told(cluster.alarms().await),
-        None => Ok(of_words(&shared.status().await?)),
+    all(&shared.status().await?, shared.cluster.as_deref()).await
+}
+
+/// Those that the cluster has raised, and what this member's store says of itself before it is raised.
+async fn all(status: &StoreStatus, cluster: Option<&dyn Cluster>) -> Result<Vec<Alarm>, Status> {
+    let mut alarms = match cluster {
+        Some(cluster) => told(cluster.alarms().await)?,
+        None => Vec::new(),
+    };
+    for alarm in of_words(status) {
+        if !alarms.contains(&alarm) {
+            alarms.push(alarm);
+        }
     }
+    Ok(alarms)
 }
 
 /// What a status lists as errors: that there is no leader, the alarms as etcd writes them, and what else the store says.
 pub(crate) async fn errors(status: &StoreStatus, cluster: Option<&dyn Cluster>) -> Result<Vec<String>, Status> {
-    let alarms = match cluster {
-        Some(cluster) => told(cluster.alarms().await)?,
-        None => of_words(status),
-    };
+    let alarms = all(status, cluster).await?;
     let no_leader = (status.leader == 0).then(|| codes::status(&StoreError::NoLeader).message().to_owned());
     let words = alarms.iter().map(|alarm| format!("memberID:{} alarm:{} ", alarm.member, name(alarm.kind)));
     let others = status.errors.iter().filter(|error| !KINDS.iter().any(|kind| names(error, *kind))).cloned();
@@ -69,7 +77,7 @@ pub(crate) fn name(kind: AlarmKind) -> &'static str {
 
 const KINDS: [AlarmKind; 2] = [AlarmKind::NoSpace, AlarmKind::Corrupt];
 
-/// A store without a cluster tells its alarms in words; etcd's kinds are recognised by theirs.
+/// A store tells its own alarms in words; etcd's kinds are recognised by theirs.
 fn of_words(status: &StoreStatus) -> Vec<Alarm> {
     let standing = KINDS.into_iter().filter(|kind| status.errors.iter().any(|error| names(error, *kind)));
     standing.map(|kind| Alarm { member: status.member_id, kind }).collect()

@@ -49,7 +49,7 @@ impl Maintenance for Service {
     }
 
     async fn defragment(&self, request: Request<DefragmentRequest>) -> Result<Response<DefragmentResponse>, Status> {
-        self.0.demand(&request, Demand::Admin).await?;
+        self.0.demand_admin_bluntly(&request).await?;
         let Some(cluster) = &self.0.cluster else { return Err(codes::unimplemented("defragmentation by hand")) };
         cluster.defragment().await.map_err(|e| codes::status(&e))?;
         Ok(Response::new(DefragmentResponse { header: None }))
@@ -57,13 +57,13 @@ impl Maintenance for Service {
 
     /// etcd hashes its file here. What can be compared between members is the data, so that is hashed.
     async fn hash(&self, request: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
-        self.0.demand(&request, Demand::Admin).await?;
+        self.0.demand_admin_bluntly(&request).await?;
         let hash = self.hash_at(0).await?;
         Ok(Response::new(HashResponse { header: self.0.header(hash.revision), hash: hash.hash }))
     }
 
     async fn hash_kv(&self, request: Request<HashKvRequest>) -> Result<Response<HashKvResponse>, Status> {
-        self.0.demand(&request, Demand::Admin).await?;
+        self.0.demand_admin_bluntly(&request).await?;
         let hash = self.hash_at(request.into_inner().revision).await?;
         let compact_revision = if hash.compact_revision == 0 { NEVER_COMPACTED } else { hash.compact_revision };
         Ok(Response::new(HashKvResponse {
@@ -75,7 +75,7 @@ impl Maintenance for Service {
     }
 
     async fn snapshot(&self, request: Request<SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
-        self.0.demand(&request, Demand::Admin).await?;
+        self.0.demand_admin_bluntly(&request).await?;
         let Some(cluster) = &self.0.cluster else { return Err(codes::unimplemented("a snapshot over the network")) };
         let backup = cluster.backup().await.map_err(|e| codes::status(&e))?;
         Ok(Response::new(Box::pin(snapshot::send(backup))))

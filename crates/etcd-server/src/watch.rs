@@ -171,8 +171,8 @@ impl Stream {
     async fn open(&self, request: store_api::WatchRequest) -> Result<Box<dyn Watcher>, StoreError> {
         let (metadata, extensions) = &self.sender;
         let access = match &self.shared.gate {
-            Some(gate) => gate.access(&self.shared.store, metadata.as_ref(), extensions).await?,
-            None => Access::Open(&self.shared.store),
+            Some(gate) => gate.access(&self.shared.anybody, metadata.as_ref(), extensions).await?,
+            None => Access::Open(&self.shared.anybody),
         };
         access.watch(request).await
     }

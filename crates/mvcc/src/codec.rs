@@ -44,6 +44,12 @@ impl Reader {
         self.whole.len() - self.at
     }
 
+    /// All that is left, in the record's memory.
+    pub fn rest(&mut self) -> Bytes {
+        let from = std::mem::replace(&mut self.at, self.whole.len());
+        self.whole.slice(from..)
+    }
+
     pub fn u8(&mut self) -> Result<u8, DecodeError> {
         let byte = *self.whole.get(self.at).ok_or(DecodeError("unexpected end"))?;
         self.at += 1;
@@ -87,6 +93,13 @@ impl Reader {
     pub fn count(&mut self) -> Result<usize, DecodeError> {
         let n = self.u64()?;
         usize::try_from(n).ok().filter(|n| *n <= self.remaining()).ok_or(DecodeError("count beyond the record"))
+    }
+
+    /// A string where it stands.
+    pub fn slice(&mut self) -> Result<&[u8], DecodeError> {
+        let len = self.count()?;
+        self.at += len;
+        Ok(&self.whole[self.at - len..self.at])
     }
 
     /// A string that shares the record's memory, unless it is less than half of the record: a small value must not

@@ -1,9 +1,11 @@
 //! A hash over the whole content, to compare members with.
 
+use std::ops::Bound;
+
 use bytes::Bytes;
 use store_api::{HashKv, Revision, StoreError};
 
-use crate::{Pin, codec::put_i64, state::State};
+use crate::{Pin, codec::put_i64, history::Version, state::State};
 
 /// Hashes in steps. Two stores with the same history, compacted at the same revision, give the same hash.
 pub struct HashQuery {
@@ -26,24 +28,30 @@ impl HashQuery {
 
     /// Visits at most `budget` keys; returns whether all are done.
     pub fn step(&mut self, state: &State, budget: usize) -> bool {
+        let from = self.after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let items = state.space.range((from, Bound::Unbounded)).flat_map(|(items, _)| items);
         let mut last = None;
-        let from = self.after.as_deref().map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
-        for (key, history) in state.index().range::<[u8], _>((from, std::ops::Bound::Unbounded)).take(budget) {
-            for version in history.surviving(self.compacted).iter().take_while(|v| v.revision <= self.at) {
+        for item in items.take(budget) {
+            let history = state.space.history_of(item.1);
+            last = Some(history);
+            for i in history.surviving(self.compacted) {
+                let Version { key, facts, value } = history.get(i);
+                if facts.revision > self.at {
+                    break;
+                }
                 self.scratch.clear();
-                for n in [version.revision, i64::from(version.sub), version.create, version.version, version.lease] {
+                for n in [facts.revision, i64::from(facts.sub), facts.create, facts.version, facts.lease] {
                     put_i64(&mut self.scratch, n);
                 }
-                self.scratch.push(u8::from(version.tombstone));
-                for part in [&self.scratch[..], &key[..], &version.value[..]] {
+                self.scratch.push(u8::from(facts.tombstone));
+                for part in [&self.scratch[..], key, value.bytes()] {
                     self.crc = crc32c::crc32c_append(self.crc, part);
                 }
             }
-            last = Some(key.clone());
         }
         match last {
-            Some(key) => {
-                self.after = Some(key);
+            Some(history) => {
+                self.after = Some(Bytes::copy_from_slice(history.get(0).key));
                 false
             }
             None => true,

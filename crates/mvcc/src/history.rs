@@ -1,146 +1,121 @@
-//! One key's versions, oldest first.
+//! One key's versions, oldest first, as readers see them.
+
+use std::{collections::VecDeque, ops::Range};
 
 use bytes::Bytes;
-use smallvec::SmallVec;
-use store_api::{KeyValue, LeaseId, Revision};
+use store_api::{KeyValue, Revision};
 
-/// A write of a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Version {
-    pub revision: Revision,
-    /// Position among the writes of one revision: a transaction's events keep their order.
-    pub sub: u32,
-    pub tombstone: bool,
-    pub create: Revision,
-    /// 1 for the first write after creation; 0 for a tombstone.
-    pub version: i64,
-    pub lease: LeaseId,
-    pub value: Bytes,
+use crate::{record::Facts, shelf::Shelf, slab::Ref, versions::Versions};
+
+/// A value where it is kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Value<'a> {
+    /// To be copied.
+    Inline(&'a [u8]),
+    /// To be shared.
+    Shared(&'a Bytes),
 }
 
-impl Version {
-    pub fn to_kv(&self, key: &Bytes) -> KeyValue {
-        KeyValue {
-            key: key.clone(),
-            value: self.value.clone(),
-            create_revision: self.create,
-            mod_revision: self.revision,
-            version: self.version,
-            lease: self.lease,
+impl<'a> Value<'a> {
+    pub fn bytes(self) -> &'a [u8] {
+        match self {
+            Value::Inline(value) => value,
+            Value::Shared(value) => value,
         }
     }
 }
 
-/// Never empty while it is in the index.
-#[derive(Clone, Debug)]
-pub struct History {
-    key: Bytes,
-    versions: SmallVec<[Version; 1]>,
+/// A write of a key.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Version<'a> {
+    pub key: &'a [u8],
+    pub facts: Facts,
+    pub value: Value<'a>,
 }
 
-impl History {
-    pub fn new(key: Bytes) -> Self {
-        History { key, versions: SmallVec::new() }
+impl Version<'_> {
+    pub fn to_kv(self, shelf: &mut Shelf) -> KeyValue {
+        let key = shelf.copy(self.key);
+        let value = shelf.value(self.value);
+        self.with(key, value)
     }
 
-    pub fn key(&self) -> &Bytes {
-        &self.key
+    /// The version with copies of its key and value that somebody else made.
+    pub fn with(self, key: Bytes, value: Bytes) -> KeyValue {
+        key_value(&self.facts, key, value)
+    }
+}
+
+pub(crate) fn key_value(facts: &Facts, key: Bytes, value: Bytes) -> KeyValue {
+    let Facts { revision, create, version, lease, .. } = *facts;
+    KeyValue { key, value, create_revision: create, mod_revision: revision, version, lease }
+}
+
+/// Never empty.
+#[derive(Clone, Copy)]
+pub(crate) struct History<'a> {
+    pub versions: &'a Versions,
+    pub refs: Refs<'a>,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum Refs<'a> {
+    One(Ref),
+    Many(&'a VecDeque<Ref>),
+}
+
+impl<'a> History<'a> {
+    pub fn len(&self) -> usize {
+        match self.refs {
+            Refs::One(_) => 1,
+            Refs::Many(refs) => refs.len(),
+        }
     }
 
-    pub fn versions(&self) -> &[Version] {
-        &self.versions
+    pub fn get(&self, i: usize) -> Version<'a> {
+        self.versions.get(match self.refs {
+            Refs::One(one) => one,
+            Refs::Many(refs) => refs[i],
+        })
     }
 
-    pub fn push(&mut self, version: Version) {
-        debug_assert!(self.newest().is_none_or(|v| (v.revision, v.sub) < (version.revision, version.sub)));
-        self.versions.push(version);
-    }
-
-    pub fn newest(&self) -> Option<&Version> {
-        self.versions.last()
-    }
-
-    /// The newest version that is not a tombstone.
-    pub fn live(&self) -> Option<&Version> {
-        self.newest().filter(|v| !v.tombstone)
+    /// Position of a version.
+    pub fn position(&self, of: Ref) -> Option<usize> {
+        match self.refs {
+            Refs::One(one) => Some(0).filter(|_| one == of),
+            Refs::Many(refs) => {
+                let at = |r: &Ref| self.versions.when(*r);
+                refs.binary_search_by_key(&self.versions.when(of), at).ok().filter(|i| refs[*i] == of)
+            }
+        }
     }
 
     /// What a reader at `revision` sees.
-    pub fn at(&self, revision: Revision) -> Option<&Version> {
-        match self.newest() {
-            Some(v) if v.revision <= revision => Some(v).filter(|v| !v.tombstone),
-            _ => self.versions[..self.up_to(revision)].last().filter(|v| !v.tombstone),
-        }
-    }
-
-    /// The version written at exactly (`revision`, `sub`) and the one before it.
-    pub fn written(&self, revision: Revision, sub: u32) -> Option<(&Version, Option<&Version>)> {
-        let i = self.versions.binary_search_by_key(&(revision, sub), |v| (v.revision, v.sub)).ok()?;
-        Some((&self.versions[i], i.checked_sub(1).map(|i| &self.versions[i])))
+    pub fn at(&self, revision: Revision) -> Option<Version<'a>> {
+        let newest = self.get(self.len() - 1);
+        let version = match newest.facts.revision <= revision {
+            true => newest,
+            false => self.get(self.up_to(revision).checked_sub(1)?),
+        };
+        Some(version).filter(|v| !v.facts.tombstone)
     }
 
     /// The versions that a compaction at `compacted` leaves: what a reader there sees, and everything newer. A
     /// tombstone survives only on the very revision, where a watcher may still start.
-    pub fn surviving(&self, compacted: Revision) -> &[Version] {
+    pub fn surviving(&self, compacted: Revision) -> Range<usize> {
         let newer = self.up_to(compacted);
-        let keep = match newer.checked_sub(1).map(|i| &self.versions[i]) {
+        let keep = match newer.checked_sub(1).map(|i| self.get(i).facts) {
             Some(last) if !last.tombstone || last.revision == compacted => newer - 1,
             _ => newer,
         };
-        &self.versions[keep..]
-    }
-
-    /// Drops what does not survive; hands each dropped version to `freed`. Returns whether nothing is left.
-    pub fn trim(&mut self, compacted: Revision, freed: impl FnMut(Version)) -> bool {
-        let gone = self.versions.len() - self.surviving(compacted).len();
-        self.versions.drain(..gone).for_each(freed);
-        self.versions.is_empty()
+        keep..self.len()
     }
 
     /// How many versions have a revision of at most `revision`.
-    fn up_to(&self, revision: Revision) -> usize {
-        self.versions.partition_point(|v| v.revision <= revision)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn history(revisions: &[(Revision, bool)]) -> History {
-        let mut history = History::new(Bytes::from_static(b"k"));
-        for (revision, tombstone) in revisions {
-            history.push(Version {
-                revision: *revision,
-                sub: 0,
-                tombstone: *tombstone,
-                create: 0,
-                version: 0,
-                lease: 0,
-                value: Bytes::new(),
-            });
+    pub fn up_to(&self, revision: Revision) -> usize {
+        match self.refs {
+            Refs::One(one) => usize::from(self.versions.when(one).0 <= revision),
+            Refs::Many(refs) => refs.partition_point(|r| self.versions.when(*r).0 <= revision),
         }
-        history
-    }
-
-    #[test]
-    fn what_survives_a_compaction() {
-        let all: &[(Revision, bool)] = &[(2, false), (4, false), (6, true), (8, false)];
-        for (compacted, left) in [
-            (1, &[2, 4, 6, 8][..]),
-            (2, &[2, 4, 6, 8]),
-            (3, &[2, 4, 6, 8]),
-            (4, &[4, 6, 8]),
-            (6, &[6, 8]),
-            (7, &[8]),
-            (9, &[8]),
-        ] {
-            let mut history = history(all);
-            let surviving: Vec<_> = history.surviving(compacted).iter().map(|v| v.revision).collect();
-            assert_eq!(surviving, left, "compacted at {compacted}");
-            assert!(!history.trim(compacted, drop));
-            assert_eq!(history.versions.len(), left.len());
-        }
-        assert!(history(&[(2, false), (3, true)]).trim(4, drop), "a deleted key goes away");
     }
 }

@@ -9,8 +9,9 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use store_api::{Lease, LeaseId, StoreError};
+
+use crate::slab::Ref;
 
 #[derive(Debug, Default)]
 pub(crate) struct Leases(BTreeMap<LeaseId, Granted>);
@@ -18,7 +19,8 @@ pub(crate) struct Leases(BTreeMap<LeaseId, Granted>);
 #[derive(Debug)]
 struct Granted {
     ttl: i64,
-    keys: BTreeSet<Bytes>,
+    /// The newest version of each key attached.
+    writes: BTreeSet<Ref>,
 }
 
 impl Leases {
@@ -26,7 +28,7 @@ impl Leases {
         if self.0.contains_key(&id) {
             return Err(StoreError::LeaseExists(id));
         }
-        self.0.insert(id, Granted { ttl, keys: BTreeSet::new() });
+        self.0.insert(id, Granted { ttl, writes: BTreeSet::new() });
         Ok(Lease { id, ttl })
     }
 
@@ -38,23 +40,36 @@ impl Leases {
         self.0.get(&id).map(|l| l.ttl)
     }
 
-    pub fn keys(&self, id: LeaseId) -> Vec<Bytes> {
-        self.0.get(&id).map(|l| l.keys.iter().cloned().collect()).unwrap_or_default()
+    /// The newest versions of the keys attached.
+    pub fn writes(&self, id: LeaseId) -> impl Iterator<Item = Ref> + '_ {
+        self.0.get(&id).into_iter().flat_map(|l| l.writes.iter().copied())
     }
 
     pub fn remove(&mut self, id: LeaseId) {
         self.0.remove(&id);
     }
 
-    pub fn move_key(&mut self, key: &Bytes, from: LeaseId, to: LeaseId) {
-        if from == to {
-            return;
+    /// A key has a new version, with a lease or with none.
+    pub fn move_key(&mut self, from: Option<(Ref, LeaseId)>, (to, lease): (Ref, LeaseId)) {
+        if let Some((before, lease)) = from
+            && lease != 0
+            && let Some(lease) = self.0.get_mut(&lease)
+        {
+            lease.writes.remove(&before);
         }
-        if let Some(lease) = self.0.get_mut(&from) {
-            lease.keys.remove(key);
+        if lease != 0
+            && let Some(lease) = self.0.get_mut(&lease)
+        {
+            lease.writes.insert(to);
         }
-        if let Some(lease) = self.0.get_mut(&to) {
-            lease.keys.insert(key.clone());
+    }
+
+    /// A record has moved.
+    pub fn replace(&mut self, lease: LeaseId, from: Ref, to: Ref) {
+        if let Some(lease) = self.0.get_mut(&lease)
+            && lease.writes.remove(&from)
+        {
+            lease.writes.insert(to);
         }
     }
 

@@ -8,7 +8,12 @@ use std::{
 use bytes::Bytes;
 use store_api::{KeyValue, RangeRequest, RangeResponse, Revision, SortOrder, SortTarget, StoreError};
 
-use crate::state::State;
+use crate::{index::Item, shelf::Shelf, state::State};
+
+/// Keys that are only counted cost a step so many times less than keys that are read.
+const COUNTED: usize = 16;
+/// Records that are asked for ahead of the one that is read: memory answers several questions in the time of one.
+const WARMED: usize = 16;
 
 /// A single key, the keys below an end, or every key from a start on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -25,7 +30,7 @@ pub enum RangeEnd {
 }
 
 /// What an ordered map is asked for.
-type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+pub(crate) type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
 
 impl KeyRange {
     /// etcd's way to say it: no `range_end` is the single key, `[0]` is no end.
@@ -46,24 +51,32 @@ impl KeyRange {
         }
     }
 
-    /// The bounds for an ordered map, from `after` on if given; `None` if nothing can be in the range.
-    pub(crate) fn bounds<'a>(&'a self, after: Option<&'a [u8]>) -> Option<Bounds<'a>> {
-        let start = after.map_or(Included(&self.start[..]), Excluded);
-        let first = after.unwrap_or(&self.start);
-        match &self.end {
-            RangeEnd::Single if after.is_some() => None,
-            RangeEnd::Single => Some((start, Included(&self.start[..]))),
-            RangeEnd::Below(end) if first >= &end[..] => None,
-            RangeEnd::Below(end) => Some((start, Excluded(&end[..]))),
-            RangeEnd::Open => Some((start, Unbounded)),
-        }
+    /// The bounds for an ordered map; `None` if nothing can be in the range.
+    pub(crate) fn bounds(&self) -> Option<Bounds<'_>> {
+        let end = match &self.end {
+            RangeEnd::Single => &[][..],
+            RangeEnd::Below(end) => end,
+            RangeEnd::Open => &[0],
+        };
+        bounds(&self.start, end, None)
+    }
+}
+
+/// The bounds for an ordered map of what is asked as etcd does, from `after` on if given.
+fn bounds<'a>(key: &'a [u8], range_end: &'a [u8], after: Option<&'a [u8]>) -> Option<Bounds<'a>> {
+    let start = after.map_or(Included(key), Excluded);
+    match range_end {
+        [] if after.is_some() => None,
+        [] => Some((start, Included(key))),
+        [0] => Some((start, Unbounded)),
+        end if after.unwrap_or(key) >= end => None,
+        end => Some((start, Excluded(end))),
     }
 }
 
 /// A range request on its way. Between steps the state may move on; a [`crate::Pin`] keeps what the query still needs.
 pub struct RangeQuery {
     request: RangeRequest,
-    range: KeyRange,
     /// The revision read at.
     at: Revision,
     /// The store's revision to report.
@@ -72,6 +85,7 @@ pub struct RangeQuery {
     keep: usize,
     after: Option<Bytes>,
     kvs: Vec<KeyValue>,
+    shelf: Shelf,
     count: i64,
 }
 
@@ -95,31 +109,61 @@ impl RangeQuery {
             Ok(limit) if limit > 0 && !whole => limit.saturating_add(1),
             _ => usize::MAX,
         };
-        let range = KeyRange::new(&request.key, &request.range_end);
-        RangeQuery { request, range, at, revision, keep, after: None, kvs: Vec::new(), count: 0 }
+        let shelf = Shelf::default();
+        RangeQuery { request, at, revision, keep, after: None, kvs: Vec::new(), shelf, count: 0 }
     }
 
     /// Visits at most `budget` keys. Returns whether the range is done.
     pub fn step(&mut self, state: &State, budget: usize) -> bool {
-        let Some(bounds) = self.range.bounds(self.after.as_deref()) else { return true };
-        let mut left = budget;
-        let mut last = None;
-        for (key, history) in state.index().range::<[u8], _>(bounds) {
-            if left == 0 {
-                self.after = last;
-                return false;
-            }
-            left -= 1;
-            if left == 0 {
-                last = Some(key.clone());
-            }
-            let Some(version) = history.at(self.at) else { continue };
-            self.count += 1;
-            if self.kvs.len() < self.keep {
-                self.kvs.push(version.to_kv(key));
+        if self.request.range_end.is_empty() {
+            self.single(state);
+            return true;
+        }
+        let (mut left, after) = (budget, self.after.take());
+        let Some(bounds) = bounds(&self.request.key, &self.request.range_end, after.as_deref()) else { return true };
+        let values = !self.request.keys_only || self.request.sort_target == SortTarget::Value;
+        let mut visited = None;
+        for (items, newest) in state.space.range(bounds) {
+            let mut items = items;
+            while !items.is_empty() {
+                if left == 0 {
+                    self.after = visited.map(|(_, item)| key_of(state, item));
+                    return false;
+                }
+                // What is read one by one, and what is only to be counted and has no version newer than the query's.
+                let (read, count) = match self.keep - self.kvs.len() {
+                    0 if newest <= self.at => (0, items.len().min(left.saturating_mul(COUNTED))),
+                    0 => (items.len().min(left), 0),
+                    room => (items.len().min(left).min(room), 0),
+                };
+                for (i, (_, item)) in items[..read].iter().enumerate() {
+                    if i % WARMED == 0 {
+                        items[i..read.min(i + WARMED)].iter().for_each(|(_, item)| state.space.warm(*item));
+                    }
+                    let Some(version) = state.space.history_of(*item).at(self.at) else { continue };
+                    self.count += 1;
+                    if self.kvs.len() < self.keep {
+                        let key = self.shelf.copy(version.key);
+                        let value = if values { self.shelf.value(version.value) } else { Bytes::new() };
+                        self.kvs.push(version.with(key, value));
+                    }
+                }
+                self.count += items[..count].iter().filter(|(_, item)| !item.is_dead()).count() as i64;
+                left -= read + count.div_ceil(COUNTED);
+                visited = items.get(read + count - 1).copied();
+                items = &items[read + count..];
             }
         }
         true
+    }
+
+    /// Reads the one key that is asked for.
+    fn single(&mut self, state: &State) {
+        let Some(version) = state.space.history(&self.request.key).and_then(|h| h.at(self.at)) else { return };
+        self.count = 1;
+        if self.keep > 0 {
+            self.kvs = vec![version.to_kv(&mut Shelf::exact(&version))];
+        }
     }
 
     /// Filters, sorts and cuts what the steps have found.
@@ -148,6 +192,10 @@ impl RangeQuery {
         }
         RangeResponse { revision, kvs, more, count }
     }
+}
+
+fn key_of(state: &State, item: Item) -> Bytes {
+    Bytes::copy_from_slice(state.space.history_of(item).get(0).key)
 }
 
 fn compare(target: SortTarget, a: &KeyValue, b: &KeyValue) -> Ordering {

@@ -1,17 +1,24 @@
 //! The whole state as bytes, written in portions while the state moves on, and read back.
 //!
 //! The bytes are a stream of records: one head (revision, compact revision, leases), then each key with its versions,
-//! in order; a key with many versions takes several records. The stream depends only on the commands applied, not on how it was cut into portions nor on how far
-//! trimming got.
+//! in order; a key with many versions takes several records. The stream depends only on the commands applied, not on
+//! how it was cut into portions nor on how far trimming got.
 
-use std::ops::Bound;
+use std::{
+    cmp::Ordering,
+    collections::VecDeque,
+    ops::{Bound, Range},
+};
 
 use bytes::Bytes;
 use store_api::{LeaseId, Revision};
 
 use crate::{
     codec::{DecodeError, Reader, put_bytes, put_i64, put_u64},
-    history::{History, Version},
+    history::History,
+    keyspace::Loading,
+    record::Facts,
+    slab::Ref,
     state::{FIRST_REVISION, Pin, State},
 };
 
@@ -58,22 +65,23 @@ impl SnapshotReader {
             self.head(out);
         }
         if let Some((key, written)) = self.within.take() {
-            let history = state.index().get(&key).expect("the pin keeps every key of the cut");
-            if !self.key(history, written, out, bytes) || out.len() >= bytes {
+            let history = state.space.history(&key).expect("the pin keeps every key of the cut");
+            if !self.key(&history, written, out, bytes) || out.len() >= bytes {
                 return true;
             }
         }
         let after = self.after.take();
         let from = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         let mut last = None;
-        for (key, history) in state.index().range::<[u8], _>((from, Bound::Unbounded)).take(keys) {
-            last = Some(key);
-            if !self.key(history, 0, out, bytes) || out.len() >= bytes {
+        for item in state.space.range((from, Bound::Unbounded)).flat_map(|(items, _)| items).take(keys) {
+            let history = state.space.history_of(item.1);
+            last = Some(history);
+            if !self.key(&history, 0, out, bytes) || out.len() >= bytes {
                 break;
             }
         }
         let more = last.is_some();
-        self.after = last.cloned().or(after);
+        self.after = last.map(|history| Bytes::copy_from_slice(history.get(0).key)).or(after);
         more
     }
 
@@ -89,15 +97,15 @@ impl SnapshotReader {
     }
 
     /// Writes a key's versions after the first `written`; `false` if some are left for the next portion.
-    fn key(&mut self, history: &History, mut written: usize, out: &mut Vec<u8>, bytes: usize) -> bool {
-        let surviving = history.surviving(self.cut.compacted);
-        let versions = &surviving[..surviving.partition_point(|v| v.revision <= self.cut.revision)];
-        while written < versions.len() {
-            let part = &versions[written..versions.len().min(written + RECORD_VERSIONS)];
-            put_versions(out, history.key(), part);
-            written += part.len();
-            if out.len() >= bytes && written < versions.len() {
-                self.within = Some((history.key().clone(), written));
+    fn key(&mut self, history: &History<'_>, mut written: usize, out: &mut Vec<u8>, bytes: usize) -> bool {
+        let first = history.surviving(self.cut.compacted).start;
+        let versions = history.up_to(self.cut.revision).saturating_sub(first);
+        while written < versions {
+            let part = written..versions.min(written + RECORD_VERSIONS);
+            written = part.end;
+            put_versions(out, history, first + part.start..first + part.end);
+            if out.len() >= bytes && written < versions {
+                self.within = Some((Bytes::copy_from_slice(history.get(0).key), written));
                 return false;
             }
         }
@@ -110,11 +118,12 @@ impl SnapshotReader {
     }
 }
 
-fn put_versions(out: &mut Vec<u8>, key: &[u8], versions: &[Version]) {
+fn put_versions(out: &mut Vec<u8>, history: &History<'_>, versions: Range<usize>) {
     out.push(KEY);
-    put_bytes(out, key);
+    put_bytes(out, history.get(versions.start).key);
     put_u64(out, versions.len() as u64);
-    for v in versions {
+    for version in versions.map(|i| history.get(i)) {
+        let v = version.facts;
         out.push(u8::from(v.tombstone));
         put_i64(out, v.revision);
         put_u64(out, u64::from(v.sub));
@@ -122,7 +131,7 @@ fn put_versions(out: &mut Vec<u8>, key: &[u8], versions: &[Version]) {
             put_i64(out, v.create);
             put_i64(out, v.version);
             put_i64(out, v.lease);
-            put_bytes(out, &v.value);
+            put_bytes(out, version.value.bytes());
         }
     }
 }
@@ -132,8 +141,12 @@ fn put_versions(out: &mut Vec<u8>, key: &[u8], versions: &[Version]) {
 pub struct Loader {
     state: State,
     head: bool,
-    /// The last key read; more of its versions may follow.
-    open: Option<History>,
+    loading: Loading,
+    /// The last key read, its versions and when the newest was written; more of its versions may follow.
+    key: Vec<u8>,
+    open: VecDeque<Ref>,
+    newest: (Revision, u32),
+    changes: Vec<(Revision, u32, Ref)>,
 }
 
 impl Loader {
@@ -157,10 +170,9 @@ impl Loader {
         if !self.head {
             return Err(DecodeError("no head"));
         }
-        if let Some(last) = self.open.take() {
-            self.state.restore_key(last);
-        }
-        self.state.restored();
+        self.close();
+        self.state.space = self.loading.finish();
+        self.state.restore_changes(self.changes);
         Ok(self.state)
     }
 
@@ -179,45 +191,49 @@ impl Loader {
     }
 
     fn take_key(&mut self, r: &mut Reader) -> Result<(), DecodeError> {
-        let key = Bytes::copy_from_slice(&r.bytes()?);
-        let mut history = match self.open.take() {
-            Some(open) if *open.key() > key => return Err(DecodeError("keys out of order")),
-            Some(open) if *open.key() == key => open,
-            before => {
-                before.into_iter().for_each(|complete| self.state.restore_key(complete));
-                History::new(key)
+        let key = r.slice()?;
+        match key.cmp(&self.key[..]) {
+            Ordering::Less if !self.open.is_empty() => return Err(DecodeError("keys out of order")),
+            Ordering::Equal => {}
+            Ordering::Less | Ordering::Greater => {
+                self.close();
+                self.key.clear();
+                self.key.extend_from_slice(key);
+            }
+        }
+        for _ in 0..r.count()? {
+            self.take_version(r)?;
+        }
+        if self.open.is_empty() { Err(DecodeError("key without versions")) } else { Ok(()) }
+    }
+
+    fn take_version(&mut self, r: &mut Reader) -> Result<(), DecodeError> {
+        let tombstone = r.bool()?;
+        let (revision, sub) = (r.i64()?, r.u32()?);
+        if !self.open.is_empty() && self.newest >= (revision, sub) || !(0..=self.state.revision).contains(&revision) {
+            return Err(DecodeError("versions out of order"));
+        }
+        let (facts, value) = match tombstone {
+            true => (Facts::tombstone(revision, sub), &[][..]),
+            false => {
+                let (create, version, lease) = (r.i64()?, r.i64()?, r.i64()?);
+                (Facts { revision, sub, tombstone, create, version, lease }, r.slice()?)
             }
         };
-        for _ in 0..r.count()? {
-            let version = take_version(r)?;
-            let at = |v: &Version| (v.revision, v.sub);
-            let ordered = history.newest().is_none_or(|before| at(before) < at(&version));
-            if !ordered || !(0..=self.state.revision).contains(&version.revision) {
-                return Err(DecodeError("versions out of order"));
-            }
-            history.push(version);
+        let at = self.loading.add(&self.key, &facts, value);
+        self.newest = (revision, sub);
+        self.open.push_back(at);
+        if revision >= self.state.compacted {
+            self.changes.push((revision, sub, at));
         }
-        if history.newest().is_none() {
-            return Err(DecodeError("key without versions"));
-        }
-        self.open = Some(history);
         Ok(())
     }
-}
 
-fn take_version(r: &mut Reader) -> Result<Version, DecodeError> {
-    let tombstone = r.bool()?;
-    let (revision, sub) = (r.i64()?, r.u32()?);
-    if tombstone {
-        return Ok(Version { revision, sub, tombstone, create: 0, version: 0, lease: 0, value: Bytes::new() });
+    /// All versions of the last key were read.
+    fn close(&mut self) {
+        let Some(newest) = self.open.back().copied() else { return };
+        if let Some(live) = self.loading.push(&mut self.open) {
+            self.state.leases.move_key(None, (newest, live.facts.lease));
+        }
     }
-    Ok(Version {
-        revision,
-        sub,
-        tombstone,
-        create: r.i64()?,
-        version: r.i64()?,
-        lease: r.i64()?,
-        value: Bytes::copy_from_slice(&r.bytes()?),
-    })
 }

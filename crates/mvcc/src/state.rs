@@ -1,52 +1,48 @@
 //! The state machine: applies commands, answers at revisions, frees what is compacted.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
 };
 
 use bytes::Bytes;
 use store_api::{LeaseId, RangeRequest, RangeResponse, Revision, StoreError, TxnRequest, TxnResponse};
 
 use crate::{
+    changes::Changes,
     command::{Command, Effects, Response},
-    history::{History, Version},
+    history::Value,
+    index::Place,
+    keyspace::Keyspace,
     lease::Leases,
     range::RangeQuery,
+    record::Facts,
+    slab::Ref,
     txn::{self, Write},
 };
 
 /// The revision of a store that was never written to.
 pub const FIRST_REVISION: Revision = 1;
-/// What a version costs in memory besides its key and value.
-const VERSION_OVERHEAD: u64 = 160;
+
+/// Records that a command which writes moves while much of the memory held is free but in pieces.
+const MOVES: usize = 2;
 
 /// Everything that the log's commands have built.
 #[derive(Debug)]
 pub struct State {
-    pub(crate) index: BTreeMap<Bytes, History>,
+    pub(crate) space: Keyspace,
     pub(crate) revision: Revision,
     /// Nothing before this revision can be read. 0: never compacted.
     pub(crate) compacted: Revision,
     /// The compact revision that trimming has reached.
     trimmed: Revision,
+    /// Writes at the compact revision itself that trimming has visited; those before it are gone by then.
+    settled: usize,
     /// Every write from the compact revision on, in order: what a watcher replays, and what trimming visits, so
     /// that both cost as much as was written and not as much as is stored.
-    pub(crate) changes: VecDeque<Change>,
+    pub(crate) changes: Changes,
     pub(crate) leases: Leases,
-    live: u64,
-    bytes: u64,
     pins: Arc<AtomicUsize>,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct Change {
-    pub revision: Revision,
-    pub sub: u32,
-    pub key: Bytes,
 }
 
 /// While it lives, nothing is trimmed: a reader that works in steps finds at the end what was there at the start.
@@ -62,14 +58,13 @@ impl Drop for Pin {
 impl Default for State {
     fn default() -> Self {
         State {
-            index: BTreeMap::new(),
+            space: Keyspace::default(),
             revision: FIRST_REVISION,
             compacted: 0,
             trimmed: 0,
-            changes: VecDeque::new(),
+            settled: 0,
+            changes: Changes::default(),
             leases: Leases::default(),
-            live: 0,
-            bytes: 0,
             pins: Arc::default(),
         }
     }
@@ -87,7 +82,11 @@ impl State {
             Command::LeaseGrant { id, ttl } => write.state.leases.grant(id, ttl).map(Response::LeaseGranted),
             Command::LeaseRevoke { id } => write.revoke(id).map(Response::LeaseRevoked),
         };
-        Effects { response, events: write.finish() }
+        let events = write.finish();
+        if !events.is_empty() {
+            self.tidy(MOVES);
+        }
+        Effects { response, events }
     }
 
     /// The newest revision.
@@ -102,12 +101,17 @@ impl State {
 
     /// Keys that exist now.
     pub fn keys(&self) -> u64 {
-        self.live
+        self.space.live_keys()
     }
 
-    /// Bytes that all versions take, about.
+    /// Bytes that all versions take in memory, about. The same for the same versions, whatever way they came about.
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.space.cost()
+    }
+
+    /// Bytes that the state holds, also those that are free for the next writes.
+    pub fn held_bytes(&self) -> u64 {
+        (self.space.held() + self.changes.held()) as u64
     }
 
     /// Reads a range under one lock. Large ranges are better read by [`RangeQuery`] in steps.
@@ -150,7 +154,10 @@ impl State {
 
     /// The keys attached to a lease, in order.
     pub fn lease_keys(&self, id: LeaseId) -> Vec<Bytes> {
-        self.leases.keys(id)
+        let mut keys: Vec<_> =
+            self.leases.writes(id).map(|at| Bytes::copy_from_slice(self.space.version(at).key)).collect();
+        keys.sort_unstable();
+        keys
     }
 
     /// Whether compacted versions still wait for [`State::trim`].
@@ -163,64 +170,72 @@ impl State {
         if !self.needs_trim() || self.pins.load(Ordering::Acquire) > 0 {
             return;
         }
-        while let Some(change) = self.changes.pop_front_if(|c| c.revision < self.compacted) {
-            self.trim_key(&change.key);
-            budget = budget.saturating_sub(1);
-            if budget == 0 {
-                return;
+        while self.settled == 0
+            && let Some(write) = self.changes.get(0)
+        {
+            // One whose record is gone is of a compact revision before.
+            if let Some(write) = write {
+                if self.space.when(write).0 >= self.compacted {
+                    break;
+                }
+                if budget == 0 {
+                    return;
+                }
+                budget -= 1;
+                self.space.forget_before(write, self.compacted);
             }
+            self.changes.pop_front();
         }
-        let at: Vec<_> =
-            self.changes.iter().take_while(|c| c.revision == self.compacted).map(|c| c.key.clone()).collect();
-        at.iter().for_each(|key| self.trim_key(key));
-        if self.changes.len() < self.changes.capacity() / 4 {
-            self.changes.shrink_to(self.changes.len() * 2);
+        while let Some(write) = self.changes.get(self.settled) {
+            if let Some(write) = write {
+                if self.space.when(write).0 > self.compacted {
+                    break;
+                }
+                if budget == 0 {
+                    return;
+                }
+                budget -= 1;
+                if !self.space.forget_before(write, self.compacted) {
+                    self.changes.clear(self.settled);
+                }
+            }
+            self.settled += 1;
         }
         self.trimmed = self.compacted;
     }
 
-    pub(crate) fn index(&self) -> &BTreeMap<Bytes, History> {
-        &self.index
-    }
-
-    /// Adds a version to a key's history and everything that is derived from it. Returns the key that the index owns.
-    pub(crate) fn record(&mut self, key: &[u8], version: Version) -> Bytes {
-        let (existing, was_live, old_lease) = match self.index.get(key) {
-            Some(history) => (true, history.live().is_some(), history.live().map_or(0, |v| v.lease)),
-            None => (false, false, 0),
-        };
-        if !existing {
-            // A copy: the key must not keep the whole command that first wrote it alive.
-            let own = Bytes::copy_from_slice(key);
-            self.index.insert(own.clone(), History::new(own));
+    /// Moves at most `limit` records together where compaction has left many pages hardly used, so that empty ones can
+    /// be given back. Every write does a little of it; called by itself it makes use of an idle moment. Returns
+    /// whether there is more to do.
+    pub fn tidy(&mut self, limit: usize) -> bool {
+        if !self.space.is_sparse() {
+            return false;
         }
-        let history = self.index.get_mut(key).expect("inserted above if it was not there");
-        let own = history.key().clone();
-        self.bytes += cost(&own, &version);
-        self.live = self.live + u64::from(!version.tombstone) - u64::from(was_live);
-        self.leases.move_key(&own, old_lease, version.lease);
-        self.changes.push_back(Change { revision: version.revision, sub: version.sub, key: own.clone() });
-        history.push(version);
-        own
-    }
-
-    /// Puts back a key as a snapshot has it; changes are restored by [`State::restored`].
-    pub(crate) fn restore_key(&mut self, history: History) {
-        let key = history.key().clone();
-        self.bytes += history.versions().iter().map(|v| cost(&key, v)).sum::<u64>();
-        if let Some(live) = history.live() {
-            self.live += 1;
-            self.leases.move_key(&key, 0, live.lease);
+        let records = self.space.movable(limit);
+        for from in &records {
+            let facts = self.space.version(*from).facts;
+            let to = self.space.move_record(*from);
+            let at = self.changes.find((facts.revision, facts.sub), |write| self.space.when(write));
+            if self.changes.get(at) == Some(Some(*from)) {
+                self.changes.set(at, to);
+            }
+            self.leases.replace(facts.lease, *from, to);
+            self.space.discard(*from);
         }
-        let from = self.compacted;
-        let changes = history.versions().iter().filter(|v| v.revision >= from);
-        self.changes.extend(changes.map(|v| Change { revision: v.revision, sub: v.sub, key: key.clone() }));
-        self.index.insert(key, history);
+        !records.is_empty()
     }
 
-    /// Called after the last [`State::restore_key`].
-    pub(crate) fn restored(&mut self) {
-        self.changes.make_contiguous().sort_unstable_by_key(|c| (c.revision, c.sub));
+    /// Adds a version and everything that is derived from it; `place` is where the key was found.
+    pub(crate) fn record(&mut self, place: Result<Place, Place>, key: &[u8], facts: &Facts, value: &Value<'_>) {
+        let written = self.space.write(place, key, facts, value);
+        self.changes.push((facts.revision, facts.sub), written.at);
+        self.leases.move_key(written.replaced, (written.at, facts.lease));
+    }
+
+    /// Puts back the changes of a snapshot: revision, position in it, record.
+    pub(crate) fn restore_changes(&mut self, mut changes: Vec<(Revision, u32, Ref)>) {
+        changes.sort_unstable();
+        changes.iter().for_each(|(revision, sub, at)| self.changes.push((*revision, *sub), *at));
         self.trimmed = self.compacted;
     }
 
@@ -232,18 +247,7 @@ impl State {
             return Err(StoreError::FutureRevision { requested: revision, current: self.revision });
         }
         self.compacted = revision;
+        self.settled = 0;
         Ok(self.revision)
     }
-
-    fn trim_key(&mut self, key: &Bytes) {
-        let Some(history) = self.index.get_mut(key) else { return };
-        let bytes = &mut self.bytes;
-        if history.trim(self.compacted, |v| *bytes -= cost(key, &v)) {
-            self.index.remove(key);
-        }
-    }
-}
-
-fn cost(key: &[u8], version: &Version) -> u64 {
-    VERSION_OVERHEAD + (key.len() + version.value.len()) as u64
 }

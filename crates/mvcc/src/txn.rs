@@ -10,8 +10,10 @@ use store_api::{
 };
 
 use crate::{
-    history::Version,
-    range::{KeyRange, RangeQuery},
+    history::{Value, Version, key_value},
+    range::{KeyRange, RangeEnd, RangeQuery},
+    record::{Facts, INLINE},
+    shelf::Shelf,
     state::State,
 };
 
@@ -43,28 +45,32 @@ impl<'a> Write<'a> {
     }
 
     pub fn put(&mut self, put: PutRequest) -> PutResponse {
-        let revision = self.state.revision + 1;
-        let prev = self.state.index().get(&put.key).and_then(|h| h.live().map(|v| v.to_kv(h.key())));
-        let (value, lease) = match &prev {
-            Some(prev) => (
-                if put.ignore_value { prev.value.clone() } else { put.value },
-                if put.ignore_lease { prev.lease } else { put.lease },
-            ),
-            None => (put.value, put.lease),
+        let (revision, sub) = (self.state.revision + 1, self.next_sub());
+        let place = self.state.space.find(&put.key);
+        let prev = place.ok().and_then(|place| self.state.space.live_at(place));
+        // One allocation for what the event tells. It and the state keep copies: the request is part of a larger
+        // buffer.
+        let inline = |len: usize| if len > INLINE { 0 } else { len };
+        let prev_len = prev.map_or(0, |p| inline(p.value.bytes().len()));
+        let mut shelf = Shelf::with_capacity(put.key.len() + inline(put.value.len()) + prev_len);
+        let key = shelf.copy(&put.key);
+        let prev = prev.map(|prev| prev.with(key.clone(), shelf.value(prev.value)));
+        let value = match &prev {
+            Some(prev) if put.ignore_value => prev.value.clone(),
+            _ if put.value.len() > INLINE => Bytes::copy_from_slice(&put.value),
+            _ => shelf.copy(&put.value),
         };
-        let version = Version {
+        let facts = Facts {
             revision,
-            sub: self.next_sub(),
+            sub,
             tombstone: false,
             create: prev.as_ref().map_or(revision, |p| p.create_revision),
             version: prev.as_ref().map_or(1, |p| p.version + 1),
-            lease,
-            value,
+            lease: prev.as_ref().filter(|_| put.ignore_lease).map_or(put.lease, |p| p.lease),
         };
-        let mut kv = version.to_kv(&Bytes::new());
-        kv.key = self.state.record(&put.key, version);
+        self.state.record(place, &key, &facts, &Value::Shared(&value));
         let answer = if put.prev_kv { prev.clone() } else { None };
-        self.events.push(Event { kind: EventKind::Put, kv, prev_kv: prev });
+        self.events.push(Event { kind: EventKind::Put, kv: key_value(&facts, key, value), prev_kv: prev });
         PutResponse { revision, prev_kv: answer }
     }
 
@@ -87,8 +93,9 @@ impl<'a> Write<'a> {
         if !self.state.leases.exists(id) {
             return Err(StoreError::LeaseNotFound(id));
         }
-        for key in self.state.leases.keys(id) {
-            if let Some(prev) = self.state.index().get(&key).and_then(|h| h.live()).map(|v| v.to_kv(&key)) {
+        let mut shelf = Shelf::default();
+        for key in self.state.lease_keys(id) {
+            if let Some(prev) = self.state.space.live(&key).map(|v| v.to_kv(&mut shelf)) {
                 self.delete(prev);
             }
         }
@@ -97,19 +104,21 @@ impl<'a> Write<'a> {
     }
 
     fn delete(&mut self, prev: KeyValue) {
-        let revision = self.state.revision + 1;
-        let sub = self.next_sub();
-        let value = Bytes::new();
-        let tombstone = Version { revision, sub, tombstone: true, create: 0, version: 0, lease: 0, value };
-        let key = self.state.record(&prev.key, tombstone);
-        let kv = KeyValue { key, mod_revision: revision, ..Default::default() };
+        let facts = Facts::tombstone(self.state.revision + 1, self.next_sub());
+        let key = prev.key.clone();
+        let place = self.state.space.find(&key);
+        self.state.record(place, &key, &facts, &Value::Inline(&[]));
+        let kv = key_value(&facts, key, Bytes::new());
         self.events.push(Event { kind: EventKind::Delete, kv, prev_kv: Some(prev) });
     }
 
     fn live_in(&self, range: &KeyRange) -> Vec<KeyValue> {
-        let Some(bounds) = range.bounds(None) else { return Vec::new() };
-        let keys = self.state.index().range::<[u8], _>(bounds);
-        keys.filter_map(|(key, history)| Some(history.live()?.to_kv(key))).collect()
+        if range.end == RangeEnd::Single {
+            let live = self.state.space.live(&range.start);
+            return live.into_iter().map(|version| version.to_kv(&mut Shelf::exact(&version))).collect();
+        }
+        let mut shelf = Shelf::default();
+        live(self.state, range).map(|version| version.to_kv(&mut shelf)).collect()
     }
 
     fn range(&self, request: RangeRequest) -> RangeResponse {
@@ -178,7 +187,7 @@ fn execute(write: &mut Write<'_>, txn: TxnRequest, path: &mut impl Iterator<Item
 }
 
 fn check_put(state: &State, put: &PutRequest) -> Result<(), StoreError> {
-    let exists = || state.index().get(&put.key).is_some_and(|h| h.live().is_some());
+    let exists = || state.space.live(&put.key).is_some();
     if (put.ignore_value || put.ignore_lease) && !exists() {
         return Err(StoreError::KeyNotFound);
     }
@@ -188,24 +197,28 @@ fn check_put(state: &State, put: &PutRequest) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// The newest versions of a range's keys.
+fn live<'a>(state: &'a State, range: &KeyRange) -> impl Iterator<Item = Version<'a>> {
+    let leaves = range.bounds().map(|bounds| state.space.range(bounds));
+    leaves.into_iter().flatten().flat_map(|(items, _)| items).filter_map(|item| state.space.live_item(item.1))
+}
+
 /// Whether every key in the comparison's range compares.
 fn holds(state: &State, compare: &Compare) -> bool {
     let range = KeyRange::new(&compare.key, &compare.range_end);
     let mut any = false;
-    if let Some(bounds) = range.bounds(None) {
-        let keys = state.index().range::<[u8], _>(bounds);
-        for version in keys.filter_map(|(_, history)| history.live()) {
-            any = true;
-            let order = match &compare.target {
-                CompareTarget::Version(n) => version.version.cmp(n),
-                CompareTarget::CreateRevision(n) => version.create.cmp(n),
-                CompareTarget::ModRevision(n) => version.revision.cmp(n),
-                CompareTarget::Value(value) => version.value.cmp(value),
-                CompareTarget::Lease(n) => version.lease.cmp(n),
-            };
-            if !matches(compare.result, order) {
-                return false;
-            }
+    for version in live(state, &range) {
+        any = true;
+        let facts = version.facts;
+        let order = match &compare.target {
+            CompareTarget::Version(n) => facts.version.cmp(n),
+            CompareTarget::CreateRevision(n) => facts.create.cmp(n),
+            CompareTarget::ModRevision(n) => facts.revision.cmp(n),
+            CompareTarget::Value(value) => version.value.bytes().cmp(value),
+            CompareTarget::Lease(n) => facts.lease.cmp(n),
+        };
+        if !matches(compare.result, order) {
+            return false;
         }
     }
     any || match &compare.target {

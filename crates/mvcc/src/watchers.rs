@@ -3,20 +3,56 @@
 //! Single keys are looked up by hash. Ranges stand in a treap ordered by start, in which every node knows the
 //! furthest end below it: the search leaves out every subtree that ends before the key.
 
-use std::{cmp::Ordering, collections::HashMap};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeSet, HashMap, hash_map::Entry},
+};
 
 use bytes::Bytes;
-use smallvec::SmallVec;
 
 use crate::range::{KeyRange, RangeEnd};
 
 /// Watchers by what they watch. Watchers of the same range share a node.
 #[derive(Debug)]
 pub struct WatchIndex<T> {
-    keys: HashMap<Bytes, SmallVec<[T; 1]>>,
+    keys: HashMap<Bytes, Group<T>>,
     ranges: Tree<T>,
     /// Ranges inserted so far; scrambled, it gives the treap's priorities, whatever the order of the ranges is.
     inserted: u64,
+}
+
+/// Watchers of the same range: usually one, and where there are many, each of them can be found to be removed.
+#[derive(Debug)]
+enum Group<T> {
+    One(T),
+    Many(BTreeSet<T>),
+}
+
+impl<T: Copy + Ord> Group<T> {
+    fn insert(&mut self, watcher: T) {
+        match self {
+            Group::One(one) => *self = Group::Many(BTreeSet::from([*one, watcher])),
+            Group::Many(many) => drop(many.insert(watcher)),
+        }
+    }
+
+    /// Returns whether nobody is left.
+    fn remove(&mut self, watcher: T) -> bool {
+        match self {
+            Group::One(one) => *one == watcher,
+            Group::Many(many) => {
+                many.remove(&watcher);
+                many.is_empty()
+            }
+        }
+    }
+
+    fn each(&self, found: &mut impl FnMut(T)) {
+        match self {
+            Group::One(one) => found(*one),
+            Group::Many(many) => many.iter().for_each(|w| found(*w)),
+        }
+    }
 }
 
 type Tree<T> = Option<Box<Node<T>>>;
@@ -24,7 +60,7 @@ type Tree<T> = Option<Box<Node<T>>>;
 #[derive(Debug)]
 struct Node<T> {
     range: KeyRange,
-    watchers: SmallVec<[T; 1]>,
+    watchers: Group<T>,
     priority: u64,
     furthest: RangeEnd,
     left: Tree<T>,
@@ -37,10 +73,13 @@ impl<T> Default for WatchIndex<T> {
     }
 }
 
-impl<T: Copy + Eq> WatchIndex<T> {
+impl<T: Copy + Ord> WatchIndex<T> {
     pub fn insert(&mut self, range: &KeyRange, watcher: T) {
         match range.end {
-            RangeEnd::Single => self.keys.entry(range.start.clone()).or_default().push(watcher),
+            RangeEnd::Single => match self.keys.entry(range.start.clone()) {
+                Entry::Occupied(mut there) => there.get_mut().insert(watcher),
+                Entry::Vacant(free) => drop(free.insert(Group::One(watcher))),
+            },
             _ => {
                 self.inserted += 1;
                 let priority = scramble(self.inserted);
@@ -52,11 +91,8 @@ impl<T: Copy + Eq> WatchIndex<T> {
     pub fn remove(&mut self, range: &KeyRange, watcher: T) {
         match range.end {
             RangeEnd::Single => {
-                if let Some(watchers) = self.keys.get_mut(&range.start) {
-                    watchers.retain(|w| *w != watcher);
-                    if watchers.is_empty() {
-                        self.keys.remove(&range.start);
-                    }
+                if self.keys.get_mut(&range.start).is_some_and(|watchers| watchers.remove(watcher)) {
+                    self.keys.remove(&range.start);
                 }
             }
             _ => self.ranges = remove(self.ranges.take(), range, watcher),
@@ -66,7 +102,7 @@ impl<T: Copy + Eq> WatchIndex<T> {
     /// Calls `found` for every watcher of `key`.
     pub fn matching(&self, key: &[u8], mut found: impl FnMut(T)) {
         if let Some(watchers) = self.keys.get(key) {
-            watchers.iter().for_each(|w| found(*w));
+            watchers.each(&mut found);
         }
         stab(&self.ranges, key, &mut found);
     }
@@ -97,7 +133,7 @@ fn compare_ends(a: &RangeEnd, b: &RangeEnd) -> Ordering {
     }
 }
 
-fn stab<T: Copy>(tree: &Tree<T>, key: &[u8], found: &mut impl FnMut(T)) {
+fn stab<T: Copy + Ord>(tree: &Tree<T>, key: &[u8], found: &mut impl FnMut(T)) {
     let Some(node) = tree else { return };
     if matches!(&node.furthest, RangeEnd::Below(end) if key >= &end[..]) {
         return;
@@ -105,20 +141,20 @@ fn stab<T: Copy>(tree: &Tree<T>, key: &[u8], found: &mut impl FnMut(T)) {
     stab(&node.left, key, found);
     if key >= &node.range.start[..] {
         if node.range.contains(key) {
-            node.watchers.iter().for_each(|w| found(*w));
+            node.watchers.each(found);
         }
         stab(&node.right, key, found);
     }
 }
 
-fn insert<T: Copy + Eq>(tree: Tree<T>, range: &KeyRange, priority: u64, watcher: T) -> Box<Node<T>> {
+fn insert<T: Copy + Ord>(tree: Tree<T>, range: &KeyRange, priority: u64, watcher: T) -> Box<Node<T>> {
     let Some(mut node) = tree else {
-        let watchers = SmallVec::from_iter([watcher]);
+        let watchers = Group::One(watcher);
         let (range, furthest) = (range.clone(), range.end.clone());
         return Box::new(Node { range, watchers, priority, furthest, left: None, right: None });
     };
     match order(range, &node.range) {
-        Ordering::Equal => node.watchers.push(watcher),
+        Ordering::Equal => node.watchers.insert(watcher),
         Ordering::Less => {
             let mut child = insert(node.left.take(), range, priority, watcher);
             if child.priority > node.priority {
@@ -146,14 +182,13 @@ fn insert<T: Copy + Eq>(tree: Tree<T>, range: &KeyRange, priority: u64, watcher:
     node
 }
 
-fn remove<T: Copy + Eq>(tree: Tree<T>, range: &KeyRange, watcher: T) -> Tree<T> {
+fn remove<T: Copy + Ord>(tree: Tree<T>, range: &KeyRange, watcher: T) -> Tree<T> {
     let mut node = tree?;
     match order(range, &node.range) {
         Ordering::Less => node.left = remove(node.left.take(), range, watcher),
         Ordering::Greater => node.right = remove(node.right.take(), range, watcher),
         Ordering::Equal => {
-            node.watchers.retain(|w| *w != watcher);
-            if node.watchers.is_empty() {
+            if node.watchers.remove(watcher) {
                 return merge(node.left.take(), node.right.take());
             }
         }

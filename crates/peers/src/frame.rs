@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::PeerError;
 
-const MAGIC: [u8; 8] = *b"PLINPEE1";
+pub const MAGIC: [u8; 8] = *b"PLINPEE1";
 const GREETING: usize = 33;
 /// A longer frame is no peer's: messages have at most a few entries more than a megabyte, portions less than this.
 pub const MAX_FRAME: usize = 64 << 20;
@@ -45,9 +45,11 @@ impl Greeting {
         out.freeze()
     }
 
+    /// Reads the rest of a greeting whose magic was read.
     pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Self, PeerError> {
         let mut bytes = [0; GREETING];
-        stream.read_exact(&mut bytes).await?;
+        bytes[..8].copy_from_slice(&MAGIC);
+        stream.read_exact(&mut bytes[8..]).await?;
         Self::decode(&bytes)
     }
 

@@ -1,11 +1,12 @@
 //! Lets peers in: greets, checks who they are, and takes what they bring.
 
-use std::{sync::Arc, time::Duration};
+use std::{io::Cursor, sync::Arc, time::Duration};
 
 use replica::snapshot::Point;
 use runtime::Tasks;
 use store::Store;
 use tokio::{
+    io::AsyncReadExt,
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     time::timeout,
@@ -52,12 +53,45 @@ pub fn spawn(listener: TcpListener, tls: Option<TlsAcceptor>, store: Store, task
 }
 
 async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, store: Store) -> Result<(), PeerError> {
+    stream.set_nodelay(true)?;
+    let mut stream: Box<dyn Stream> = match tls {
+        Some(acceptor) => {
+            Box::new(timeout(GREETING_LIMIT, acceptor.accept(stream)).await.map_err(|_| PeerError::Late)??)
+        }
+        None => Box::new(stream),
+    };
+    let begun = timeout(GREETING_LIMIT, begins(&mut stream)).await.map_err(|_| PeerError::Late)??;
+    if begun.is_some() {
+        return Err(PeerError::Protocol("not a member's greeting"));
+    }
+    member(stream, store).await
+}
+
+/// Serves a member's connection to its end. What does not begin as one is handed back, with what was read of it.
+pub async fn take(mut stream: Box<dyn Stream>, store: Store) -> Result<Option<Box<dyn Stream>>, PeerError> {
+    match timeout(GREETING_LIMIT, begins(&mut stream)).await.map_err(|_| PeerError::Late)?? {
+        None => member(stream, store).await.map(|()| None),
+        Some(read) => {
+            let (reader, writer) = tokio::io::split(stream);
+            Ok(Some(Box::new(tokio::io::join(Cursor::new(read).chain(reader), writer))))
+        }
+    }
+}
+
+/// Reads until it is clear what begins; `None` if it is a member's greeting, else what was read.
+async fn begins(stream: &mut Box<dyn Stream>) -> Result<Option<Vec<u8>>, PeerError> {
+    let mut read = Vec::with_capacity(frame::MAGIC.len());
+    while read.len() < frame::MAGIC.len() {
+        let missing = (frame::MAGIC.len() - read.len()) as u64;
+        if (&mut *stream).take(missing).read_buf(&mut read).await? == 0 || !frame::MAGIC.starts_with(&read) {
+            return Ok(Some(read));
+        }
+    }
+    Ok(None)
+}
+
+async fn member(mut stream: Box<dyn Stream>, store: Store) -> Result<(), PeerError> {
     let greeted = async {
-        stream.set_nodelay(true)?;
-        let mut stream: Box<dyn Stream> = match tls {
-            Some(acceptor) => Box::new(acceptor.accept(stream).await?),
-            None => Box::new(stream),
-        };
         let greeting = Greeting::read(&mut stream).await?;
         let refusal = check(&store, greeting);
         frame::write(&mut stream, refusal.as_deref().unwrap_or_default().as_bytes()).await?;

@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    net::SocketAddr,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -33,24 +32,18 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// How long an answer to a question may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(7);
 
-/// Certificates for both sides of a connection.
-#[derive(Clone)]
-pub struct Tls {
-    pub acceptor: TlsAcceptor,
-    pub connector: TlsConnector,
-}
 
 pub struct Options {
     pub tasks: Tasks,
-    /// Needed where a peer URL is https.
-    pub tls: Option<Tls>,
+    /// Needed where a peer's URL is https.
+    pub tls: Option<TlsConnector>,
 }
 
 /// Carries messages to the other members and takes theirs in.
 pub struct Network {
     tasks: Tasks,
     runtime: tokio::runtime::Handle,
-    tls: Option<Tls>,
+    tls: Option<TlsConnector>,
     /// Set when the store is open; what comes before is dropped.
     store: OnceLock<Store>,
     links: Mutex<HashMap<u64, Link>>,
@@ -74,14 +67,26 @@ impl Network {
 
     /// Lets peers in, for the store that sends through this network. `known` are the members of whom a member that
     /// joins has been told; one that has a state knows them by itself.
-    pub fn start(self: &Arc<Self>, store: &Store, listeners: Vec<(TcpListener, bool)>, known: Vec<Member>) {
+    pub fn start(self: &Arc<Self>, store: &Store, listeners: Vec<(TcpListener, Option<TlsAcceptor>)>, known: Vec<Member>) {
         // It is started once, by whoever opened the store.
         drop(self.store.set(store.clone()));
         let own = store.membership().0;
         self.update(if own.is_empty() { known } else { own });
-        for (listener, https) in listeners {
-            let acceptor = self.tls.as_ref().filter(|_| https).map(|tls| tls.acceptor.clone());
+        for (listener, acceptor) in listeners {
             listen::spawn(listener, acceptor, store.clone(), &self.tasks);
+        }
+    }
+
+    /// Serves a connection on a port that others use too: a member's to its end; any other is handed back, with what
+    /// was read of it.
+    pub async fn take(&self, stream: Box<dyn Stream>) -> Option<Box<dyn Stream>> {
+        let store = self.store()?.clone();
+        match listen::take(stream, store).await {
+            Ok(other) => other,
+            Err(error) => {
+                tracing::debug!(%error, "a peer's connection ended");
+                None
+            }
         }
     }
 
@@ -133,7 +138,7 @@ impl Network {
                 let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
                 let name = rustls::pki_types::ServerName::try_from(host.trim_matches(['[', ']']).to_owned());
                 let name = name.map_err(|_| PeerError::Protocol("the peer's URL has no name for TLS"))?;
-                Box::new(tls.connector.connect(name, stream).await?)
+                Box::new(tls.connect(name, stream).await?)
             }
         };
         stream.write_all(&greeting.encode()).await?;
@@ -170,17 +175,6 @@ fn parse(url: &str) -> Option<(bool, &str)> {
         ("https", authority) => Some((true, authority.trim_end_matches('/'))),
         _ => None,
     }
-}
-
-/// Where a member listens for its peers: each URL's address, resolved, and whether it is https.
-pub async fn bind(urls: &[String]) -> Result<Vec<(TcpListener, bool)>, PeerError> {
-    let mut listeners = Vec::new();
-    for url in urls {
-        let (https, authority) = parse(url).ok_or(PeerError::Protocol("a peer URL is not http or https"))?;
-        let addresses: Vec<SocketAddr> = tokio::net::lookup_host(authority).await?.collect();
-        listeners.push((TcpListener::bind(&addresses[..]).await?, https));
-    }
-    Ok(listeners)
 }
 
 /// What a `Store` sends through.

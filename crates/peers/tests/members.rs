@@ -24,7 +24,7 @@ async fn start(dir: &std::path::Path, bootstrap: Bootstrap, listener: TcpListene
     options.bootstrap = bootstrap;
     options.peers = Arc::new(Handle(network.clone()));
     let store = Store::open(options).await.unwrap();
-    network.start(&store, vec![(listener, false)], known);
+    network.start(&store, vec![(listener, None)], known);
     Running { store, tasks }
 }
 

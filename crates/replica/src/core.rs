@@ -254,6 +254,11 @@ impl Core {
         }
     }
 
+    /// Entries that the group with the most of them has applied since its last snapshot.
+    pub fn entries_since_snapshot(&self) -> u64 {
+        self.groups.iter().map(|g| g.applied.saturating_sub(g.snapshot)).max().unwrap_or(0)
+    }
+
     /// Whether this member has no vote.
     pub fn is_learner(&self) -> bool {
         self.groups[0].members.get(self.settings.member).is_some_and(|m| m.is_learner)

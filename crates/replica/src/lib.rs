@@ -23,7 +23,7 @@ pub mod snapshot;
 
 pub use crate::core::{Core, Group, Output, Settings, entry_bytes};
 pub use ident::{cluster_id, member_id};
-pub use machine::{Answer, Applied, LeaseChange, Machine, Response};
+pub use machine::{Answer, Applied, LeaseChange, Machine, Response, allow};
 pub use members::{MemberChange, Members};
 pub use proposal::{Batch, Request};
 pub use recover::{Folders, Recovery, found, recover};

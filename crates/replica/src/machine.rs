@@ -1,12 +1,13 @@
-//! The replicated state: keys and leases, members, alarms. The same entries in the same order give the same state on
+//! The replicated state: keys and leases, members, alarms, users and roles. The same entries in the same order give the same state on
 //! every member.
 
 use std::collections::BTreeSet;
 
+use auth::{Auth, Permit, TokenEvent};
 use bytes::Bytes;
 use consensus::{Base, Entry, EntryType};
 use mvcc::{Command, State};
-use store_api::{Alarm, AlarmKind, Event, LeaseId, Member, StoreError};
+use store_api::{Alarm, AlarmKind, AuthError, Caller, Event, LeaseId, Member, Revision, StoreError};
 
 use crate::{
     members::{MemberChange, Members},
@@ -23,6 +24,8 @@ pub enum Response {
     Alarms(Vec<Alarm>),
     /// All members after the change.
     Members(Vec<Member>),
+    /// With the revision of the keys at that time.
+    Auth(auth::Response, Revision),
 }
 
 /// For whoever watches over the leases' time.
@@ -41,6 +44,8 @@ pub struct Applied {
     pub leases: Vec<LeaseChange>,
     /// Members were added, removed, promoted, or said something of themselves.
     pub members_changed: bool,
+    /// What the commands on users and roles did to tokens; one for each of them, whatever it did.
+    pub tokens: Vec<TokenEvent>,
 }
 
 /// The state that one group's log has built.
@@ -49,6 +54,8 @@ pub struct Machine {
     pub kv: State,
     pub members: Members,
     pub alarms: BTreeSet<Alarm>,
+    /// Group 0's; the others' machines know no user.
+    pub users: Auth,
     /// The last entry applied, and its term.
     pub index: u64,
     pub term: u64,
@@ -77,7 +84,7 @@ impl Machine {
                     let (id, bytes) = request.map_err(|e| unreadable(&e))?;
                     // A copy: a value that stays must not keep the whole batch.
                     let request = Request::decode(Bytes::copy_from_slice(&bytes)).map_err(|e| unreadable(&e))?;
-                    let answer = self.request(request, out);
+                    let answer = self.request(request, entry.index, out);
                     out.answers.push((id, answer));
                 }
             }
@@ -94,9 +101,16 @@ impl Machine {
         Ok(())
     }
 
-    fn request(&mut self, request: Request, out: &mut Applied) -> Answer {
+    fn request(&mut self, request: Request, index: u64, out: &mut Applied) -> Answer {
         match request {
-            Request::Kv(command) => self.command(command, out).map(Response::Kv),
+            Request::Kv(command) => self.checked(None, command, out),
+            Request::KvAs(caller, command) => self.checked(Some(&caller), command, out),
+            Request::Own(command) => self.command(command, out).map(Response::Kv),
+            Request::Auth(command) => {
+                let applied = self.users.apply(command, index);
+                out.tokens.push(applied.tokens);
+                Ok(Response::Auth(applied.response?, self.kv.revision()))
+            }
             Request::AlarmRaise(alarm) => {
                 let new = self.alarms.insert(alarm);
                 Ok(Response::Alarms(new.then_some(alarm).into_iter().collect()))
@@ -118,10 +132,18 @@ impl Machine {
         }
     }
 
-    fn command(&mut self, command: Command, out: &mut Applied) -> Result<mvcc::Response, StoreError> {
-        if !self.alarms.is_empty() {
+    /// A command of somebody, who may have lost or gained permissions while it was on its way. As in etcd, an alarm
+    /// refuses before permissions do.
+    fn checked(&mut self, caller: Option<&Caller>, command: Command, out: &mut Applied) -> Answer {
+        if self.users.enabled() {
             self.refuse_under_alarm(&command)?;
+            allow(&self.users.permit(caller), &command, &self.kv)?;
         }
+        self.command(command, out).map(Response::Kv)
+    }
+
+    fn command(&mut self, command: Command, out: &mut Applied) -> Result<mvcc::Response, StoreError> {
+        self.refuse_under_alarm(&command)?;
         let revoked = match command {
             Command::LeaseRevoke { id } => Some(id),
             _ => None,
@@ -137,6 +159,9 @@ impl Machine {
     }
 
     fn refuse_under_alarm(&self, command: &Command) -> Result<(), StoreError> {
+        if self.alarms.is_empty() {
+            return Ok(());
+        }
         if self.alarms.iter().any(|a| a.kind == AlarmKind::Corrupt) {
             return Err(StoreError::Corrupt("an alarm stands: members disagree".to_owned()));
         }
@@ -147,10 +172,23 @@ impl Machine {
     }
 }
 
+/// Whether a command is permitted, by the keys and leases that it touches.
+pub fn allow(permit: &Permit<'_>, command: &Command, kv: &State) -> Result<(), AuthError> {
+    let lease_keys = |id| kv.lease_keys(id);
+    match command {
+        Command::Put(put) => permit.put(put, lease_keys),
+        Command::DeleteRange(delete) => permit.delete_range(delete),
+        Command::Txn(txn) => permit.txn(txn, lease_keys),
+        Command::Compact(_) => permit.compact(),
+        Command::LeaseGrant { .. } => permit.lease_grant(),
+        Command::LeaseRevoke { id } => permit.lease_revoke(*id, lease_keys),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use store_api::{DeleteRangeRequest, PutRequest};
+    use store_api::{AuthChange, DeleteRangeRequest, Permission, PermissionKind, PutRequest, ROOT};
 
     fn apply(machine: &mut Machine, request: Request) -> Answer {
         let mut batch = Batch::default();
@@ -181,6 +219,47 @@ mod tests {
         assert_eq!(apply(&mut machine, all(AlarmKind::Corrupt)), Ok(Response::Alarms(vec![corrupt])));
         assert_eq!(apply(&mut machine, all(AlarmKind::NoSpace)), Ok(Response::Alarms(vec![alarm])));
         assert!(apply(&mut machine, put()).is_ok());
+    }
+
+    fn change(machine: &mut Machine, change: AuthChange) {
+        let caller = Some(Caller::new(ROOT, machine.users.revision()));
+        let answer = apply(machine, Request::Auth(auth::Command::new(caller, change.clone())));
+        assert!(matches!(answer, Ok(Response::Auth(auth::Response::Changed, _))), "{change:?}: {answer:?}");
+    }
+
+    #[test]
+    fn permissions_count_when_a_request_is_applied() {
+        let mut machine = Machine::founded_by([Member { id: 1, ..Default::default() }]);
+        let user = |name: &str| AuthChange::UserAdd { name: name.into(), hash: "x".into(), no_password: false };
+        let grant = |user: &str, role: &str| AuthChange::UserGrantRole { user: user.into(), role: role.into() };
+        let permission = Permission { kind: PermissionKind::Write, key: "a".into(), range_end: Bytes::new() };
+        let allow = AuthChange::RoleGrantPermission { role: "writer".into(), permission };
+        for step in [user(ROOT), grant(ROOT, ROOT), user("alice"), AuthChange::RoleAdd { name: "writer".into() }] {
+            change(&mut machine, step);
+        }
+        for step in [allow, grant("alice", "writer"), AuthChange::Enable] {
+            change(&mut machine, step);
+        }
+        let put = |key: &'static str, lease| Command::Put(PutRequest { key: key.into(), lease, ..Default::default() });
+        let revision = machine.users.revision();
+        let by = |name: &str, revision, command| Request::KvAs(Caller::new(name, revision), command);
+        let refused = |error: AuthError| Err(StoreError::Auth(error));
+        assert_eq!(apply(&mut machine, Request::Kv(put("a", 0))), refused(AuthError::UserEmpty));
+        assert!(apply(&mut machine, by("alice", revision, put("a", 0))).is_ok());
+        assert_eq!(apply(&mut machine, by("alice", revision, put("b", 0))), refused(AuthError::PermissionDenied));
+        assert_eq!(apply(&mut machine, by("alice", revision - 1, put("a", 0))), refused(AuthError::OldRevision));
+        // A lease that has a key of root's is root's to write to and to end; or the cluster's, when its time is up.
+        assert!(apply(&mut machine, by("alice", revision, Command::LeaseGrant { id: 7, ttl: 60 })).is_ok());
+        assert!(apply(&mut machine, by(ROOT, revision, put("b", 7))).is_ok());
+        assert_eq!(apply(&mut machine, by("alice", revision, put("a", 7))), refused(AuthError::PermissionDenied));
+        let revoke = || Command::LeaseRevoke { id: 7 };
+        assert_eq!(apply(&mut machine, by("alice", revision, revoke())), refused(AuthError::PermissionDenied));
+        assert!(apply(&mut machine, Request::Own(revoke())).is_ok());
+        change(&mut machine, AuthChange::UserRevokeRole { user: "alice".into(), role: "writer".into() });
+        assert_eq!(apply(&mut machine, by("alice", revision, put("a", 0))), refused(AuthError::OldRevision));
+        assert_eq!(apply(&mut machine, by("alice", revision + 1, put("a", 0))), refused(AuthError::PermissionDenied));
+        change(&mut machine, AuthChange::Disable);
+        assert!(apply(&mut machine, Request::Kv(put("a", 0))).is_ok());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use mvcc::{
     Command,
     codec::{DecodeError, Reader, put_bytes, put_i64, put_u64},
 };
-use store_api::{Alarm, AlarmKind};
+use store_api::{Alarm, AlarmKind, Caller};
 
 /// Bytes before each request.
 const HEAD: usize = 12;
@@ -18,8 +18,14 @@ const HEAD: usize = 12;
 /// What the state machine can be asked to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// On keys and leases.
+    /// On keys and leases. Nobody says that it is theirs: refused while authentication is on.
     Kv(Command),
+    /// As [`Request::Kv`], of a caller, whose permission counts when it is applied.
+    KvAs(Caller, Command),
+    /// As [`Request::Kv`], of the cluster itself: a lease has ended, old revisions are compacted.
+    Own(Command),
+    /// On users and roles.
+    Auth(auth::Command),
     AlarmRaise(Alarm),
     /// Member 0: whosever.
     AlarmDisarm(Alarm),
@@ -61,6 +67,20 @@ impl Request {
                 put_u64(&mut out, *member);
                 put_strings(&mut out, urls);
             }
+            Request::KvAs(caller, command) => {
+                out.push(132);
+                put_bytes(&mut out, caller.name.as_bytes());
+                put_u64(&mut out, caller.revision);
+                out.extend_from_slice(&command.encode());
+            }
+            Request::Own(command) => {
+                out.push(133);
+                out.extend_from_slice(&command.encode());
+            }
+            Request::Auth(command) => {
+                out.push(134);
+                command.encode(&mut out);
+            }
         }
         out.into()
     }
@@ -75,6 +95,15 @@ impl Request {
             129 => Request::AlarmDisarm(alarm(&mut r)?),
             130 => Request::Attributes { member: r.u64()?, name: string(&mut r)?, client_urls: strings(&mut r)? },
             131 => Request::PeerUrls { member: r.u64()?, urls: strings(&mut r)? },
+            132 => {
+                let caller = Caller::new(string(&mut r)?, r.u64()?);
+                return Ok(Request::KvAs(caller, Command::decode(r.rest())?));
+            }
+            133 => return Ok(Request::Own(Command::decode(r.rest())?)),
+            134 => {
+                let command = auth::Command::decode(&r.rest());
+                return Ok(Request::Auth(command.map_err(|e| DecodeError(e.0))?));
+            }
             _ => return Err(DecodeError("unknown request")),
         };
         if r.is_empty() { Ok(request) } else { Err(DecodeError("bytes after the request")) }
@@ -83,7 +112,8 @@ impl Request {
     /// Whether the request can only give space back, or must be taken when there is none.
     pub fn frees_space(&self) -> bool {
         match self {
-            Request::Kv(command) => command.frees_space(),
+            Request::Kv(command) | Request::KvAs(_, command) | Request::Own(command) => command.frees_space(),
+            // To delete anything, one must be able to say who one is.
             _ => true,
         }
     }
@@ -180,11 +210,18 @@ impl Batch {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use store_api::{AuthChange, PutRequest};
 
     #[test]
     fn requests_come_back_as_they_went() {
         let check = |request: Request| assert_eq!(Request::decode(request.encode()), Ok(request));
         check(Request::Kv(Command::Compact(7)));
+        check(Request::Own(Command::LeaseRevoke { id: 9 }));
+        let put = Command::Put(PutRequest { key: "a".into(), value: "b".into(), ..Default::default() });
+        check(Request::KvAs(Caller::new("alice", 7), put));
+        let change = AuthChange::UserAdd { name: "bob".into(), hash: "x".into(), no_password: false };
+        check(Request::Auth(auth::Command::new(Some(Caller::new("root", 3)), change)));
+        check(Request::Auth(auth::Command::authenticate("bob", "letters".into())));
         check(Request::AlarmRaise(Alarm { member: 5, kind: AlarmKind::NoSpace }));
         check(Request::AlarmDisarm(Alarm { member: 0, kind: AlarmKind::Corrupt }));
         let (name, client_urls) = ("a".to_owned(), vec!["http://a:1".to_owned(), "unix:b".to_owned()]);

@@ -1,7 +1,7 @@
 //! Snapshots: a group's whole state at an entry of its log, as portions of bytes; in a file, or on their way to a peer.
 //!
 //! ```text
-//!   portions   the first: point of the log, members, alarms; then those of the keys (mvcc)
+//!   portions   the first: point of the log, members, alarms, users and roles; then those of the keys (mvcc)
 //!   file       head     magic 8, salt 8, group 4, came from a peer 1, index 8, term 8, zeroes, crc32c 4   (64 bytes)
 //!              chunk    length u32, crc32c u32, portion          (repeated; the sum is seeded with the chunk's number)
 //!              end      length 0, crc32c of the number of chunks
@@ -12,10 +12,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use auth::Auth;
 use bytes::Bytes;
 use mvcc::{
     Loader, SnapshotReader,
-    codec::{DecodeError, Reader, put_u64},
+    codec::{DecodeError, Reader, put_bytes, put_u64},
 };
 use store_api::Alarm;
 use wal::{Disk, DiskFile};
@@ -25,7 +26,7 @@ use crate::{
     proposal::{alarm_code, alarm_kind},
 };
 
-const MAGIC: [u8; 8] = *b"PLINSNP2";
+const MAGIC: [u8; 8] = *b"PLINSNP3";
 const HEADER: usize = 64;
 /// One look at the state covers about so much of a snapshot.
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -60,6 +61,7 @@ impl Portions {
             put_u64(&mut first, alarm.member);
             first.push(alarm_code(alarm.kind));
         }
+        put_bytes(&mut first, &machine.users.snapshot());
         Portions { first: Some(first), keys: SnapshotReader::new(machine.kv.cut()) }
     }
 
@@ -99,8 +101,9 @@ impl Build {
         for _ in 0..r.count()? {
             machine.alarms.insert(Alarm { member: r.u64()?, kind: alarm_kind(r.u8()?)? });
         }
+        machine.users = Auth::restore(&r.bytes()?).map_err(|e| DecodeError(e.0))?;
         self.machine = Some(machine);
-        if r.is_empty() { Ok(()) } else { Err(DecodeError("bytes after the members")) }
+        if r.is_empty() { Ok(()) } else { Err(DecodeError("bytes after the users")) }
     }
 
     pub fn finish(self) -> Result<Machine, DecodeError> {

@@ -13,7 +13,7 @@
 //! |---|---|
 //! | Kill | `Fault::Kill` |
 //! | BlackholePeerNetwork, DropPeerNetwork | `Fault::CutFromPeers`, `CutOff`, `Mute`, `Deafen` |
-//! | BlackholeUntilSnapshot | `Fault::CutFromPeers` with --snapshot-count=1000 and 500 entries kept |
+//! | BlackholeUntilSnapshot | `Fault::CutFromPeers` with --snapshot-count=200 and 100 entries kept |
 //! | DelayPeerNetwork | none: the kernel of the test machines has no netem. `raftBeforeLeaderSend=sleep` delays instead |
 //! | MemberReplace | `Fault::Erase` |
 //! | MemberDowngrade, MemberDowngradeUpgrade | none: there is one version |

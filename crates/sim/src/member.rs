@@ -252,7 +252,7 @@ impl Running {
                 None
             }
             Call::Write(command) => {
-                self.submit(ticket, command, None);
+                self.submit(ticket, replica::Request::Kv(command), None);
                 None
             }
         };
@@ -266,8 +266,7 @@ impl Running {
         self.standing.leads && self.standing.lone && self.machine.term == self.standing.term
     }
 
-    fn submit(&mut self, ticket: Ticket, command: Command, in_term: Option<u64>) {
-        let request = replica::Request::Kv(command);
+    fn submit(&mut self, ticket: Ticket, request: replica::Request, in_term: Option<u64>) {
         let (frees_space, request) = (request.frees_space(), request.encode());
         self.proposals.push(Proposal { ticket, request, frees_space, in_term });
     }
@@ -295,7 +294,8 @@ impl Running {
                 Some(Mutation::RevocationsArePassedOn) => None,
                 _ => Some(self.standing.term),
             };
-            self.submit(Ticket::Expiry(*lease), Command::LeaseRevoke { id: *lease }, term);
+            let revoke = Command::LeaseRevoke { id: *lease };
+            self.submit(Ticket::Expiry(*lease), replica::Request::Own(revoke), term);
         }
         !ended.is_empty()
     }

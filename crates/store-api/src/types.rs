@@ -1,5 +1,7 @@
 //! Requests and responses. Values are reference-counted: a backend in this process hands out its own bytes.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::{LeaseId, Revision};
@@ -215,7 +217,8 @@ pub struct Event {
 pub struct WatchResponse {
     /// Every event up to this revision has been delivered by this response and those before it.
     pub revision: Revision,
-    pub events: Vec<Event>,
+    /// Watchers in one process share an event: the same address is the same event.
+    pub events: Vec<Arc<Event>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

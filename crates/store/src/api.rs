@@ -35,6 +35,7 @@ impl store_api::Store for Store {
         let group = self.group();
         let (mut query, _pin) = {
             let machine = group.machine.read();
+            self.allow(&machine, |permit, _| permit.range(&request))?;
             let mut query = RangeQuery::new(&machine.kv, request)?;
             if query.step(&machine.kv, READ_STEP) {
                 drop(machine);
@@ -71,7 +72,9 @@ impl store_api::Store for Store {
             check_command(&command, &self.shared.limits)?;
             let Command::Txn(request) = command else { unreachable!("it was made a transaction above") };
             self.settle().await?;
-            return self.group().machine.read().kv.read_txn(&request);
+            let machine = self.group().machine.read();
+            self.allow(&machine, |permit, kv| permit.txn(&request, |id| kv.lease_keys(id)))?;
+            return machine.kv.read_txn(&request);
         }
         match self.command(Command::Txn(request)).await? {
             Response::Txn(response) => Ok(response),
@@ -96,6 +99,8 @@ impl store_api::Store for Store {
     }
 
     async fn watch(&self, request: WatchRequest) -> Result<Box<dyn Watcher>, StoreError> {
+        // As in etcd, who may watch is asked once: a watch goes on when the permission is taken back.
+        self.allow(&self.group().machine.read(), |permit, _| permit.watch(&request.key, &request.range_end))?;
         Ok(Box::new(StoreWatcher::start(self.shared.clone(), self.group, &request)?))
     }
 
@@ -115,6 +120,7 @@ impl store_api::Store for Store {
     }
 
     async fn lease_keep_alive(&self, id: LeaseId) -> Result<Lease, StoreError> {
+        self.allow_settled(|permit, kv| permit.lease_keep_alive(id, |id| kv.lease_keys(id))).await?;
         if let Some(leader) = self.other_leader()? {
             return match self.shared.peers.ask(leader, Question::KeepAlive(self.group, id)).await? {
                 Reply::KeepAlive(lease) => Ok(lease),
@@ -125,6 +131,7 @@ impl store_api::Store for Store {
     }
 
     async fn lease_time_to_live(&self, id: LeaseId, keys: bool) -> Result<LeaseStatus, StoreError> {
+        self.allow_settled(|permit, kv| permit.lease_time_to_live(id, keys, |id| kv.lease_keys(id))).await?;
         if let Some(leader) = self.other_leader()? {
             return match self.shared.peers.ask(leader, Question::TimeToLive(self.group, id, keys)).await? {
                 Reply::TimeToLive(status) => Ok(status),
@@ -136,7 +143,10 @@ impl store_api::Store for Store {
 
     async fn leases(&self) -> Result<Vec<LeaseId>, StoreError> {
         self.settle().await?;
-        Ok(self.group().machine.read().kv.leases().map(|(id, _)| id).collect())
+        let machine = self.group().machine.read();
+        let ids = || machine.kv.leases().map(|(id, _)| id);
+        self.allow(&machine, |permit, kv| permit.leases(ids(), |id| kv.lease_keys(id)))?;
+        Ok(ids().collect())
     }
 
     async fn status(&self) -> Result<Status, StoreError> {
@@ -147,7 +157,8 @@ impl store_api::Store for Store {
         errors.extend(self.shared.broken.lock().clone());
         let (group, identity) = (self.group(), self.shared.identity);
         let machine = group.machine.read();
-        let over_quota = machine.kv.bytes() > self.shared.quota_bytes;
+        let over_quota = machine.kv.bytes() > self.shared.quota_bytes
+            || machine.alarms.iter().any(|a| a.kind == store_api::AlarmKind::NoSpace);
         if over_quota || self.shared.full.load(Ordering::Acquire) {
             errors.push("NOSPACE".to_owned());
         }
@@ -181,7 +192,7 @@ impl store_api::Store for Store {
 
 impl Store {
     async fn command(&self, command: Command) -> Result<Response, StoreError> {
-        match self.propose(command.into()).await? {
+        match self.propose(self.signed(command)?).await? {
             replica::Response::Kv(response) => Ok(response),
             other => Err(StoreError::Unavailable(format!("the state machine answered another request: {other:?}"))),
         }

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use auth::TokenEvent;
 use parking_lot::{Condvar, Mutex};
 use replica::{Applied, Entry, GroupId, Machine};
 use store_api::StoreError;
@@ -17,9 +18,9 @@ use store_api::StoreError;
 use crate::shared::{Group, Shared};
 
 /// Writes visited by one step of trimming; readers wait no longer than for that.
-const TRIM_STEP: usize = 1024;
+const TRIM_STEP: usize = 32;
 /// Pause between two steps of trimming, or before trying again when a reader still needs the old versions.
-const TRIM_PAUSE: Duration = Duration::from_millis(2);
+const TRIM_PAUSE: Duration = Duration::from_micros(200);
 const TRIM_RETRY: Duration = Duration::from_millis(50);
 
 /// What is to be applied, in order.
@@ -124,10 +125,13 @@ fn one(shared: &Shared, group: &Group, entry: &Entry) -> Result<(), String> {
     let revision = {
         let mut machine = group.machine.write();
         machine.apply(entry, &mut applied)?;
+        if !applied.tokens.is_empty() {
+            shared.users.follow(applied.tokens.drain(..), &machine.users, shared.clock.monotonic());
+        }
         measure(shared, &machine);
         machine.kv.revision()
     };
-    dispatch.finish(&applied.events, revision, &shared.metrics);
+    dispatch.finish(std::mem::take(&mut applied.events), revision, &shared.metrics);
     group.follow_leases(&applied.leases, shared.clock.monotonic(), &shared.metrics);
     reached(shared, group, entry.index, entry.term, applied.members_changed);
     group.pending.answer(applied.answers);
@@ -141,6 +145,10 @@ fn install(shared: &Shared, group: &Group, machine: Machine) {
         let mut current = group.machine.write();
         *current = machine;
         measure(shared, &current);
+        if group.id == 0 {
+            // Who was given a token has to show the password again: it is not known whose were taken back meanwhile.
+            shared.users.follow([TokenEvent::AllForgotten], &current.users, shared.clock.monotonic());
+        }
         dispatch.jump(current.kv.revision());
     }
     group.restart_leases(shared.clock.monotonic());
@@ -177,16 +185,21 @@ pub fn measure(shared: &Shared, machine: &Machine) {
 /// Frees a portion of what was compacted; says when to come again.
 fn trim(group: &Group) -> Option<Duration> {
     if !group.machine.read().kv.needs_trim() {
-        return None;
+        return tidy(group);
     }
     let mut machine = group.machine.write();
     let before = machine.kv.bytes();
     machine.kv.trim(TRIM_STEP);
     if !machine.kv.needs_trim() {
         group.trimmed.notify_waiters();
-        return None;
+        return Some(TRIM_PAUSE);
     }
     Some(if machine.kv.bytes() == before { TRIM_RETRY } else { TRIM_PAUSE })
+}
+
+/// Moves a portion of what is scattered together, so that memory goes back.
+fn tidy(group: &Group) -> Option<Duration> {
+    group.machine.write().kv.tidy(TRIM_STEP).then_some(TRIM_PAUSE)
 }
 
 /// What everybody hears who waits for a member that has stopped taking part.

@@ -3,12 +3,15 @@
 use std::{collections::VecDeque, sync::atomic::Ordering, time::Duration};
 
 use mvcc::Command;
-use store_api::{LeaseId, Revision};
+use replica::Request;
+use store_api::{Alarm, AlarmKind, LeaseId, Revision};
 
 use crate::{options::AutoCompaction, store::Store};
 
 /// Leases revoked at once.
 const REVOKE_BATCH: usize = 256;
+/// How often the quota is looked at without being asked.
+const QUOTA_EVERY: Duration = Duration::from_secs(1);
 /// How often compaction by revisions looks, and the longest pause of compaction by age, as in etcd.
 const COMPACT_EVERY: Duration = Duration::from_secs(300);
 /// A period is divided into so many parts; what is kept is at most one part too old.
@@ -36,7 +39,7 @@ pub async fn end_leases(store: Store) {
         }
         let ended = group.lease_times.lock().tick(shared.clock.monotonic(), REVOKE_BATCH);
         // All are proposed before the first is waited for, so that one fsync can carry them.
-        let revoke = |id: &LeaseId| store.submit(Command::LeaseRevoke { id: *id }.into(), Some(term));
+        let revoke = |id: &LeaseId| store.submit(Request::Own(Command::LeaseRevoke { id: *id }), Some(term));
         let proposed: Vec<_> = ended.iter().map(revoke).collect();
         for (id, proposal) in ended.iter().zip(proposed) {
             let answer = match proposal {
@@ -54,6 +57,30 @@ pub async fn end_leases(store: Store) {
     }
 }
 
+/// Raises an alarm while this member has more than the quota, so that all refuse what grows, and takes it back by itself
+/// when there is room again: nobody has to be called at night for what a compaction has mended.
+pub async fn watch_quota(store: Store) {
+    let shared = &store.shared;
+    let alarm = Alarm { member: shared.identity.member, kind: AlarmKind::NoSpace };
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(QUOTA_EVERY) => {}
+            () = shared.over_quota.notified() => {}
+        }
+        let used = shared.used_bytes();
+        let stands = shared.group(0).machine.read().alarms.contains(&alarm);
+        let request = match stands {
+            false if used > shared.quota_bytes => Request::AlarmRaise(alarm),
+            true if used < shared.quota_bytes / 10 * 9 => Request::AlarmDisarm(alarm),
+            _ => continue,
+        };
+        tracing::warn!(used, quota = shared.quota_bytes, raised = !stands, "alarm NOSPACE");
+        if let Err(error) = store.propose(request).await {
+            tracing::warn!(%error, "the alarm could not be told; it is tried again");
+        }
+    }
+}
+
 /// Proposes compactions by the store's own plan.
 pub async fn compact(store: Store, plan: AutoCompaction) {
     let mut compactor = Compactor::new(plan);
@@ -63,7 +90,7 @@ pub async fn compact(store: Store, plan: AutoCompaction) {
         let Some(revision) = compactor.tick(store.shared.clock.monotonic(), revision) else { continue };
         if store.group().standing.leads()
             && revision > store.group().machine.read().kv.compacted()
-            && let Err(error) = store.propose(Command::Compact(revision).into()).await
+            && let Err(error) = store.propose(Request::Own(Command::Compact(revision))).await
         {
             tracing::warn!(revision, %error, "automatic compaction failed; it is tried again");
         }

@@ -2,10 +2,11 @@
 //!
 //! A watcher that starts in the past reads the history itself, a portion at a time, and is added here when it has
 //! caught up; from then on events are put into its own bounded buffer. One that does not read is cut off at the bound
-//! and costs nobody else anything.
+//! and costs nobody else anything. All watchers of an event share the one in memory: whoever encodes it can tell by
+//! its address that it did so already.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicI64, Ordering},
@@ -29,8 +30,9 @@ pub struct Hub {
 #[derive(Default)]
 struct Inner {
     index: WatchIndex<u64>,
-    watchers: HashMap<u64, Arc<Subscriber>>,
-    last: u64,
+    watchers: Watchers,
+    /// Dispatches so far.
+    dispatches: u64,
     closed: bool,
 }
 
@@ -50,8 +52,10 @@ pub struct Subscriber {
 
 #[derive(Default)]
 struct Buffer {
-    events: VecDeque<Event>,
+    events: VecDeque<Arc<Event>>,
     end: Option<End>,
+    /// The last dispatch that had something for this watcher.
+    dispatch: u64,
 }
 
 /// Why a subscription is over.
@@ -107,14 +111,14 @@ impl Subscriber {
     }
 
     /// Takes about `limit` events up to revision `upto`, whole revisions only. The flag says that none are left.
-    pub fn take(&self, upto: Revision, limit: usize) -> Result<(Vec<Event>, bool), End> {
+    pub fn take(&self, upto: Revision, limit: usize) -> Result<(Vec<Arc<Event>>, bool), End> {
         let mut buffer = self.buffer.lock();
         if let Some(end) = buffer.end
             && buffer.events.is_empty()
         {
             return Err(end);
         }
-        let mut taken: Vec<Event> = Vec::new();
+        let mut taken: Vec<Arc<Event>> = Vec::new();
         while let Some(next) = buffer.events.front() {
             let revision = next.kv.mod_revision;
             let whole = taken.last().is_none_or(|last| last.kv.mod_revision < revision);
@@ -129,18 +133,89 @@ impl Subscriber {
         Ok((taken, true))
     }
 
-    /// Returns whether it was taken; not if the watcher has left older events unread up to the bound.
-    fn push(&self, event: &Event, bound: usize) -> bool {
+    fn push(&self, event: &Shared, dispatch: u64, bound: usize) -> Pushed {
+        let shared = if self.prev_kv { &event.whole } else { &event.plain };
         let mut buffer = self.buffer.lock();
-        let older_unread = buffer.events.front().is_some_and(|e| e.kv.mod_revision < event.kv.mod_revision);
-        if buffer.events.len() >= bound && older_unread {
+        let older_unread = || buffer.events.front().is_some_and(|e| e.kv.mod_revision < shared.kv.mod_revision);
+        if buffer.events.len() >= bound && older_unread() {
             buffer.events = VecDeque::new();
             buffer.end = Some(End::Slow);
-            return false;
+            return Pushed::Slow;
         }
-        let prev_kv = if self.prev_kv { event.prev_kv.clone() } else { None };
-        buffer.events.push_back(Event { kind: event.kind, kv: event.kv.clone(), prev_kv });
-        true
+        buffer.events.push_back(shared.clone());
+        let before = std::mem::replace(&mut buffer.dispatch, dispatch);
+        if before == dispatch { Pushed::Again } else { Pushed::First }
+    }
+}
+
+/// What became of an event that was put into a buffer.
+enum Pushed {
+    /// The first one of this dispatch.
+    First,
+    Again,
+    /// It was not taken: the watcher has left older events unread up to the bound.
+    Slow,
+}
+
+/// An event as those see it who want the value before, and as others do.
+struct Shared {
+    whole: Arc<Event>,
+    plain: Arc<Event>,
+}
+
+impl Shared {
+    fn new(event: Event) -> Self {
+        let whole = Arc::new(event);
+        let plain = match &whole.prev_kv {
+            None => whole.clone(),
+            Some(_) => Arc::new(Event { kind: whole.kind, kv: whole.kv.clone(), prev_kv: None }),
+        };
+        Shared { whole, plain }
+    }
+}
+
+/// Watchers by number. A number's lower half is a place, the upper half says the how manieth watcher there: so the
+/// number of one that is gone finds nobody.
+#[derive(Default)]
+struct Watchers {
+    places: Vec<(u32, Option<Arc<Subscriber>>)>,
+    free: Vec<u32>,
+}
+
+impl Watchers {
+    fn insert(&mut self, watcher: Arc<Subscriber>) -> u64 {
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.places.push((0, None));
+            u32::try_from(self.places.len() - 1).expect("memory ends before 2^32 watchers")
+        });
+        let (turn, there) = &mut self.places[place as usize];
+        *turn = turn.wrapping_add(1);
+        *there = Some(watcher);
+        u64::from(*turn) << 32 | u64::from(place)
+    }
+
+    fn get(&self, id: u64) -> Option<&Arc<Subscriber>> {
+        let (turn, there) = self.places.get(id as u32 as usize)?;
+        there.as_ref().filter(|_| u64::from(*turn) == id >> 32)
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Arc<Subscriber>> {
+        self.get(id)?;
+        self.free.push(id as u32);
+        self.places[id as u32 as usize].1.take()
+    }
+
+    fn ids(&self) -> Vec<u64> {
+        let there = self.places.iter().enumerate().filter(|(_, (_, watcher))| watcher.is_some());
+        there.map(|(place, (turn, _))| u64::from(*turn) << 32 | place as u64).collect()
+    }
+
+    fn len(&self) -> usize {
+        self.places.len() - self.free.len()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Arc<Subscriber>> {
+        self.places.iter().filter_map(|(_, there)| there.as_ref())
     }
 }
 
@@ -177,10 +252,8 @@ impl Hub {
         if inner.closed {
             subscriber.buffer.lock().end = Some(End::Closed);
         }
-        inner.last += 1;
-        let id = inner.last;
+        let id = inner.watchers.insert(subscriber.clone());
         inner.index.insert(&subscriber.range, id);
-        inner.watchers.insert(id, subscriber.clone());
         metrics.watchers.set(inner.watchers.len() as i64);
         Some(id)
     }
@@ -195,7 +268,7 @@ impl Hub {
     pub fn close(&self) {
         let mut inner = self.inner.lock();
         inner.closed = true;
-        for watcher in inner.watchers.values() {
+        for watcher in inner.watchers.iter() {
             watcher.buffer.lock().end = Some(End::Closed);
             watcher.woken.notify_one();
         }
@@ -211,8 +284,7 @@ pub struct Dispatch<'a> {
 impl Dispatch<'_> {
     /// The state was replaced by a later one, at `revision`: the watchers find in its history what they have missed.
     pub fn jump(mut self, revision: Revision) {
-        let ids: Vec<u64> = self.inner.watchers.keys().copied().collect();
-        for id in ids {
+        for id in self.inner.watchers.ids() {
             if let Some(watcher) = self.inner.remove(id) {
                 watcher.buffer.lock().end = Some(End::Jumped);
                 watcher.woken.notify_one();
@@ -222,19 +294,24 @@ impl Dispatch<'_> {
     }
 
     /// Puts events, in order and in whole revisions, into the buffers; `revision` is the last of them.
-    pub fn finish(mut self, events: &[Event], revision: Revision, metrics: &Metrics) {
-        let (mut touched, mut slow) = (Vec::new(), Vec::new());
+    pub fn finish(mut self, events: Vec<Event>, revision: Revision, metrics: &Metrics) {
+        let (mut touched, mut slow, mut sent) = (Vec::new(), Vec::new(), 0);
+        self.inner.dispatches += 1;
         for event in events {
             let inner = &*self.inner;
+            // Shared when somebody wants it.
+            let mut shared = None;
             inner.index.matching(&event.kv.key, |id| {
-                let Some(watcher) = inner.watchers.get(&id) else { return };
+                let Some(watcher) = inner.watchers.get(id) else { return };
                 if event.kv.mod_revision < watcher.from.load(Ordering::Acquire) || !watcher.wants(event.kind) {
                     return;
                 }
-                metrics.events.inc();
-                touched.push(id);
-                if !watcher.push(event, self.hub.buffer) {
-                    slow.push(id);
+                sent += 1;
+                let event = shared.get_or_insert_with(|| Shared::new(event.clone()));
+                match watcher.push(event, inner.dispatches, self.hub.buffer) {
+                    Pushed::First => touched.push(id),
+                    Pushed::Again => {}
+                    Pushed::Slow => slow.push(id),
                 }
             });
             for id in slow.drain(..) {
@@ -244,16 +321,15 @@ impl Dispatch<'_> {
                 }
             }
         }
+        metrics.events.inc_by(sent);
         self.hub.dispatched.store(revision, Ordering::Release);
-        touched.sort_unstable();
-        touched.dedup();
-        touched.iter().filter_map(|id| self.inner.watchers.get(id)).for_each(|w| w.woken.notify_one());
+        touched.iter().filter_map(|id| self.inner.watchers.get(*id)).for_each(|w| w.woken.notify_one());
     }
 }
 
 impl Inner {
     fn remove(&mut self, id: u64) -> Option<Arc<Subscriber>> {
-        let watcher = self.watchers.remove(&id)?;
+        let watcher = self.watchers.remove(id)?;
         self.index.remove(&watcher.range, id);
         Some(watcher)
     }

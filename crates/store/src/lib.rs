@@ -14,11 +14,13 @@
 //! comparisons are exact and a replay gives the same state. Snapshots are written beside the running member and let the
 //! log be purged. What a crash can leave behind is cut off at the next start; what only damage can cause is refused.
 //!
-//! Knows no wire protocol of clients: `etcd-server` and `apiserver` see it as `store_api::Store`.
+//! Knows no wire protocol of clients: `etcd-server` and `apiserver` see it as `store_api::Store`, and `etcd-server` as
+//! `store_api::Auth` too.
 
 mod api;
 mod applier;
 mod background;
+mod caller;
 mod cluster;
 mod disk;
 mod door;
@@ -32,6 +34,7 @@ mod pending;
 mod shared;
 mod snapshot;
 mod store;
+mod users;
 mod watch;
 mod writer;
 

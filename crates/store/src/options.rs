@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use auth::TOKEN_TTL;
 use mvcc::Limits;
 use replica::{GroupId, cluster_id, member_id};
 use runtime::{Clock, Tasks};
@@ -82,6 +83,8 @@ pub struct Options {
     pub segment_bytes: u64,
     /// A snapshot is written when the log since the last one is longer than this and than that snapshot.
     pub snapshot_bytes: u64,
+    /// And after so many entries of the log, if a number is given.
+    pub snapshot_entries: Option<u64>,
     /// Events that a watcher may leave unread.
     pub watch_buffer_events: usize,
     /// How long a watcher with `progress_notify` hears nothing before it is told the revision.
@@ -93,6 +96,8 @@ pub struct Options {
     pub pre_vote: bool,
     /// The way to the other members.
     pub peers: Arc<dyn Peers>,
+    /// How long a user's token lives after it was last shown: etcd's `--auth-token-ttl`.
+    pub token_ttl: Duration,
     /// For tests: makes operations on the disk fail.
     pub disk_fault: Option<DiskFault>,
 }
@@ -109,6 +114,7 @@ impl Options {
             auto_compaction: AutoCompaction::Off,
             segment_bytes: 16 << 20,
             snapshot_bytes: 64 << 20,
+            snapshot_entries: None,
             watch_buffer_events: 16 * 1024,
             progress_interval: Duration::from_secs(600),
             bootstrap: Bootstrap::single("default"),
@@ -116,6 +122,7 @@ impl Options {
             timing: Timing::default(),
             pre_vote: true,
             peers: Arc::new(Nobody),
+            token_ttl: TOKEN_TTL,
             disk_fault: None,
         }
     }

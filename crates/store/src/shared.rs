@@ -26,6 +26,7 @@ use crate::{
     options::Timing,
     peers::Peers,
     pending::Pending,
+    users,
 };
 
 /// One member.
@@ -43,10 +44,14 @@ pub struct Shared {
     pub groups: Vec<Group>,
     pub peers: Arc<dyn Peers>,
     pub metrics: Metrics,
+    /// Of group 0's users and roles.
+    pub users: users::Standing,
     /// Bytes of snapshots and segments.
     pub disk_bytes: AtomicU64,
     /// Why writes are refused until a restart.
     pub broken: Mutex<Option<String>>,
+    /// A write was refused because the quota is used up.
+    pub over_quota: Notify,
     /// The last write was refused for want of space.
     pub full: AtomicBool,
     /// A snapshot is being written; only one at a time.
@@ -162,6 +167,11 @@ impl Group {
 }
 
 impl Shared {
+    /// Bytes that all groups' data takes.
+    pub fn used_bytes(&self) -> u64 {
+        self.groups.iter().map(|g| g.machine.read().kv.bytes()).sum()
+    }
+
     pub fn group(&self, id: GroupId) -> &Group {
         &self.groups[id as usize]
     }

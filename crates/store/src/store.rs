@@ -21,6 +21,7 @@ use wal::disk::SharedDisk;
 use crate::{
     applier::{Applier, measure},
     background,
+    caller::Who,
     disk::RealDisk,
     folder::Folder,
     hub::Hub,
@@ -30,6 +31,7 @@ use crate::{
     pending::Pending,
     shared::{Group, Shared, Standing},
     snapshot::{self, usage},
+    users,
     writer::Writer,
 };
 
@@ -45,6 +47,7 @@ pub struct Store {
     pub(crate) shared: Arc<Shared>,
     pub(crate) applier: Arc<Applier>,
     pub(crate) group: GroupId,
+    pub(crate) who: Who,
 }
 
 impl Store {
@@ -62,6 +65,7 @@ impl Store {
             shared.inbox.close();
             shared.groups.iter().for_each(|g| g.hub.close());
         });
+        tasks.spawn("quota", background::watch_quota(store.clone()));
         for group in 0..store.shared.groups.len() as GroupId {
             let store = store.for_group(group);
             tasks.spawn("leases", background::end_leases(store.clone()));
@@ -147,16 +151,20 @@ impl Store {
     }
 
     /// Hands a request to the writer; `in_term` refuses it unless this member leads in that term.
-    pub(crate) fn submit(
-        &self,
-        request: Request,
-        in_term: Option<u64>,
-    ) -> Result<oneshot::Receiver<Answer>, StoreError> {
-        if let Request::Kv(command) = &request {
-            self.refuse_learner()?;
-            check_command(command, &self.shared.limits)?;
+    pub(crate) fn submit(&self, request: Request, in_term: Option<u64>) -> Result<oneshot::Receiver<Answer>, StoreError> {
+        match &request {
+            Request::Kv(command) | Request::KvAs(_, command) | Request::Own(command) => {
+                self.refuse_learner()?;
+                check_command(command, &self.shared.limits)?;
+            }
+            Request::Auth(_) => self.refuse_learner()?,
+            _ => {}
         }
         let (frees_space, bytes): (bool, Bytes) = (request.frees_space(), request.encode());
+        let (size, limit) = (bytes.len(), self.shared.limits.max_request_bytes);
+        if matches!(request, Request::Auth(_)) && size > limit {
+            return Err(StoreError::TooLarge { size, limit });
+        }
         let (answer, receiver) = oneshot::channel();
         let span = tracing::Span::current();
         self.shared.inbox.propose(Proposal {
@@ -200,6 +208,7 @@ fn prepare(options: Options) -> Result<(Store, Writer), StoreError> {
     metrics.quota.set(i64::try_from(options.quota_bytes).unwrap_or(i64::MAX));
     let disk_bytes = usage(&wal_dir) + usage(&snapshot_dir);
     let buffer = options.watch_buffer_events;
+    let users = users::Standing::new(&machines[0].users, options.token_ttl);
     let groups = machines.into_iter().enumerate().map(|(id, machine)| group(id, machine, buffer)).collect();
     let shared = Arc::new(Shared {
         identity,
@@ -215,8 +224,10 @@ fn prepare(options: Options) -> Result<(Store, Writer), StoreError> {
         groups,
         peers: options.peers,
         metrics,
+        users,
         disk_bytes: AtomicU64::new(disk_bytes),
         broken: Mutex::new(None),
+        over_quota: Notify::new(),
         full: AtomicBool::new(false),
         snapshotting: AtomicBool::new(false),
         snapshots: watch::channel(0).0,
@@ -237,6 +248,7 @@ fn prepare(options: Options) -> Result<(Store, Writer), StoreError> {
         folder,
         tasks: options.tasks,
         snapshot_bytes: options.snapshot_bytes,
+        snapshot_entries: options.snapshot_entries,
         since_snapshot,
         last_snapshot_bytes: snapshot_bytes,
         next_id: runtime::entropy::random_u64() & !0xff_ffff_ffff,
@@ -246,7 +258,7 @@ fn prepare(options: Options) -> Result<(Store, Writer), StoreError> {
         last_batch: 0,
         last_fsync: Duration::ZERO,
     };
-    Ok((Store { shared, applier, group: 0 }, writer))
+    Ok((Store { shared, applier, group: 0, who: Who::Program }, writer))
 }
 
 fn group(id: usize, machine: Machine, buffer: usize) -> Group {

@@ -4,7 +4,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use async_trait::async_trait;
 use mvcc::Replay;
-use store_api::{Event, Revision, StoreError, WatchRequest, WatchResponse, Watcher};
+use store_api::{Revision, StoreError, WatchRequest, WatchResponse, Watcher};
 
 use replica::GroupId;
 
@@ -78,6 +78,7 @@ impl StoreWatcher {
         if !self.me.prev_kv {
             events.iter_mut().for_each(|e| e.prev_kv = None);
         }
+        let events: Vec<_> = events.into_iter().map(Arc::new).collect();
         Ok((!events.is_empty()).then_some(WatchResponse { revision: self.seen, events }))
     }
 
@@ -97,7 +98,7 @@ impl StoreWatcher {
                 return Ok(None);
             }
         };
-        let last = events.last().map_or(0, |e: &Event| e.kv.mod_revision);
+        let last = events.last().map_or(0, |e| e.kv.mod_revision);
         self.seen = self.seen.max(if all { dispatched } else { last });
         let settled = asked && all && events.is_empty();
         if asked && !settled {

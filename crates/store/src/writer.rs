@@ -47,6 +47,7 @@ pub struct Writer {
     /// Locked for as long as something may be written to it.
     pub folder: Arc<Folder>,
     pub snapshot_bytes: u64,
+    pub snapshot_entries: Option<u64>,
     /// Bytes of log since the last snapshot.
     pub since_snapshot: u64,
     pub last_snapshot_bytes: u64,
@@ -234,11 +235,12 @@ impl Writer {
     /// Refuses what a full disk or the quota has no room for.
     fn make_room(&mut self, proposals: &mut Vec<Proposal>) {
         if !proposals.iter().all(|p| p.frees_space) {
-            let used: u64 = self.shared.groups.iter().map(|g| g.machine.read().kv.bytes()).sum();
+            let used = self.shared.used_bytes();
             if used > self.shared.quota_bytes {
                 let limit = self.shared.quota_bytes;
                 let text = format!("{used} bytes are in use, the quota is {limit}; compact, or delete and compact");
                 self.refuse_growth(proposals, &StoreError::NoSpace(text));
+                self.shared.over_quota.notify_one();
             }
         }
         let bytes: u64 = proposals.iter().map(|p| entry_bytes(p.request.len())).sum();
@@ -439,7 +441,9 @@ impl Writer {
     }
 
     fn maybe_snapshot(&mut self) {
-        if self.since_snapshot >= self.snapshot_bytes.max(self.last_snapshot_bytes) {
+        let many = self.snapshot_entries.is_some_and(|count| self.core.entries_since_snapshot() >= count);
+        let due = many || self.since_snapshot >= self.snapshot_bytes.max(self.last_snapshot_bytes);
+        if due && !self.shared.snapshotting.load(Ordering::Acquire) {
             // If it fails, the next try comes after as much log again.
             self.since_snapshot = 0;
             self.start_snapshot();

@@ -333,6 +333,15 @@ fn lease() {
     let alive = |story: Story| story.with(Request::LeaseKeepAlive { lease: 7 }, done(2, lease(1))).during(900, 905);
     good(alive(gone_at(1901)));
     bad(alive(gone_at(1500)), "lease", &["400 ms early", "keep lease 7 alive"], &[3]);
+    // A deposed leader renews what it knows of an old store.
+    let stale = |count| {
+        let mut story = gone_at(1500).put("b", "1", 4).during(1510, 1520);
+        story = story.with(Request::LeaseKeepAlive { lease: 7 }, done(1, lease(1))).during(1200, 1210);
+        story.0.settings.stale_renewals_count = count;
+        story
+    };
+    bad(stale(true), "lease", &["700 ms early"], &[4]);
+    good(stale(false));
     // Revoked is not early.
     good(gone_at(500).with(Request::LeaseRevoke { lease: 7 }, done(3, Answer::Done)).during(400, 450));
     // It is gone when it has to be.

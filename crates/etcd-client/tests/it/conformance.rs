@@ -133,7 +133,7 @@ async fn watches(store: &dyn Store) {
     let filtered = WatchRequest { no_put: true, prev_kv: true, ..prefix(first) };
     let mut filtered = store.watch(filtered).await.unwrap();
     let only = next(&mut filtered).await.unwrap().events.remove(0);
-    assert_eq!((only.kind, &only.prev_kv.unwrap().value[..]), (EventKind::Delete, &b"2"[..]));
+    assert_eq!((only.kind, &only.prev_kv.as_ref().unwrap().value[..]), (EventKind::Delete, &b"2"[..]));
     let last = store.put(put("c/other", "2")).await.unwrap().revision;
     // A backend that is still catching up may stay silent, or tell what it has delivered so far: one asks again.
     let caught_up = async {

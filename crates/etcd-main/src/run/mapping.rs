@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use etcd_server::{AuthOptions, TokenKind};
 use runtime::{Clock, Tasks};
 use store::AutoCompaction as StoreCompaction;
 
@@ -14,23 +15,13 @@ const DEFAULT_QUOTA_BYTES: u64 = 2 << 30;
 /// What the store cannot do yet. Better refused than ignored.
 #[derive(Debug, thiserror::Error)]
 pub enum Unsupported {
-    #[error("--initial-cluster has {0} members; this store runs as a single member")]
-    Members(usize),
-    #[error("--initial-cluster-state=existing: this store runs as a single member and joins no cluster")]
-    Join,
     #[error("--wal-dir: the log is kept in the data folder")]
     WalDir,
     #[error("--shards={0}: the keys are kept in one group")]
     Shards(u64),
 }
 
-pub fn supported(config: &Config, members: usize) -> Result<(), Unsupported> {
-    if members > 1 {
-        return Err(Unsupported::Members(members));
-    }
-    if config.cluster_state == crate::config::ClusterState::Existing && members > 0 {
-        return Err(Unsupported::Join);
-    }
+pub fn supported(config: &Config) -> Result<(), Unsupported> {
     if config.wal_dir.is_some() {
         return Err(Unsupported::WalDir);
     }
@@ -42,13 +33,9 @@ pub fn supported(config: &Config, members: usize) -> Result<(), Unsupported> {
 
 /// Flags with a value of their own that neither the store nor its server takes yet.
 pub fn not_yet(config: &Config) -> Vec<&'static str> {
-    let Config { raft, limits, keepalive, auth, corruption, .. } = config;
+    let Config { raft, limits, keepalive, corruption, .. } = config;
     let flags = [
-        ("snapshot-count", raft.snapshot_count != 100_000),
         ("experimental-snapshot-catchup-entries", raft.snapshot_catchup_entries != 5_000),
-        ("heartbeat-interval", raft.heartbeat_ms != 100),
-        ("election-timeout", raft.election_ms != 1_000),
-        ("pre-vote", !raft.pre_vote),
         ("initial-election-tick-advance", !raft.initial_election_tick_advance),
         ("strict-reconfig-check", !config.strict_reconfig_check),
         ("max-concurrent-streams", limits.max_concurrent_streams != u32::MAX),
@@ -56,9 +43,6 @@ pub fn not_yet(config: &Config) -> Vec<&'static str> {
         ("grpc-keepalive-min-time", keepalive.min_time != Duration::from_secs(5)),
         ("grpc-keepalive-interval", keepalive.interval != Duration::from_secs(7_200)),
         ("grpc-keepalive-timeout", keepalive.timeout != Duration::from_secs(20)),
-        ("auth-token", auth.token != "simple"),
-        ("bcrypt-cost", auth.bcrypt_cost != 10),
-        ("auth-token-ttl", auth.token_ttl != Duration::from_secs(300)),
         ("experimental-initial-corrupt-check", corruption.initial),
         ("experimental-corrupt-check-time", !corruption.interval.is_zero()),
         ("experimental-compact-hash-check-enabled", corruption.compact_hash),
@@ -81,6 +65,14 @@ pub fn store_options(config: &Config, clock: Clock, tasks: Tasks) -> store::Opti
     options.limits.max_request_bytes = bounded(config.limits.max_request_bytes);
     options.limits.max_txn_ops = bounded(config.limits.max_txn_ops);
     options.quota_bytes = quota_bytes(config);
+    let election_ticks = config.raft.election_ms.div_ceil(config.raft.heartbeat_ms.max(1));
+    options.timing = store::Timing {
+        tick: Duration::from_millis(config.raft.heartbeat_ms),
+        election_ticks: u32::try_from(election_ticks).unwrap_or(u32::MAX),
+    };
+    options.pre_vote = config.raft.pre_vote;
+    // Left alone, snapshots follow the bytes of the log: an entry of it is a batch of requests, however many.
+    options.snapshot_entries = (config.raft.snapshot_count != 100_000).then_some(config.raft.snapshot_count);
     options.auto_compaction = match config.auto_compaction {
         AutoCompaction::Off => StoreCompaction::Off,
         AutoCompaction::Revisions(count) => StoreCompaction::Revisions(count),
@@ -90,20 +82,32 @@ pub fn store_options(config: &Config, clock: Clock, tasks: Tasks) -> store::Opti
         Duration::ZERO => DEFAULT_PROGRESS,
         given => given,
     };
+    options.token_ttl = config.auth.token_ttl;
     options
 }
 
 pub fn server_options(
     config: &Config,
-    store: std::sync::Arc<dyn store_api::Store>,
+    store: store::Store,
     metrics: telemetry::Metrics,
     tasks: Tasks,
 ) -> etcd_server::Options {
-    let mut options = etcd_server::Options::new(store, tasks);
+    let cluster: std::sync::Arc<dyn store_api::Cluster> = std::sync::Arc::new(store.clone());
+    let mut options = etcd_server::Options::new(std::sync::Arc::new(store), tasks);
+    options.cluster = Some(cluster);
     options.name = config.name.clone();
     options.client_urls = crate::url::texts(&config.advertise_client_urls);
     options.max_request_bytes = bounded(config.limits.max_request_bytes);
     options.metrics = Some(metrics);
+    options
+}
+
+/// How users and roles guard the store.
+pub fn auth_options(config: &Config, store: &store::Store, tokens: TokenKind, clock: Clock) -> AuthOptions {
+    let mut options = AuthOptions::new(std::sync::Arc::new(store.clone()), clock);
+    options.tokens = tokens;
+    options.bcrypt_cost = u32::try_from(config.auth.bcrypt_cost).unwrap_or(u32::MAX);
+    options.client_cert_auth = config.client_tls.client_cert_auth;
     options
 }
 

@@ -7,28 +7,36 @@ use axum::{
     routing::get,
 };
 use serde_json::{Value, json};
-use store_api::Status;
+use store::Store;
+use store_api::Member;
 
 use super::plain;
-use crate::{config::Config, url};
 
 /// `/version` of the clients' router, and `/members`.
-pub fn router(config: &Config, status: &Status, clients: &Router) -> Router {
-    let members: Value = json!([{
-        "id": status.member_id,
-        "peerURLs": url::texts(&config.advertise_peer_urls),
-        "name": config.name,
-        "clientURLs": url::texts(&config.advertise_client_urls),
-    }]);
-    let cluster = format!("{:x}", status.cluster_id);
+pub fn router(store: &Store, clients: &Router) -> Router {
+    let store = store.clone();
     plain::only(clients, &["/version"]).route(
         "/members",
         get(async move || -> Response {
             let mut headers = HeaderMap::new();
-            if let Ok(cluster) = cluster.parse() {
+            if let Ok(cluster) = format!("{:x}", store.identity().0).parse() {
                 headers.insert("x-etcd-cluster-id", cluster);
             }
+            let members: Vec<Value> = store.membership().0.iter().map(member).collect();
             (headers, Json(members)).into_response()
         }),
     )
+}
+
+fn member(member: &Member) -> Value {
+    let mut value = json!({
+        "id": member.id,
+        "peerURLs": member.peer_urls,
+        "name": member.name,
+        "clientURLs": member.client_urls,
+    });
+    if member.is_learner {
+        value["isLearner"] = true.into();
+    }
+    value
 }

@@ -16,8 +16,8 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use runtime::{CancellationToken, Tasks};
+use peers::{Network, Stream};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     sync::Semaphore,
     time::timeout,
 };
@@ -32,8 +32,6 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 /// The pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// Only these paths of a router; one that ends with a slash stands for all below it.
 pub fn only(router: &Router, paths: &'static [&'static str]) -> Router {
@@ -45,8 +43,14 @@ pub fn only(router: &Router, paths: &'static [&'static str]) -> Router {
     router.clone().layer(filter)
 }
 
-/// Serves until the group stops.
-pub fn spawn(listener: Listener, tls: Option<TlsAcceptor>, router: Router, tasks: &Tasks) {
+/// Serves until the group stops. With `members`, other members speak on the same port.
+pub fn spawn(
+    listener: Listener,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    members: Option<Arc<Network>>,
+    tasks: &Tasks,
+) {
     let connections = tasks.clone();
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     tasks.spawn("accept-plain", async move {
@@ -60,11 +64,12 @@ pub fn spawn(listener: Listener, tls: Option<TlsAcceptor>, router: Router, tasks
                 }
             };
             let Ok(slot) = slots.clone().try_acquire_owned() else { continue };
-            let (tls, router, stop) = (tls.clone(), router.clone(), connections.stopping());
+            let (tls, router, stop, members) =
+                (tls.clone(), router.clone(), connections.stopping(), members.clone());
             connections.spawn_to_end("connection-plain", async move {
                 let _slot = slot;
                 let opened = tokio::select! {
-                    opened = open(accepted, tls) => opened,
+                    opened = open(accepted, tls, members) => opened,
                     () = stop.cancelled() => None,
                 };
                 if let Some(stream) = opened {
@@ -77,16 +82,30 @@ pub fn spawn(listener: Listener, tls: Option<TlsAcceptor>, router: Router, tasks
 
 async fn accept(listener: &Listener) -> std::io::Result<Box<dyn Stream>> {
     Ok(match listener {
-        Listener::Tcp(listener) => Box::new(listener.accept().await?.0),
+        Listener::Tcp(listener) => {
+            let (stream, _) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            Box::new(stream)
+        }
         Listener::Unix(listener) => Box::new(listener.accept().await?.0),
     })
 }
 
-async fn open(stream: Box<dyn Stream>, tls: Option<TlsAcceptor>) -> Option<Box<dyn Stream>> {
-    let Some(acceptor) = tls else { return Some(stream) };
-    match timeout(HANDSHAKE_LIMIT, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => Some(Box::new(stream)),
-        _ => None,
+async fn open(
+    stream: Box<dyn Stream>,
+    tls: Option<TlsAcceptor>,
+    members: Option<Arc<Network>>,
+) -> Option<Box<dyn Stream>> {
+    let stream = match tls {
+        None => stream,
+        Some(acceptor) => match timeout(HANDSHAKE_LIMIT, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => Box::new(stream),
+            _ => return None,
+        },
+    };
+    match members {
+        None => Some(stream),
+        Some(members) => members.take(stream).await,
     }
 }
 

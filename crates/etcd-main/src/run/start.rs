@@ -12,6 +12,7 @@ use super::{
     data_dir::{self, DataDirError, Found},
     listen::{self, Bound, ListenError, SocketFile},
     mapping::{self, Unsupported},
+    members::{self, JoinError},
     peers, plain,
 };
 use crate::{
@@ -43,13 +44,18 @@ pub enum StartError {
     #[error(transparent)]
     Unsupported(#[from] Unsupported),
     #[error(transparent)]
+    Tokens(#[from] etcd_server::TokenOptionsError),
+    #[error(transparent)]
     DataDir(#[from] DataDirError),
+    #[error(transparent)]
+    Join(#[from] JoinError),
     #[error("{0}")]
     Store(#[from] StoreError),
 }
 
 /// A member that serves.
 pub struct Running {
+    pub store: store::Store,
     /// Where it serves other members.
     pub peers: Vec<String>,
     /// Sockets' files, which go when the member has ended.
@@ -58,7 +64,7 @@ pub struct Running {
 
 pub async fn start(config: &Config, found: Found, tasks: &Layers) -> Result<Running, StartError> {
     let clock = Clock::system();
-    let (peer_tls, mut peers) = bind_peers(config, &clock).await?;
+    let (peer_tls, mut bound_peers) = bind_peers(config, &clock).await?;
     let (client_tls, mut clients, mut plain_clients) = bind_clients(config, &clock).await?;
     let cluster = match found {
         Found::Nothing => {
@@ -69,30 +75,38 @@ pub async fn start(config: &Config, found: Found, tasks: &Layers) -> Result<Runn
         }
         Found::Member => Cluster::new(),
     };
-    mapping::supported(config, cluster.len())?;
+    mapping::supported(config)?;
+    let tokens = etcd_server::TokenKind::parse(&config.auth.token)?;
     announce::not_yet(config);
     announce::starting(config, found, &cluster);
     data_dir::take(&config.data_dir)?;
 
-    let options = mapping::store_options(config, clock, tasks.store.clone());
+    let network = members::network(config, tasks)?;
+    let origin = members::origin(config, found, &cluster, &network).await?;
+    let mut options = mapping::store_options(config, clock.clone(), tasks.store.clone());
+    options.bootstrap = origin.bootstrap;
+    options.peers = Arc::new(::peers::Handle(network.clone()));
     let store = store::Store::open(options).await?;
+    network.start(&store, Vec::new(), origin.known);
     let metrics = Metrics::default();
     metrics.register(|registry| store.register_metrics(registry));
-    let status = store.status().await?;
-    let store: Arc<dyn store_api::Store> = Arc::new(store);
-    let options = mapping::server_options(config, store, metrics, tasks.clients.clone());
+    let auth = mapping::auth_options(config, &store, tokens, clock);
+    let mut options = mapping::server_options(config, store.clone(), metrics, tasks.clients.clone());
+    options.auth = Some(auth);
     let service = etcd_server::Service::start(options).await?;
 
     let mut files: Vec<SocketFile> = Vec::new();
-    let bound = peers.iter_mut().chain(&mut clients).chain(&mut plain_clients);
+    let bound = bound_peers.iter_mut().chain(&mut clients).chain(&mut plain_clients);
     files.extend(bound.filter_map(|bound| bound.file.take()));
-    let peer_addresses: Vec<String> = peers.iter().map(|bound| bound.address.clone()).collect();
-    let router = peers::router(config, &status, &service.router());
-    for bound in peers {
+    let peer_addresses: Vec<String> = bound_peers.iter().map(|bound| bound.address.clone()).collect();
+    let router = peers::router(&store, &service.router());
+    for bound in bound_peers {
         tracing::info!(address = bound.address, "serving peer traffic");
         let tls = peer_tls.clone().filter(|_| bound.url.scheme.is_secure());
-        plain::spawn(bound.listener, tls, router.clone(), &tasks.peers);
+        plain::spawn(bound.listener, tls, router.clone(), Some(network.clone()), &tasks.peers);
     }
+    members::publish(config, &store).await?;
+    let status = store.status().await?;
     announce::elected(config, &status);
     for bound in clients {
         let tls = client_tls.clone().filter(|_| bound.url.scheme.is_secure());
@@ -101,7 +115,7 @@ pub async fn start(config: &Config, found: Found, tasks: &Layers) -> Result<Runn
     }
     for bound in plain_clients {
         let tls = client_tls.clone().filter(|_| bound.url.scheme.is_secure());
-        plain::spawn(bound.listener, tls, plain::only(&service.router(), &HTTP_PATHS), &tasks.clients);
+        plain::spawn(bound.listener, tls, plain::only(&service.router(), &HTTP_PATHS), None, &tasks.clients);
         announce::serving(&bound.url, &bound.address, "http");
     }
     for url in &config.listen_metrics_urls {
@@ -109,10 +123,10 @@ pub async fn start(config: &Config, found: Found, tasks: &Layers) -> Result<Runn
         files.extend(bound.file.take());
         tracing::info!(address = url.as_str(), "serving metrics");
         let tls = client_tls.clone().filter(|_| url.scheme.is_secure());
-        plain::spawn(bound.listener, tls, plain::only(&service.router(), &METRICS_PATHS), &tasks.clients);
+        plain::spawn(bound.listener, tls, plain::only(&service.router(), &METRICS_PATHS), None, &tasks.clients);
     }
     announce::now_serving(config, &status);
-    Ok(Running { peers: peer_addresses, _files: files })
+    Ok(Running { store, peers: peer_addresses, _files: files })
 }
 
 type Side = (Option<TlsAcceptor>, Vec<Bound>);

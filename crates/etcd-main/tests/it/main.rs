@@ -7,3 +7,4 @@ mod refused;
 mod served;
 mod started;
 mod tls;
+mod users;

@@ -12,10 +12,8 @@ use std::{ops::Deref, sync::Arc};
 use http::{Extensions, HeaderMap};
 use runtime::Clock;
 use store_api::{Auth, AuthError, Caller, Demand, Store, StoreError};
-use tonic::Status;
 
 use super::{certificate::PeerName, options::TokenKind, password::Passwords};
-use crate::codes;
 
 /// Where clients put their token: the one of etcd's clients first, the one of its HTTP gateway after it.
 const TOKEN_KEYS: [&str; 2] = ["token", "authorization"];
@@ -90,7 +88,8 @@ impl Gate {
         Ok(peer.map(|PeerName(name)| Caller::new(name.clone(), self.auth.revision())))
     }
 
-    /// The store as the sender of a request may use it. `store` is the one without a guard.
+    /// The store as the sender of a request may use it. `store` is anybody's: the
+    /// store checks also those whose name nobody asks for here, for authentication may just have been turned on.
     pub async fn access<'a>(
         &self,
         store: &'a Arc<dyn Store>,
@@ -104,12 +103,12 @@ impl Gate {
     }
 
     /// Refuses a request that touches no key and that its sender may not make.
-    pub async fn demand(&self, headers: &HeaderMap, extensions: &Extensions, demand: Demand) -> Result<(), Status> {
+    pub async fn demand(&self, headers: &HeaderMap, extensions: &Extensions, demand: Demand) -> Result<(), StoreError> {
         if !self.auth.enabled() {
             return Ok(());
         }
-        let caller = self.caller(headers, extensions).await.map_err(|error| codes::status(&error))?;
-        self.auth.permit(caller.as_ref(), demand).map_err(codes::auth)
+        let caller = self.caller(headers, extensions).await?;
+        Ok(self.auth.permit(caller.as_ref(), demand)?)
     }
 
     async fn holder(&self, token: &str) -> Result<Caller, StoreError> {

@@ -89,3 +89,59 @@ fn in_time(claims: &Value, now: i64) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RSA: &[u8] = include_bytes!("../../tests/auth/keys/rsa.pem");
+    const RSA_PKCS8: &[u8] = include_bytes!("../../tests/auth/keys/rsa8.pem");
+    const RSA_PUBLIC: &[u8] = include_bytes!("../../tests/auth/keys/rsa.pub");
+    const EC: &[u8] = include_bytes!("../../tests/auth/keys/ec.pem");
+    const EC_PUBLIC: &[u8] = include_bytes!("../../tests/auth/keys/ec.pub");
+    const EC384: &[u8] = include_bytes!("../../tests/auth/keys/ec384.pem");
+
+    /// What openssl writes, in its older and newer forms, signs and checks.
+    #[test]
+    fn tokens_of_every_method_come_back_until_they_end() {
+        let check = |method: &str, private: &[u8], public: Option<&[u8]>| {
+            let method = Method::parse(method).unwrap();
+            let new = |public, private| Jwt::new(method, public, private, Duration::from_secs(60));
+            let jwt = new(public, Some(private)).unwrap_or_else(|error| panic!("{error}"));
+            let caller = Caller::new("alice", 7);
+            let token = jwt.sign(&caller, 1000).unwrap();
+            assert_eq!(jwt.verify(&token, 1059), Some(caller.clone()), "{method:?}");
+            assert_eq!(jwt.verify(&token, 1060), None);
+            let other = token.replacen('.', ".e", 1);
+            assert_eq!((jwt.verify(&other, 1001), jwt.verify(&token[..token.len() - 4], 1001)), (None, None));
+            if public.is_some() {
+                let checks_only = new(public, None).unwrap_or_else(|error| panic!("{error}"));
+                assert_eq!(checks_only.verify(&token, 1001), Some(caller.clone()));
+                assert_eq!(checks_only.sign(&caller, 1000), Err(AuthError::VerifyOnly));
+            }
+        };
+        for method in ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"] {
+            check(method, RSA, Some(RSA_PUBLIC));
+            check(method, RSA_PKCS8, None);
+        }
+        check("ES256", EC, Some(EC_PUBLIC));
+        check("ES384", EC384, None);
+        for method in ["HS256", "HS384", "HS512"] {
+            check(method, b"secret", None);
+        }
+    }
+
+    #[test]
+    fn keys_that_do_not_fit_are_refused() {
+        let check = |method: &str, public: Option<&[u8]>, private: Option<&[u8]>| {
+            let jwt = Jwt::new(Method::parse(method).unwrap(), public, private, Duration::from_secs(60));
+            jwt.map(|_| ()).unwrap_err().to_string()
+        };
+        assert_eq!(check("RS256", None, None), "auth: missing key data");
+        assert_eq!(check("RS256", Some(b"nothing"), None), "auth: missing key data");
+        assert!(check("ES256", None, Some(RSA_PKCS8)).starts_with("auth: the private key for ES256 cannot be used"));
+        assert!(check("RS256", Some(EC_PUBLIC), None).starts_with("auth: the public key for RS256 cannot be used"));
+        let other = rcgen::KeyPair::generate().unwrap().public_key_pem();
+        assert_eq!(check("ES256", Some(other.as_bytes()), Some(EC)), "auth: public and private keys don't match");
+    }
+}

@@ -16,7 +16,7 @@ pub enum TokenKind {
     #[default]
     Simple,
     /// Signed claims that nobody has to remember.
-    Jwt(Jwt),
+    Jwt(Box<Jwt>),
 }
 
 /// Why `--auth-token` cannot be used.
@@ -40,7 +40,7 @@ impl TokenKind {
         let (kind, options) = split(text)?;
         match kind {
             "simple" => Ok(TokenKind::Simple),
-            "jwt" => jwt(&options).map(TokenKind::Jwt),
+            "jwt" => Ok(TokenKind::Jwt(Box::new(jwt(&options)?))),
             other => Err(TokenOptionsError::Invalid(format!("token type {other:?} is neither simple nor jwt"))),
         }
     }

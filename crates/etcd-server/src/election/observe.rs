@@ -20,7 +20,7 @@ pub(super) struct Observer {
 struct Following {
     watcher: Box<dyn Watcher>,
     /// What has arrived and was not handed on yet.
-    events: VecDeque<Event>,
+    events: VecDeque<std::sync::Arc<Event>>,
     revision: Revision,
 }
 
@@ -73,7 +73,7 @@ async fn first_put(store: &dyn Store, request: WatchRequest) -> Result<KeyValue,
     loop {
         let events = watcher.next().await?.events;
         if let Some(put) = events.into_iter().find(|event| event.kind == EventKind::Put) {
-            return Ok(put.kv);
+            return Ok(put.kv.clone());
         }
     }
 }
@@ -89,7 +89,7 @@ impl Following {
         loop {
             match self.events.pop_front() {
                 Some(event) if event.kind == EventKind::Delete => return Ok(None),
-                Some(event) => return Ok(Some((event.kv, self.revision))),
+                Some(event) => return Ok(Some((event.kv.clone(), self.revision))),
                 None => {
                     let response = self.watcher.next().await?;
                     self.revision = response.revision;

@@ -79,7 +79,7 @@ impl Pump {
             }
             return;
         }
-        let events: Vec<_> = response.events.into_iter().map(convert::event).collect();
+        let events: Vec<_> = response.events.into_iter().map(Arc::unwrap_or_clone).map(convert::event).collect();
         let limit = if self.fragment { self.shared.max_request_bytes } else { usize::MAX };
         let mut parts = fragments(events, limit).into_iter().peekable();
         while let Some(events) = parts.next() {

@@ -101,6 +101,15 @@ const REQUESTS: [(&str, &str); 61] = [
     ("cluster/member/promote", r#"{"ID":"7"}"#),
 ];
 
+/// Requests whose answers do not end, and how many lines are compared.
+const STREAMS: [(&str, &str, usize); 5] = [
+    ("watch", r#"{"create_request":{"key":"AA==","range_end":"AA==","start_revision":"4","prev_kv":true}}"#, 2),
+    ("watch", r#"{"create_request":{"key":"Zm9v","watch_id":"7"}}{"cancel_request":{"watch_id":"7"}}"#, 2),
+    ("watch", r#"{"create_request":{"key":"Yg==","range_end":"YQ=="}}"#, 1),
+    ("election/observe", r#"{"name":"ZQ=="}"#, 1),
+    ("lease/keepalive", r#"{"ID":"4660"}"#, 1),
+];
+
 /// Paths that are asked with GET, and with POST.
 const PATHS: [&str; 8] = [
     "/health",
@@ -129,7 +138,7 @@ const COMMANDS: [&str; 9] = [
 #[tokio::test]
 async fn answers_are_those_of_a_real_etcd() {
     let Some(real) = etcd::Etcd::start() else { return };
-    let (served, tasks) = (Served::clustered().await, Tasks::root());
+    let (served, tasks) = (Served::member().await, Tasks::root());
     etcd::connected(&real.url).await;
     for (path, body) in REQUESTS {
         let path = format!("/v3/{path}");
@@ -137,6 +146,15 @@ async fn answers_are_those_of_a_real_etcd() {
         let theirs = plain::ask(&tasks, &real.url, Method::POST, &path, body).await;
         assert_eq!((ours.0, &ours.1), (theirs.0, &theirs.1), "{path} {body}\nours {}\ntheirs {}", ours.2, theirs.2);
         assert_eq!(lines(&ours.2), lines(&theirs.2), "{path} {body}\nours {}\ntheirs {}", ours.2, theirs.2);
+    }
+    for (path, body, number) in STREAMS {
+        let path = format!("/v3/{path}");
+        let mut ours = plain::Lines::post(&tasks, &served.url, &path, body).await;
+        let mut theirs = plain::Lines::post(&tasks, &real.url, &path, body).await;
+        for _ in 0..number {
+            let (ours, theirs) = (ours.next().await, theirs.next().await);
+            assert_eq!(lines(&ours), lines(&theirs), "{path} {body}\nours {ours}\ntheirs {theirs}");
+        }
     }
     for path in PATHS {
         for method in [Method::GET, Method::POST] {

@@ -12,6 +12,14 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::fake::Fake;
 
+/// The cluster that the server is told of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Around {
+    Nothing,
+    Fake,
+    Store,
+}
+
 pub struct Served {
     pub url: String,
     pub tasks: Tasks,
@@ -28,14 +36,19 @@ impl Served {
 
     /// A member of a cluster that is made up.
     pub async fn clustered() -> Self {
-        Served::open(None, |_| {}, true).await
+        Served::open(None, |_| {}, Around::Fake).await
+    }
+
+    /// The only member of a real cluster.
+    pub async fn member() -> Self {
+        Served::open(None, |_| {}, Around::Store).await
     }
 
     pub async fn with(tls: Option<TlsAcceptor>, adjust: impl FnOnce(&mut store::Options)) -> Self {
-        Served::open(tls, adjust, false).await
+        Served::open(tls, adjust, Around::Nothing).await
     }
 
-    async fn open(tls: Option<TlsAcceptor>, adjust: impl FnOnce(&mut store::Options), clustered: bool) -> Self {
+    async fn open(tls: Option<TlsAcceptor>, adjust: impl FnOnce(&mut store::Options), around: Around) -> Self {
         let (folder, tasks) = (tempfile::tempdir().unwrap(), Tasks::root());
         let mut options = store::Options::new(folder.path().join("store"), Clock::system(), tasks.child("store"));
         adjust(&mut options);
@@ -44,10 +57,12 @@ impl Served {
         let scheme = if tls.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://{}", listener.local_addr().unwrap());
         let member = store.status().await.unwrap().member_id;
-        let cluster = clustered.then(|| Arc::new(Fake::new(member, &url)));
+        let cluster = (around == Around::Fake).then(|| Arc::new(Fake::new(member, &url)));
+        store.publish("default", vec![url.clone()]).await.unwrap();
+        let own: Option<Arc<dyn store_api::Cluster>> = (around == Around::Store).then(|| store.clone() as _);
         let mut options = Options::new(store, tasks.child("etcd"));
         options.client_urls = vec![url.clone()];
-        options.cluster = cluster.clone().map(|cluster| cluster as _);
+        options.cluster = cluster.clone().map(|cluster| cluster as _).or(own);
         let metrics = telemetry::Metrics::default();
         options.metrics = Some(metrics.clone());
         Service::start(options).await.unwrap().serve(Listener::Tcp(listener), tls);

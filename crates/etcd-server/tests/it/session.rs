@@ -180,6 +180,8 @@ impl Session {
                 let request = pb::LeaseTimeToLiveRequest { id, keys: words.get(3) == Some(&"keys") };
                 let answer = lease.lease_time_to_live(self.request(who, request)).await?.into_inner();
                 let keys = answer.keys.iter().map(|key| String::from_utf8_lossy(key).into_owned());
+                // etcd tells them in any order.
+                let keys: std::collections::BTreeSet<String> = keys.collect();
                 return Ok(format!("granted={} {}", answer.granted_ttl, listed(keys)));
             }
             _ => {

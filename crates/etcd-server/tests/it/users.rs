@@ -9,6 +9,7 @@ use std::{
 
 use etcd_server::{AuthOptions, Listener, Options, PeerName, Service, TokenKind};
 use runtime::{Clock, Tasks};
+use store_api::{Auth, Store};
 use test_support::ports::free_port;
 
 use crate::{etcdctl::tool, memory::Memory, session::Session};
@@ -20,25 +21,55 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(15);
 /// The cheapest hash: these tests are not about its strength.
 const BCRYPT_COST: u32 = 4;
 
-/// This project's server before a store in memory.
+/// This project's server, before one of its stores.
 struct Ours {
     url: String,
     tasks: Tasks,
+    _folder: Option<tempfile::TempDir>,
 }
 
+/// What the server is put before: the engines alone, and the store that keeps them on a disk.
+#[derive(Clone, Copy, Debug)]
+enum Before {
+    Memory,
+    Disk,
+}
+
+const STORES: [Before; 2] = [Before::Memory, Before::Disk];
+
 impl Ours {
-    async fn start(tokens: &str) -> Self {
+    async fn start(before: Before, tokens: &str) -> Self {
         let (tasks, clock) = (Tasks::root(), Clock::system());
-        let memory = Memory::new(clock.clone());
+        match before {
+            Before::Memory => {
+                let memory = Memory::new(clock.clone());
+                Self::serve(memory.unguarded(), Arc::new(memory), tokens, tasks, None).await
+            }
+            Before::Disk => {
+                let folder = tempfile::tempdir().unwrap();
+                let store = store::Store::open(store::Options::new(folder.path(), clock, tasks.child("store")));
+                let store = store.await.unwrap();
+                Self::serve(Arc::new(store.clone()), Arc::new(store), tokens, tasks, Some(folder)).await
+            }
+        }
+    }
+
+    async fn serve(
+        store: Arc<dyn Store>,
+        auth: Arc<dyn Auth>,
+        tokens: &str,
+        tasks: Tasks,
+        _folder: Option<tempfile::TempDir>,
+    ) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let mut options = Options::new(memory.unguarded(), tasks.clone());
-        let mut guard = AuthOptions::new(Arc::new(memory), clock);
+        let mut options = Options::new(store, tasks.clone());
+        let mut guard = AuthOptions::new(auth, Clock::system());
         (guard.tokens, guard.bcrypt_cost) = (TokenKind::parse(tokens).unwrap(), BCRYPT_COST);
         options.auth = Some(guard);
         options.client_urls = vec![url.clone()];
         Service::start(options).await.unwrap().serve(Listener::Tcp(listener), None);
-        Ours { url, tasks }
+        Ours { url, tasks, _folder }
     }
 }
 
@@ -104,9 +135,11 @@ async fn play(transcript: &str, url: &str) {
     }
 }
 
-/// Plays a transcript before both.
+/// Plays a transcript before each.
 async fn check(transcript: &str, tokens: &str) {
-    play(transcript, &Ours::start(tokens).await.url).await;
+    for store in STORES {
+        play(transcript, &Ours::start(store, tokens).await.url).await;
+    }
     if let Some(real) = Real::start(tokens).await {
         play(transcript, &real.url).await;
     }
@@ -133,7 +166,7 @@ async fn signed_tokens_end_with_the_revision_that_they_were_made_at() {
     check(transcript, &format!("jwt,sign-method=ES256,pub-key={public},priv-key={private},ttl=10m")).await;
     cross(&format!("jwt,sign-method=ES256,priv-key={private}")).await;
     cross(&format!("jwt,sign-method=HS512,priv-key={secret}")).await;
-    let ours = Ours::start(&format!("jwt,sign-method=ES256,pub-key={public}")).await;
+    let ours = Ours::start(Before::Disk, &format!("jwt,sign-method=ES256,pub-key={public}")).await;
     let mut session = Session::open(&ours.url).await;
     for line in ["-> user add root x", "-> user grant root root", "-> auth enable"] {
         assert_eq!(session.run(line).await, "ok", "{line}");
@@ -145,7 +178,7 @@ async fn signed_tokens_end_with_the_revision_that_they_were_made_at() {
 /// What one signs, the other accepts.
 async fn cross(tokens: &str) {
     let Some(real) = Real::start(tokens).await else { return };
-    let ours = Ours::start(tokens).await;
+    let ours = Ours::start(Before::Disk, tokens).await;
     let (mut one, mut other) = (Session::open(&ours.url).await, Session::open(&real.url).await);
     for line in ["-> user add root x", "-> user grant root root", "-> auth enable", "-> login root x"] {
         assert_eq!((one.run(line).await, other.run(line).await), ("ok".into(), "ok".into()), "{line}");
@@ -164,14 +197,16 @@ const SEEDS: std::ops::Range<u64> = 1..4;
 async fn sessions_made_by_chance_go_as_before_etcd() {
     for seed in SEEDS {
         let Some(real) = Real::start("simple").await else { return };
-        let ours = Ours::start("simple").await;
-        let (mut one, mut other) = (Session::open(&ours.url).await, Session::open(&real.url).await);
+        let stores = [Ours::start(STORES[0], "simple").await, Ours::start(STORES[1], "simple").await];
+        let [mut one, mut two] = [Session::open(&stores[0].url).await, Session::open(&stores[1].url).await];
+        let mut other = Session::open(&real.url).await;
         let mut chance = Chance(seed);
         let mut refused = 0;
         for step in 0..STEPS {
-            let line = if step < SETUP.len() { SETUP[step].to_owned() } else { chance.line() };
+            let line = SETUP.get(step).map_or_else(|| chance.line(), |line| (*line).to_owned());
             let (found, expected) = (one.run(&line).await, other.run(&line).await);
             assert_eq!(found, expected, "seed {seed}, step {step}: {line}");
+            assert_eq!(two.run(&line).await, expected, "seed {seed}, step {step}, on a disk: {line}");
             refused += usize::from(found.contains("permission denied"));
         }
         assert!(refused > STEPS / 20, "seed {seed} refuses next to nothing: {refused}");
@@ -270,7 +305,7 @@ const BY_HAND: [(&str, &str); 19] = [
 #[tokio::test]
 async fn etcdctl_manages_users() {
     let Some(program) = tool("etcdctl") else { return };
-    let ours = Ours::start("simple").await;
+    let ours = Ours::start(Before::Disk, "simple").await;
     let real = Real::start("simple").await;
     for (line, expected) in BY_HAND {
         let run = async |url: &str| {

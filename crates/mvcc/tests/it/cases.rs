@@ -108,3 +108,27 @@ fn a_pin_holds_trimming_back() {
     state.trim(usize::MAX);
     assert!(!state.needs_trim());
 }
+
+#[test]
+fn nothing_keeps_the_logs_buffer_alive() {
+    let buffer = bytes::Bytes::from(vec![b'x'; 1 << 20]);
+    let mut state = State::default();
+    let mut kept = Vec::new();
+    for len in [10, 4096, 4097, 100_000] {
+        let put = PutRequest { key: buffer.slice(..20), value: buffer.slice(100..100 + len), ..Default::default() };
+        kept.push(state.apply(Command::Put(put)));
+        let delete = DeleteRangeRequest { key: buffer.slice(..20), prev_kv: true, ..Default::default() };
+        kept.push(state.apply(Command::DeleteRange(delete)));
+    }
+    assert!(buffer.is_unique(), "the state, its answers and its events hold copies");
+}
+
+#[test]
+fn a_large_value_is_one_for_all() {
+    let mut state = State::default();
+    let value: bytes::Bytes = vec![7; 1 << 20].into();
+    let put = PutRequest { key: "large".into(), value, ..Default::default() };
+    let event = state.apply(Command::Put(put)).events.remove(0);
+    let read = || state.range(RangeRequest::key("large")).unwrap().kvs.remove(0).value;
+    assert_eq!((read().as_ptr(), read().as_ptr()), (event.kv.value.as_ptr(), event.kv.value.as_ptr()));
+}

@@ -41,6 +41,13 @@ fn nothing_happens() {
     faults("nothing_happens", []);
 }
 
+/// The test itself is tested: clients that pass a cut-off member's old reads for new ones are found out.
+#[test]
+fn old_reads_are_found() {
+    let options = Options { cheats: true, ..Options::new("old_reads_are_found") };
+    run(options, async |cluster| Fault::CutFromPeers(Target::Follower).run(cluster).await);
+}
+
 #[test]
 fn kill_the_leader() {
     faults("kill_the_leader", [Fault::Kill(Target::Leader)]);

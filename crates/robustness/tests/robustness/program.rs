@@ -10,7 +10,7 @@ use std::{
 
 /// Small logs, so that a member that was away for seconds needs a snapshot and not only the log; compactions in portions.
 const FLAGS: &str =
-    "--snapshot-count=1000 --experimental-snapshot-catchup-entries=500 --experimental-compaction-batch-limit=100";
+    "--snapshot-count=200 --experimental-snapshot-catchup-entries=100 --experimental-compaction-batch-limit=100";
 
 /// The program of each member, its leading arguments and its extra flags.
 pub fn program() -> (PathBuf, Vec<String>) {
@@ -27,6 +27,11 @@ pub fn program() -> (PathBuf, Vec<String>) {
         }
         None => (tool("etcd"), flags),
     }
+}
+
+/// Whether it is the real etcd, some of whose faults are known (see `Settings::stale_renewals_count` of the checker).
+pub fn is_etcd() -> bool {
+    std::env::var_os("ROBUSTNESS_PROGRAM").is_none()
 }
 
 /// A program that tools/install.sh brings.

@@ -22,6 +22,8 @@ const BOOKMARKS: Duration = Duration::from_millis(200);
 /// A stream that says nothing for this time, although it is asked, leads nowhere.
 const SILENCE: Duration = Duration::from_secs(3);
 const BACKOFF: Duration = Duration::from_millis(100);
+/// etcd sends what a watch has missed at once, and its own clients take responses of any size.
+const MAX_RESPONSE_BYTES: usize = 256 << 20;
 /// Requests on their way to the server.
 const REQUESTS: usize = 8;
 
@@ -55,9 +57,6 @@ pub async fn run(mut wish: Wish, recorder: Recorder, until: watch::Receiver<Opti
         };
         let _ = follow(&wish, &mut watch, &recorder, &until).await;
         passed = watch.passed().max(passed);
-        if let Some(compacted) = watch.responses.iter().map(|response| response.compact_revision).max() {
-            wish.start = wish.start.max(compacted);
-        }
         wish.start = next_start(&wish, &watch);
         if !watch.responses.is_empty() {
             recorder.watch(watch);
@@ -69,13 +68,15 @@ pub async fn run(mut wish: Wish, recorder: Recorder, until: watch::Receiver<Opti
     }
 }
 
-/// Where to go on: behind everything that is known to have come.
+/// Where to go on: behind everything that is known to have come, and not before what is compacted.
 fn next_start(wish: &Wish, watch: &Watch) -> Revision {
-    match watch.from() {
+    let compacted = watch.responses.iter().map(|response| response.compact_revision).max().unwrap_or(0);
+    let next = match watch.from() {
         // Of a revision in fragments only its beginning may have come; it is asked for again.
         Some(from) => watch.passed().max(from - 1) + 1,
         None => wish.start,
-    }
+    };
+    next.max(compacted)
 }
 
 async fn follow(
@@ -91,7 +92,8 @@ async fn follow(
         requests.try_send(request).map_err(|_| Status::cancelled("the stream takes no requests"))
     };
     ask(create(wish))?;
-    let mut client = WatchClient::new(channel(&wish.url));
+    let client = WatchClient::new(channel(&wish.url));
+    let mut client = client.max_decoding_message_size(MAX_RESPONSE_BYTES);
     let opened = tokio::time::timeout(SILENCE, client.watch(ReceiverStream::new(outbox))).await;
     let mut stream = opened.map_err(|_| Status::cancelled("silence"))??.into_inner();
     let began = recorder.now();

@@ -36,11 +36,12 @@ pub struct Workload {
 
 impl Workload {
     /// Starts clients and watchers. Values have `filling` bytes more than they need.
-    pub fn start(urls: &[String], recorder: &Recorder, seed: u64, filling: usize) -> Self {
+    pub fn start(urls: &[String], recorder: &Recorder, seed: u64, filling: usize, cheats: bool) -> Self {
         let (tasks, watchers) = (Tasks::root(), Tasks::root());
         let (until, wanted) = watch::channel(None);
         for id in 0..CLIENTS {
-            let client = Client::new(id, urls, recorder);
+            let mut client = Client::new(id, urls, recorder);
+            client.cheats = cheats;
             let (dice, stop) = (Dice(seed ^ (u64::from(id) << 32)), tasks.stopping());
             tasks.spawn_to_end("client", async move {
                 let mut keys = KeyClient { client, dice, filling, newest: 0 };
@@ -90,7 +91,8 @@ fn wishes(urls: &[String]) -> Vec<Wish> {
         no_delete: false,
     };
     let mut wishes: Vec<Wish> = urls.iter().enumerate().map(|(n, url)| all(100 + n as u32, url)).collect();
-    wishes.push(Wish { keys: Keys::prefix("k/"), start: 0, fragment: true, ..all(110, &urls[0]) });
+    wishes.extend(urls.iter().zip(103..).map(|(url, client)| Wish { fragment: true, ..all(client, url) }));
+    wishes.push(Wish { keys: Keys::prefix("k/"), start: 0, ..all(110, &urls[0]) });
     wishes.push(Wish { keys: Keys::one("k/1"), start: 0, prev_kv: false, no_delete: true, ..all(111, &urls[1]) });
     wishes
 }

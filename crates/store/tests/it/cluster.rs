@@ -80,7 +80,7 @@ fn url(i: usize) -> String {
     format!("http://member-{i}:2380")
 }
 
-struct Cluster {
+pub struct Cluster {
     network: Arc<Network>,
     dir: TempDir,
     members: Vec<Option<Running>>,
@@ -88,7 +88,7 @@ struct Cluster {
 }
 
 impl Cluster {
-    async fn start(size: usize) -> Self {
+    pub async fn start(size: usize) -> Self {
         let ids: Vec<u64> = (0..size).map(|i| member_id(&[url(i)], "test")).collect();
         let dir = tempfile::tempdir().unwrap();
         let members = (0..size).map(|_| None).collect();
@@ -111,7 +111,7 @@ impl Cluster {
         Bootstrap::New { me: self.ids[i], cluster: cluster_id(self.ids.iter().copied()), members }
     }
 
-    async fn run(&mut self, i: usize) {
+    pub async fn run(&mut self, i: usize) {
         let bootstrap = self.bootstrap(i);
         self.run_with(i, bootstrap).await;
     }
@@ -133,25 +133,25 @@ impl Cluster {
         Path::join(self.dir.path(), format!("m{i}"))
     }
 
-    fn at(&self, i: usize) -> &Running {
+    pub fn at(&self, i: usize) -> &Running {
         self.members[i].as_ref().unwrap()
     }
 
-    async fn stop(&mut self, i: usize) {
+    pub async fn stop(&mut self, i: usize) {
         self.network.doors.lock().unwrap().remove(&self.ids[i]);
         self.members[i].take().unwrap().stop().await;
     }
 
-    fn cut(&self, i: usize) {
+    pub fn cut(&self, i: usize) {
         self.network.cut.lock().unwrap().insert(self.ids[i]);
     }
 
-    fn join(&self, i: usize) {
+    pub fn join(&self, i: usize) {
         self.network.cut.lock().unwrap().remove(&self.ids[i]);
     }
 
     /// The member that most others follow.
-    async fn leader(&self) -> usize {
+    pub async fn leader(&self) -> usize {
         let mut leader = 0;
         eventually("a leader", async || match self.led_by().await {
             Some(_) => true,

@@ -9,4 +9,5 @@ mod damage;
 mod full;
 mod spans;
 mod support;
+mod users;
 mod watch;

@@ -1,5 +1,7 @@
 //! Watches: live, from the past, slow, cancelled.
 
+use std::sync::Arc;
+
 use store_api::*;
 
 use crate::support::{DEADLINE, Running};
@@ -13,8 +15,8 @@ fn from(start_revision: Revision) -> WatchRequest {
 }
 
 /// Reads until `count` events are there; checks that responses hold whole revisions in order.
-async fn collect(watcher: &mut Box<dyn Watcher>, count: usize) -> Vec<Event> {
-    let (mut events, mut seen) = (Vec::<Event>::new(), 0);
+async fn collect(watcher: &mut Box<dyn Watcher>, count: usize) -> Vec<Arc<Event>> {
+    let (mut events, mut seen) = (Vec::<Arc<Event>>::new(), 0);
     while events.len() < count {
         let response = next(watcher).await.unwrap();
         assert!(response.events.iter().all(|e| e.kv.mod_revision > seen && e.kv.mod_revision <= response.revision));
@@ -92,6 +94,29 @@ async fn collect_until(watcher: &mut Box<dyn Watcher>, least: usize) -> Vec<Revi
         revisions.extend(next(watcher).await.unwrap().events.iter().map(|e| e.kv.mod_revision));
     }
     revisions
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn watchers_share_an_event() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Running::open(dir.path()).await.unwrap();
+    let plain = WatchRequest { prev_kv: false, ..from(0) };
+    let single = WatchRequest { key: "k1".into(), ..WatchRequest::default() };
+    let mut watchers = Vec::new();
+    for request in [from(0), from(0), plain.clone(), plain, single] {
+        watchers.push(store.store.watch(request).await.unwrap());
+    }
+    store.put("k1", "1").await.unwrap();
+    store.put("k1", "2").await.unwrap();
+    let mut told = Vec::new();
+    for watcher in &mut watchers {
+        told.push(collect(watcher, 2).await);
+    }
+    let same = |a: usize, b: usize, event: usize| Arc::ptr_eq(&told[a][event], &told[b][event]);
+    assert!((1..5).all(|other| same(0, other, 0)), "nobody can tell a creation with the value before from one without");
+    assert!(same(0, 1, 1) && same(2, 3, 1) && same(2, 4, 1) && !same(0, 2, 1));
+    assert_eq!((told[0][1].prev_kv.is_some(), told[2][1].prev_kv.is_some()), (true, false));
+    store.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
