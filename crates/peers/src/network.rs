@@ -32,7 +32,6 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// How long an answer to a question may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(7);
 
-
 pub struct Options {
     pub tasks: Tasks,
     /// Needed where a peer's URL is https.
@@ -67,7 +66,12 @@ impl Network {
 
     /// Lets peers in, for the store that sends through this network. `known` are the members of whom a member that
     /// joins has been told; one that has a state knows them by itself.
-    pub fn start(self: &Arc<Self>, store: &Store, listeners: Vec<(TcpListener, Option<TlsAcceptor>)>, known: Vec<Member>) {
+    pub fn start(
+        self: &Arc<Self>,
+        store: &Store,
+        listeners: Vec<(TcpListener, Option<TlsAcceptor>)>,
+        known: Vec<Member>,
+    ) {
         // It is started once, by whoever opened the store.
         drop(self.store.set(store.clone()));
         let own = store.membership().0;

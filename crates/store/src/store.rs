@@ -151,7 +151,11 @@ impl Store {
     }
 
     /// Hands a request to the writer; `in_term` refuses it unless this member leads in that term.
-    pub(crate) fn submit(&self, request: Request, in_term: Option<u64>) -> Result<oneshot::Receiver<Answer>, StoreError> {
+    pub(crate) fn submit(
+        &self,
+        request: Request,
+        in_term: Option<u64>,
+    ) -> Result<oneshot::Receiver<Answer>, StoreError> {
         match &request {
             Request::Kv(command) | Request::KvAs(_, command) | Request::Own(command) => {
                 self.refuse_learner()?;

@@ -24,7 +24,9 @@ const PUBLISH_PAUSE: Duration = Duration::from_millis(100);
 /// Why a member cannot join.
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
-    #[error("cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs: {0}")]
+    #[error(
+        "cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs: {0}"
+    )]
     Unreachable(PeerError),
     #[error("error validating peerURLs: member count is unequal: {told} in --initial-cluster, {known} in the cluster")]
     Count { told: usize, known: usize },
@@ -47,12 +49,7 @@ pub fn network(config: &Config, tasks: &Layers) -> Result<Arc<Network>, TlsError
     Ok(Network::new(Options { tasks: tasks.peers.clone(), tls }))
 }
 
-pub async fn origin(
-    config: &Config,
-    found: Found,
-    cluster: &Cluster,
-    network: &Network,
-) -> Result<Origin, JoinError> {
+pub async fn origin(config: &Config, found: Found, cluster: &Cluster, network: &Network) -> Result<Origin, JoinError> {
     if found == Found::Member {
         // The data folder knows; only a member that joined and was sent nothing yet needs to be told of somebody.
         let told = config.initial_cluster().unwrap_or_default();

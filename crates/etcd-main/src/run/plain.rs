@@ -15,12 +15,9 @@ use hyper_util::{
     server::conn::auto,
     service::TowerToHyperService,
 };
-use runtime::{CancellationToken, Tasks};
 use peers::{Network, Stream};
-use tokio::{
-    sync::Semaphore,
-    time::timeout,
-};
+use runtime::{CancellationToken, Tasks};
+use tokio::{sync::Semaphore, time::timeout};
 use tokio_rustls::TlsAcceptor;
 
 /// Connections at one time, on one listener. One more is closed at once.
@@ -31,7 +28,6 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 /// The pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
 
 /// Only these paths of a router; one that ends with a slash stands for all below it.
 pub fn only(router: &Router, paths: &'static [&'static str]) -> Router {
@@ -64,8 +60,7 @@ pub fn spawn(
                 }
             };
             let Ok(slot) = slots.clone().try_acquire_owned() else { continue };
-            let (tls, router, stop, members) =
-                (tls.clone(), router.clone(), connections.stopping(), members.clone());
+            let (tls, router, stop, members) = (tls.clone(), router.clone(), connections.stopping(), members.clone());
             connections.spawn_to_end("connection-plain", async move {
                 let _slot = slot;
                 let opened = tokio::select! {
