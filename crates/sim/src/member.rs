@@ -290,12 +290,8 @@ impl Running {
         let ended = self.leases.tick(self.clock(scene.now), REVOKE_BATCH);
         for lease in &ended {
             scene.trace.say(scene.now, format_args!("{}: lease {lease} has ended", self.id));
-            let term = match scene.mutation {
-                Some(Mutation::RevocationsArePassedOn) => None,
-                _ => Some(self.standing.term),
-            };
             let revoke = Command::LeaseRevoke { id: *lease };
-            self.submit(Ticket::Expiry(*lease), replica::Request::Own(revoke), term);
+            self.submit(Ticket::Expiry(*lease), replica::Request::Own(revoke), Some(self.standing.term));
         }
         !ended.is_empty()
     }
