@@ -141,7 +141,7 @@ impl Members {
 
     pub fn decode(r: &mut Reader) -> Result<Self, DecodeError> {
         let count = r.count()?;
-        let members = (0..count).map(|_| Ok(member(r)?)).collect::<Result<Vec<_>, DecodeError>>()?;
+        let members = (0..count).map(|_| member(r)).collect::<Result<Vec<_>, DecodeError>>()?;
         let count = r.count()?;
         let removed = (0..count).map(|_| r.u64()).collect::<Result<_, _>>()?;
         Ok(Members { removed, ..Members::new(members) })

@@ -301,6 +301,7 @@ impl FileReader {
     }
 
     /// The next portion; `None` at the end.
+    #[expect(clippy::should_implement_trait, reason = "an iterator would go on after an error")]
     pub fn next(&mut self) -> Result<Option<Bytes>, String> {
         let at = self.offset;
         self.read().map_err(|why| format!("at offset {at}: {why}"))

@@ -113,8 +113,9 @@ impl Client {
 
     fn value(&mut self) -> String {
         self.next_value += 1;
-        let filler = self.random.between(1, 120) as usize;
-        format!("{}.{}.{}", self.id, self.next_value, "x".repeat(filler))
+        // Some take several sectors, so that they can be torn.
+        let filler = if self.random.chance(150) { self.random.between(500, 3000) } else { self.random.between(1, 120) };
+        format!("{}.{}.{}", self.id, self.next_value, "x".repeat(filler as usize))
     }
 
     fn put(&mut self) -> Request {

@@ -156,6 +156,8 @@ pub struct Running {
     pub standing: Standing,
     queue: VecDeque<Item>,
     pub inbox: VecDeque<Input>,
+    /// What came while a turn was unfinished and must not be lost.
+    deferred: Vec<Input>,
     proposals: Vec<Proposal>,
     backlog: VecDeque<(Micros, Proposal)>,
     pending: Pending,
@@ -197,6 +199,7 @@ impl Running {
             standing: Standing::default(),
             queue: VecDeque::new(),
             inbox: VecDeque::new(),
+            deferred: Vec::new(),
             proposals: Vec::new(),
             backlog: VecDeque::new(),
             pending: Pending::default(),
@@ -249,7 +252,7 @@ impl Running {
                 None
             }
             Call::Write(command) => {
-                self.submit(ticket, command, None);
+                self.submit(ticket, replica::Request::Kv(command), None);
                 None
             }
         };
@@ -263,8 +266,7 @@ impl Running {
         self.standing.leads && self.standing.lone && self.machine.term == self.standing.term
     }
 
-    fn submit(&mut self, ticket: Ticket, command: Command, in_term: Option<u64>) {
-        let request = replica::Request::Kv(command);
+    fn submit(&mut self, ticket: Ticket, request: replica::Request, in_term: Option<u64>) {
         let (frees_space, request) = (request.frees_space(), request.encode());
         self.proposals.push(Proposal { ticket, request, frees_space, in_term });
     }
@@ -274,13 +276,10 @@ impl Running {
         if !self.standing.leads {
             return scene.out.push(Out::Answer(ticket, Err(StoreError::NotLeader)));
         }
-        match self.leases.keep_alive(lease, self.clock(scene.now)) {
-            Some(ttl) => {
-                let alive = Reply::Alive(ttl.as_secs().cast_signed(), self.machine.kv.revision());
-                scene.out.push(Out::Answer(ticket, Ok(alive)));
-            }
-            None => self.inbox.push_back(Input::Read(ticket, ReadKind::KeepAlive(lease))),
+        if self.is_last_word() || scene.mutation == Some(Mutation::RenewalsDoNotAsk) {
+            return self.serve(ticket, ReadKind::KeepAlive(lease), scene);
         }
+        self.inbox.push_back(Input::Read(ticket, ReadKind::KeepAlive(lease)));
     }
 
     /// Leases whose time is up are to be revoked, while this member leads.
@@ -291,11 +290,8 @@ impl Running {
         let ended = self.leases.tick(self.clock(scene.now), REVOKE_BATCH);
         for lease in &ended {
             scene.trace.say(scene.now, format_args!("{}: lease {lease} has ended", self.id));
-            let term = match scene.mutation {
-                Some(Mutation::RevocationsArePassedOn) => None,
-                _ => Some(self.standing.term),
-            };
-            self.submit(Ticket::Expiry(*lease), Command::LeaseRevoke { id: *lease }, term);
+            let revoke = Command::LeaseRevoke { id: *lease };
+            self.submit(Ticket::Expiry(*lease), replica::Request::Own(revoke), Some(self.standing.term));
         }
         !ended.is_empty()
     }
@@ -311,7 +307,8 @@ impl Running {
         if std::mem::take(&mut self.tick_due) {
             self.tick(scene);
         }
-        for input in std::mem::take(&mut self.inbox) {
+        let deferred = std::mem::take(&mut self.deferred);
+        for input in deferred.into_iter().chain(std::mem::take(&mut self.inbox)) {
             self.input(input, scene);
         }
         self.propose(scene);
@@ -506,6 +503,7 @@ impl Running {
                 Input::Read(ticket, kind) => self.reads.wait(ticket, kind),
                 Input::Change(_, ticket) => scene.out.push(Out::Answer(ticket, Err(full.clone()))),
                 Input::SnapshotWritten(written) => self.snapshot_written(written, scene),
+                Input::SnapshotSent { .. } => self.deferred.push(input),
                 _ => {}
             }
         }
@@ -630,6 +628,7 @@ impl Running {
     fn serve(&mut self, ticket: Ticket, kind: ReadKind, scene: &mut Scene<'_>) {
         let answer = match kind {
             ReadKind::Range(request) => self.machine.kv.range(request).map(Reply::Range),
+            ReadKind::KeepAlive(_) if !self.standing.leads => Err(StoreError::LeaderChanged),
             ReadKind::KeepAlive(lease) => match self.leases.keep_alive(lease, self.clock(scene.now)) {
                 Some(ttl) => Ok(Reply::Alive(ttl.as_secs().cast_signed(), self.machine.kv.revision())),
                 None => Err(StoreError::LeaseNotFound(lease)),

@@ -16,7 +16,7 @@ pub enum Mutation {
     /// What a torn write left is not cut off.
     TornTailsStay,
     // The network.
-    /// A leader of an earlier term is taken for one of the present term.
+    /// A leader of an earlier term is taken for one of the present term, and does not hear that it is not.
     TermsAreNotChecked,
     /// A member that refuses its vote is taken to have given it.
     RefusedVotesCount,
@@ -39,8 +39,8 @@ pub enum Mutation {
     LeasesDoNotEnd,
     /// A new leader counts leases from when they were granted, and not anew.
     LeasesAreNotRestarted,
-    /// A leader that was deposed has its leases revoked by the new one.
-    RevocationsArePassedOn,
+    /// A leader renews leases without asking whether it leads.
+    RenewalsDoNotAsk,
     /// A watch that goes on elsewhere begins one revision late.
     WatchResumesLate,
     /// A watch that goes on elsewhere begins one revision early.
@@ -75,7 +75,7 @@ pub const ALL: [Mutation; 21] = [
     Mutation::ComparisonsIgnored,
     Mutation::LeasesDoNotEnd,
     Mutation::LeasesAreNotRestarted,
-    Mutation::RevocationsArePassedOn,
+    Mutation::RenewalsDoNotAsk,
     Mutation::WatchResumesLate,
     Mutation::WatchResumesEarly,
     Mutation::SnapshotsWithoutMembers,

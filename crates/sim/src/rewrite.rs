@@ -1,7 +1,7 @@
 //! Messages that a mutation changes on their way in.
 
 use consensus::{Message, MessageType};
-use replica::Consensus;
+use replica::Role;
 
 use crate::{
     member::{GROUP, Running},
@@ -22,8 +22,13 @@ pub fn acknowledged(mutation: Option<Mutation>, message: &Message) -> Option<Mes
 
 /// Changes a message that is about to reach a member, where the mutation asks for it.
 pub fn message(mutation: Option<Mutation>, running: &mut Running, message: &mut Message) {
-    let term = running.core.group(GROUP).raft.status().term;
+    let (role, _, term, ..) = running.core.group(GROUP).raft.brief();
     match (mutation, message.get_msg_type()) {
+        (Some(Mutation::TermsAreNotChecked), MessageType::MsgAppendResponse | MessageType::MsgHeartbeatResponse)
+            if role == Role::Leader && message.term > term =>
+        {
+            message.term = term;
+        }
         (Some(Mutation::TermsAreNotChecked), MessageType::MsgAppend | MessageType::MsgHeartbeat)
             if message.term < term =>
         {

@@ -1,8 +1,8 @@
 //! Applying, with the bugs that mutations put into it.
 
 use bytes::Bytes;
-use mvcc::{Command, codec::put_u64};
-use replica::{Applied, Base, Batch, Entry, Machine, Members, Request, Response};
+use mvcc::Command;
+use replica::{Applied, Base, Batch, Entry, Machine, Request, Response, snapshot::Portions};
 
 use crate::{member::Scene, mutation::Mutation};
 
@@ -74,6 +74,7 @@ fn rewritten(entry: &Entry, with: impl Fn(Command) -> Command) -> Entry {
     for (id, bytes) in Batch::read(entry.data.clone()).flatten() {
         let bytes = match Request::decode(Bytes::copy_from_slice(&bytes)) {
             Ok(Request::Kv(command)) => Request::Kv(with(command)).encode(),
+            Ok(Request::Own(command)) => Request::Own(with(command)).encode(),
             _ => bytes,
         };
         batch.push(id, &bytes);
@@ -84,11 +85,9 @@ fn rewritten(entry: &Entry, with: impl Fn(Command) -> Command) -> Entry {
 
 /// The first portion of a snapshot, with nobody in it.
 pub fn without_members(out: &mut Vec<u8>, base: &Base) {
+    let nobody = Machine { index: base.index, term: base.term, ..Default::default() };
     out.clear();
-    put_u64(out, base.index);
-    put_u64(out, base.term);
-    Members::default().encode(out);
-    // No alarm, and no user.
-    put_u64(out, 0);
-    put_u64(out, 0);
+    let mut portions = Portions::new(&nobody);
+    portions.next(&nobody, out);
+    portions.finish();
 }

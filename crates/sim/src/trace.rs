@@ -6,6 +6,9 @@ use std::{collections::VecDeque, fmt};
 /// Lines that are kept when not all are wanted.
 const KEPT: usize = 400;
 
+/// Bytes of a line that are kept; its sum is over all of them.
+const LONGEST: usize = 400;
+
 /// The story of one run.
 #[derive(Debug)]
 pub struct Trace {
@@ -23,7 +26,7 @@ impl Trace {
 
     /// Adds a line at a virtual time in microseconds.
     pub fn say(&mut self, now: u64, what: fmt::Arguments<'_>) {
-        let line = format!("{:>9}.{:03} ms  {what}", now / 1000, now % 1000);
+        let mut line = format!("{:>9}.{:03} ms  {what}", now / 1000, now % 1000);
         for byte in line.bytes() {
             // FNV-1a.
             self.sum = (self.sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
@@ -31,6 +34,10 @@ impl Trace {
         self.count += 1;
         if !self.whole && self.lines.len() == KEPT {
             self.lines.pop_front();
+        }
+        if line.len() > LONGEST {
+            line.truncate(line.floor_char_boundary(LONGEST));
+            line.push('…');
         }
         self.lines.push_back(line);
     }

@@ -54,7 +54,7 @@ impl Content {
         Ok(())
     }
 
-    pub fn apply(&mut self, events: &[Event], limits: &Limits) -> Result<(), CacheError> {
+    pub fn apply(&mut self, events: &[std::sync::Arc<Event>], limits: &Limits) -> Result<(), CacheError> {
         for event in events {
             match event.kind {
                 EventKind::Put => self.insert(event.kv.clone(), limits)?,

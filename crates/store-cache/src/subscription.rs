@@ -12,7 +12,7 @@ pub(crate) const UPDATES: usize = 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Update {
     /// The events of whole revisions, in order; with them the content is that of the revision.
-    Events { revision: Revision, events: Arc<[Event]> },
+    Events { revision: Revision, events: Arc<[Arc<Event>]> },
     /// The prefix was listed anew, since events in between are lost to compaction: read it again.
     Listed { revision: Revision },
 }

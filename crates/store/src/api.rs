@@ -203,14 +203,13 @@ impl Store {
     /// Starts a lease's time again on this member, which leads. One that is not known may have been granted through a
     /// follower that has applied more than the leader.
     pub(crate) async fn keep_alive(&self, id: LeaseId) -> Result<Lease, StoreError> {
-        let renew = || self.group().lease_times.lock().keep_alive(id, self.shared.clock.monotonic());
-        let ttl = match renew() {
-            Some(ttl) => ttl,
-            None => {
-                self.settle().await?;
-                renew().ok_or(StoreError::LeaseNotFound(id))?
-            }
-        };
+        // Most members must say that this one leads: one that was deposed would renew what its successor lets end.
+        self.settle().await?;
+        if !self.group().standing.leads() {
+            return Err(StoreError::LeaderChanged);
+        }
+        let renewed = self.group().lease_times.lock().keep_alive(id, self.shared.clock.monotonic());
+        let ttl = renewed.ok_or(StoreError::LeaseNotFound(id))?;
         self.shared.metrics.leases_renewed.inc();
         Ok(Lease { id, ttl: ttl.as_secs().cast_signed() })
     }

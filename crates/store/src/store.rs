@@ -255,9 +255,10 @@ fn prepare(options: Options) -> Result<(Store, Writer), StoreError> {
         snapshot_entries: options.snapshot_entries,
         since_snapshot,
         last_snapshot_bytes: snapshot_bytes,
-        next_id: runtime::entropy::random_u64() & !0xff_ffff_ffff,
+        next_id: runtime::entropy::random_u64() & !0xffff_ffff,
         backlog: VecDeque::new(),
         next_tick: Duration::ZERO,
+        deferred: Vec::new(),
         last_batch: 0,
         last_fsync: Duration::ZERO,
     };

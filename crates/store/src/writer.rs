@@ -56,6 +56,8 @@ pub struct Writer {
     /// Proposals that wait for a leader, with their deadlines.
     pub backlog: VecDeque<(Duration, Proposal)>,
     pub next_tick: Duration,
+    /// What came while a turn was unfinished and must not be lost.
+    pub deferred: Vec<Input>,
     /// Proposals in the batch before.
     pub last_batch: usize,
     /// How long its fsync took.
@@ -78,7 +80,8 @@ impl Writer {
                 self.refuse_all(&mut taken);
                 continue;
             }
-            for input in std::mem::take(&mut taken.inputs) {
+            let deferred = std::mem::take(&mut self.deferred);
+            for input in deferred.into_iter().chain(std::mem::take(&mut taken.inputs)) {
                 self.input(input);
             }
             self.propose(&mut taken.proposals);
@@ -385,6 +388,8 @@ impl Writer {
             Input::Read(group, read) => self.shared.group(group).pending.read(read),
             Input::Change(_, answer) => drop(answer.send(Err(StoreError::NoSpace("the log waits for room".into())))),
             Input::SnapshotWritten(written) => self.snapshot_written(written),
+            // A peer gets nothing more until consensus has heard what became of its snapshot.
+            Input::SnapshotSent { .. } => self.deferred.push(input),
             _ => {}
         }
     }

@@ -133,6 +133,9 @@ impl Wal {
 
     fn roll(&mut self, needed: u64) -> Result<(), CommitError> {
         let len = self.segment_bytes.max(needed + segment::HEADER as u64);
+        if self.offset == segment::HEADER as u64 {
+            return self.grow(len);
+        }
         match segment::create(&*self.disk, &self.dir, self.store, self.next, len) {
             Ok((file, path)) => {
                 // What the old segment did not use is given back; if that fails, it is only not given back.
@@ -149,6 +152,25 @@ impl Wal {
                     // Entries appended to the old segment would collide with it.
                     return Err(CommitError::Broken(format!("{text}; and what was begun stays")));
                 }
+                Err(CommitError::Refused(match is_full(&error) {
+                    true => StoreError::NoSpace(text),
+                    false => StoreError::Unavailable(text),
+                }))
+            }
+        }
+    }
+
+    /// Gives the segment more room. It has no record yet, so that a new one would take its name, and would take the file
+    /// away with it if it did not come to be.
+    fn grow(&mut self, len: u64) -> Result<(), CommitError> {
+        match self.file.allocate(len) {
+            Ok(()) => {
+                self.begun += len.saturating_sub(self.len);
+                self.len = len;
+                Ok(())
+            }
+            Err(error) => {
+                let text = format!("cannot make room in {}: {error}", self.path.display());
                 Err(CommitError::Refused(match is_full(&error) {
                     true => StoreError::NoSpace(text),
                     false => StoreError::Unavailable(text),
