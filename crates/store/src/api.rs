@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 use async_trait::async_trait;
 use mvcc::{Command, HashQuery, RangeQuery, Response, check_command, check_range};
 use store_api::{
-    DeleteRangeRequest, DeleteRangeResponse, HashKv, Lease, LeaseId, LeaseStatus, PutRequest, PutResponse,
-    RangeRequest, RangeResponse, RequestOp, Revision, Status, StoreError, TxnRequest, TxnResponse, WatchRequest,
-    Watcher,
+    Alarm, AlarmKind, DeleteRangeRequest, DeleteRangeResponse, HashKv, Lease, LeaseId, LeaseStatus, PutRequest,
+    PutResponse, RangeRequest, RangeResponse, RequestOp, Revision, Status, StoreError, TxnRequest, TxnResponse,
+    WatchRequest, Watcher,
 };
 
 use crate::{
@@ -160,7 +160,7 @@ impl store_api::Store for Store {
         let (group, identity) = (self.group(), self.shared.identity);
         let machine = group.machine.read();
         let over_quota = machine.kv.bytes() > self.shared.quota_bytes
-            || machine.alarms.iter().any(|a| a.kind == store_api::AlarmKind::NoSpace);
+            || machine.alarms.contains(&Alarm { member: identity.member, kind: AlarmKind::NoSpace });
         if over_quota || self.shared.full.load(Ordering::Acquire) {
             errors.push("NOSPACE".to_owned());
         }

@@ -17,6 +17,10 @@ const DEFAULT_QUOTA_BYTES: u64 = 2 << 30;
 pub enum Unsupported {
     #[error("--wal-dir: the log is kept in the data folder")]
     WalDir,
+    #[error(
+        "--force-new-cluster: not supported; `plinth store export --data-dir` and `import` begin a new cluster with the data"
+    )]
+    ForceNewCluster,
     #[error("--shards={0}: the keys are kept in one group")]
     Shards(u64),
 }
@@ -24,6 +28,9 @@ pub enum Unsupported {
 pub fn supported(config: &Config) -> Result<(), Unsupported> {
     if config.wal_dir.is_some() {
         return Err(Unsupported::WalDir);
+    }
+    if config.force_new_cluster {
+        return Err(Unsupported::ForceNewCluster);
     }
     if config.shards > 1 {
         return Err(Unsupported::Shards(config.shards));
