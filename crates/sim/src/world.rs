@@ -1,6 +1,8 @@
 //! The virtual world: members with their disks, a network, clients and a clock that jumps from one event to the next.
 //! Everything that happens is an event at a time; two events at one time happen in the order in which they were made.
 
+mod wires;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -312,80 +314,6 @@ impl World {
                 self.nodes.get_mut(&id).expect("it is running").retired = true;
                 self.stop(id, false);
             }
-        }
-    }
-
-    fn send(&mut self, from: u64, incarnation: u64, message: Message) {
-        if message.get_snapshot().get_metadata().index > 0 {
-            let delay = self.random.below(2_000);
-            return self.after(delay, Event::OpenSnapshot(from, incarnation, Box::new(message)));
-        }
-        if let Some(early) = crate::rewrite::acknowledged(self.plan.mutation, &message) {
-            self.after(1_000, Event::Arrive(Box::new(early)));
-        }
-        let delays = self.network.deliveries(&message, &mut self.net_random);
-        delays.into_iter().for_each(|delay| self.after(delay, Event::Arrive(Box::new(message.clone()))));
-    }
-
-    fn arrive(&mut self, mut message: Message) {
-        let to = message.to;
-        let running = self.nodes.get_mut(&to).and_then(|n| n.running.as_mut());
-        let Some(running) = running else {
-            let from = message.from;
-            return self.input(from, Input::Unreachable(to));
-        };
-        crate::rewrite::message(self.plan.mutation, running, &mut message);
-        self.input(to, Input::Message(message));
-    }
-
-    fn open_snapshot(&mut self, from: u64, incarnation: u64, message: Message) {
-        if !self.is(from, incarnation) {
-            return;
-        }
-        let metadata = message.get_snapshot().get_metadata();
-        let (to, point) = (message.to, Point { group: GROUP, index: metadata.index, term: metadata.term });
-        let running = self.nodes[&from].running.as_ref().expect("it is running");
-        let opened = running.open_snapshot(point);
-        self.say(format_args!(
-            "{from}: snapshot of entry {} to {to}: {:?}",
-            point.index,
-            opened.as_ref().map(Vec::len)
-        ));
-        let slow = self.net_random.between(2_000, 200_000);
-        let lost = self.network.is_blocked(from, to) || self.net_random.chance(self.network.loss);
-        match opened {
-            Ok(portions) if !lost => {
-                self.sequence += 1;
-                let job = self.sequence;
-                self.after(slow, Event::SnapshotArrives(job, Box::new(message), portions));
-            }
-            _ => self.after(slow, Event::SnapshotSent { from, to, ok: false }),
-        }
-    }
-
-    fn snapshot_arrives(&mut self, job: u64, message: Message, portions: &[Bytes]) {
-        let (from, to) = (message.from, message.to);
-        let mut taken = false;
-        self.with(to, |running, _| taken = running.receive_snapshot(job, message, portions).is_ok());
-        match self.nodes.get(&to).map(|n| n.incarnation) {
-            Some(incarnation) if taken => {
-                let delay = self.random.below(20_000);
-                self.after(delay, Event::SnapshotEnds { job, from, to, incarnation });
-            }
-            _ => self.after(1_000, Event::SnapshotSent { from, to, ok: false }),
-        }
-    }
-
-    fn snapshot_ends(&mut self, job: u64, from: u64, to: u64, incarnation: u64) {
-        let mut ok = false;
-        if self.is(to, incarnation) {
-            self.with(to, |running, _| ok = running.finish_snapshot(job).is_ok());
-            self.turn_soon(to);
-        }
-        if !self.network.is_blocked(to, from) {
-            self.after(1_000, Event::SnapshotSent { from, to, ok });
-        } else {
-            self.after(5_000_000, Event::SnapshotSent { from, to, ok: false });
         }
     }
 
