@@ -32,4 +32,11 @@ else
     cargo test --locked -p plinth --no-fail-fast --test e2e -- --test-threads=1
 fi
 step "robustness: three members, faults, and a verdict over what clients saw"
-cargo test --locked -p robustness --test robustness --no-fail-fast -- --test-threads=1
+# The program was built for the tests above. Without the variable, the same is done to a real etcd.
+ROBUSTNESS_PROGRAM=${ROBUSTNESS_PROGRAM:-$(realpath "${CARGO_TARGET_DIR:-target}")/debug/plinth-store}
+export ROBUSTNESS_PROGRAM
+if command -v cargo-nextest >/dev/null; then
+    cargo nextest run --locked --workspace --no-fail-fast --ignore-default-filter -E 'binary(robustness)'
+else
+    cargo test --locked -p robustness --test robustness --no-fail-fast -- --test-threads=1
+fi

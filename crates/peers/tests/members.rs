@@ -48,7 +48,7 @@ async fn members_agree_over_tcp_and_a_new_one_is_sent_everything() {
         listeners.push(TcpListener::bind("127.0.0.1:0").await.unwrap());
     }
     let urls: Vec<String> = listeners.iter().map(|l| format!("http://{}", l.local_addr().unwrap())).collect();
-    let ids: Vec<u64> = urls[..3].iter().map(|url| member_id(&[url.clone()], "tcp")).collect();
+    let ids: Vec<u64> = urls[..3].iter().map(|url| member_id(std::slice::from_ref(url), "tcp")).collect();
     let member =
         |i: usize| Member { id: ids[i], name: format!("m{i}"), peer_urls: vec![urls[i].clone()], ..Default::default() };
     let cluster = cluster_id(ids.iter().copied());

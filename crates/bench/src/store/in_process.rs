@@ -56,14 +56,11 @@ async fn get(store: Arc<dyn Store>, key: Bytes, _value: Bytes) -> anyhow::Result
 }
 
 /// Calls per second and microseconds of processor time for each.
-async fn rate<F: Future<Output = anyhow::Result<()>> + Send>(
+async fn rate<F: Future<Output = anyhow::Result<()>> + Send + 'static>(
     store: &Arc<dyn Store>,
     length: Duration,
     call: fn(Arc<dyn Store>, Bytes, Bytes) -> F,
-) -> anyhow::Result<(f64, f64)>
-where
-    F: 'static,
-{
+) -> anyhow::Result<(f64, f64)> {
     let done = Arc::new(AtomicU64::new(0));
     let (began, cpu) = (Instant::now(), process::cpu_micros(std::process::id())?);
     let mut running = Vec::new();

@@ -153,11 +153,7 @@ impl Cluster {
     /// The member that most others follow.
     pub async fn leader(&self) -> usize {
         let mut leader = 0;
-        eventually("a leader", async || match self.led_by().await {
-            Some(_) => true,
-            None => false,
-        })
-        .await;
+        eventually("a leader", async || self.led_by().await.is_some()).await;
         if let Some(found) = self.led_by().await {
             leader = found;
         }
