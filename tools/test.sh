@@ -27,7 +27,7 @@ else
 fi
 step "end to end"
 if command -v cargo-nextest >/dev/null; then
-    cargo nextest run --locked -p plinth --no-fail-fast --ignore-default-filter -E 'binary(e2e)'
+    cargo nextest run --locked --workspace --no-fail-fast --ignore-default-filter -E 'package(plinth) & binary(e2e)'
 else
     cargo test --locked -p plinth --no-fail-fast --test e2e -- --test-threads=1
 fi
