@@ -110,6 +110,18 @@ impl Raft {
         (role(raft.state), raft.leader_id, raft.term, raft.raft_log.committed, raft.raft_log.last_index())
     }
 
+    /// The leader is known to be gone: its time counts as over, and this member stands for election after `patience`
+    /// more ticks, unless another does so before. Whether it is elected is decided as ever.
+    pub fn leader_gone(&mut self, patience: usize) {
+        let raft = &mut self.raw.raft;
+        if raft.state != StateRole::Follower || !raft.promotable() {
+            return;
+        }
+        let ticks = raft.election_timeout();
+        raft.election_elapsed = ticks;
+        raft.set_randomized_election_timeout(ticks + patience.min(ticks - 1));
+    }
+
     /// Draws a timeout where the engine has begun to count anew.
     fn redraw(&mut self) {
         if self.raw.raft.election_elapsed == 0 {

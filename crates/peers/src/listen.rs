@@ -102,10 +102,22 @@ async fn member(mut stream: Box<dyn Stream>, store: Store) -> Result<(), PeerErr
     };
     let (stream, greeting) = timeout(GREETING_LIMIT, greeted).await.map_err(|_| PeerError::Late)??;
     match greeting.kind {
-        Kind::Messages => messages(stream, store).await,
+        Kind::Messages => {
+            let ended = messages(stream, store.clone()).await;
+            // A connection that breaks says nothing of the peer; one that is closed does.
+            if matches!(&ended, Err(PeerError::Io(error)) if is_closed(error)) {
+                store.gone(greeting.from);
+            }
+            ended
+        }
         Kind::Snapshot => snapshot(stream, store).await,
         Kind::Question => question(stream, store).await,
     }
+}
+
+/// The other side's kernel has said that the connection is no more.
+fn is_closed(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::ConnectionReset)
 }
 
 /// Why a peer is not let in.

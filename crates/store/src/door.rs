@@ -46,6 +46,11 @@ impl Store {
         drop(self.shared.inbox.push(Input::Unreachable(peer)));
     }
 
+    /// A peer has closed the connection on which it sends messages.
+    pub fn gone(&self, peer: u64) {
+        drop(self.shared.inbox.push(Input::Gone(peer)));
+    }
+
     /// A snapshot reached a peer, or did not.
     pub fn snapshot_sent(&self, group: GroupId, peer: u64, ok: bool) {
         drop(self.shared.inbox.push(Input::SnapshotSent { group, peer, ok }));

@@ -41,6 +41,8 @@ pub enum Input {
     Progress(oneshot::Sender<consensus::Status>),
     Transfer(u64),
     Unreachable(u64),
+    /// A peer has closed its connection: its process has ended, most likely.
+    Gone(u64),
     SnapshotSent {
         group: GroupId,
         peer: u64,

@@ -163,8 +163,23 @@ impl Writer {
             Input::Unreachable(peer) => {
                 (0..self.shared.groups.len()).for_each(|id| self.core.group(id as GroupId).raft.unreachable(peer));
             }
+            Input::Gone(peer) => self.gone(peer),
             Input::SnapshotSent { group, peer, ok } => self.core.group(group).raft.snapshot_sent(peer, ok),
             Input::SnapshotWritten(written) => self.snapshot_written(written),
+        }
+    }
+
+    /// Where a leader's process has ended, nobody has to wait until its time is up. The members stand one after another,
+    /// in the order of their ids, so that they do not split the votes; the first leaves the others a moment to notice.
+    fn gone(&mut self, peer: u64) {
+        let me = self.core.settings().member;
+        for id in 0..self.shared.groups.len() as GroupId {
+            let group = self.core.group(id);
+            if group.raft.brief().1 != peer {
+                continue;
+            }
+            let before = group.members.iter().filter(|m| m.id != peer && !m.is_learner && m.id < me).count();
+            group.raft.leader_gone(1 + 2 * before);
         }
     }
 
