@@ -152,12 +152,14 @@ impl Group {
     /// All leases have their whole time from now on: after a start, a snapshot, or when this member begins to lead,
     /// for nobody knows how much was left.
     pub fn restart_leases(&self, now: Duration) {
-        let leases: Vec<_> = self.machine.read().kv.leases().collect();
+        // Held while the state is read: a lease that is revoked meanwhile must not come back as a time without a lease.
+        let mut held = self.lease_times.lock();
         let mut times = LeaseTimes::default();
-        for (id, ttl) in leases {
+        for (id, ttl) in self.machine.read().kv.leases() {
             times.start(id, Duration::from_secs(ttl.max(1).unsigned_abs()), now);
         }
-        *self.lease_times.lock() = times;
+        *held = times;
+        drop(held);
         self.lease_sooner.notify_one();
     }
 
