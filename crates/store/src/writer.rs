@@ -421,13 +421,14 @@ impl Writer {
             standing.last.store(last, Ordering::Release);
             let led = standing.leads();
             let before = (standing.leader.load(Ordering::Acquire), standing.term.load(Ordering::Acquire));
+            if role == Role::Leader && !led {
+                // Before it counts as leading: the times that it had as a follower were never renewed.
+                group.restart_leases(self.shared.clock.monotonic());
+            }
             standing.set(role, leader, term, lone);
             if (led, before) != (role == Role::Leader, (leader, term)) {
                 if group.id == 0 {
                     self.shared.metrics.leader.set(i64::from(leader != 0));
-                }
-                if role == Role::Leader && !led {
-                    group.restart_leases(self.shared.clock.monotonic());
                 }
                 group.lease_sooner.notify_one();
                 group.changed.send_modify(|n| *n += 1);
