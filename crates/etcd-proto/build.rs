@@ -5,7 +5,7 @@ use std::{env, error::Error, fs, path::Path};
 use prost::Message;
 
 /// Those that others import come along by themselves.
-const FILES: [&str; 4] = ["rpc.proto", "lock.proto", "election.proto", "health.proto"];
+const FILES: [&str; 5] = ["rpc.proto", "lock.proto", "election.proto", "health.proto", "shards.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto");

@@ -24,6 +24,7 @@ mod loads;
 mod members;
 mod pool;
 mod server;
+mod shards;
 mod single;
 mod wire;
 
@@ -60,6 +61,8 @@ pub enum Row {
     Compaction,
     /// Three members, and the death of their leader.
     Members,
+    /// Four shards of one member beside one.
+    Shards,
     /// The store without a wire.
     InProcess,
 }
@@ -149,6 +152,7 @@ fn measure(options: &Options) -> anyhow::Result<ExitCode> {
     run.row(Row::Million, large::million);
     run.row(Row::Compaction, large::compaction);
     run.row(Row::Members, members::measure);
+    run.row(Row::Shards, shards::measure);
     run.row(Row::InProcess, in_process);
     run.notes(&plinth, began);
     match options.output {
@@ -203,8 +207,7 @@ impl Run<'_> {
             "Watchers: 1,000 on one key, 100 on each of 10 streams with a connection each, at most 16 writes ahead; each \
              event is counted. Three members: connections spread over all three. Leader killed: median of the kills."
                 .to_owned(),
-            "Server CPU is utime + stime of the server's processes. Four shards against one: not measured, the store has no shards yet."
-                .to_owned(),
+            "Server CPU is utime + stime of the server's processes. Shards share one log and its fsync.".to_owned(),
         ] {
             self.report.note(&note);
         }

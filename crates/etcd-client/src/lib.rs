@@ -11,7 +11,9 @@
 mod connect;
 mod convert;
 mod errors;
+mod shards;
 mod snapshot;
+mod user;
 mod watch;
 
 use std::{future::Future, path::PathBuf, time::Duration};
@@ -26,7 +28,9 @@ use tonic::{Response, Status, transport::Channel};
 
 pub use errors::ConnectError;
 use errors::store_error;
-pub use snapshot::{SnapshotStream, User, snapshot};
+pub use shards::{shard_move, shards};
+pub use snapshot::{SnapshotStream, snapshot};
+pub use user::User;
 
 /// Attempts at a read, the first included.
 const READ_ATTEMPTS: u32 = 3;

@@ -12,7 +12,7 @@ use crate::{
     go,
     note::Note,
     url::Url,
-    validate::ConfigError,
+    validate::{self, ConfigError},
     values::Values,
 };
 
@@ -105,7 +105,9 @@ pub fn assemble(values: &Values, host: Option<IpAddr>, notes: &mut Vec<Note>) ->
         watch_progress_interval: values.duration("experimental-watch-progress-notify-interval"),
         warning_apply_duration: values.duration("experimental-warning-apply-duration"),
         log: log(values)?,
-        shards: values.uint("shards"),
+        // It was found to be small.
+        shards: u32::try_from(values.uint("shards")).unwrap_or(u32::MAX),
+        shard_map: validate::shard_map(values)?,
         name,
     })
 }

@@ -37,8 +37,10 @@ pub struct Config {
     pub watch_progress_interval: Duration,
     pub warning_apply_duration: Duration,
     pub log: Log,
-    /// Groups that the keys are spread over.
-    pub shards: u64,
+    /// Raft groups that the keys of a new cluster are divided among.
+    pub shards: u32,
+    /// Prefixes of keys that are not group 0's from the beginning.
+    pub shard_map: Vec<(String, u32)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,7 +20,9 @@ mod go;
 mod help;
 mod note;
 mod parse;
+mod remote;
 mod run;
+mod shards;
 mod tls;
 mod transfer;
 mod url;
@@ -74,6 +76,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         }
         Ok(Command::Import(command)) => transfer::import(&command),
         Ok(Command::Export(command)) => transfer::export(&command),
+        Ok(Command::Shards(command)) => shards::run(&command),
         Err(Stop::Usage(why)) => {
             eprintln!("{why}\n{}", help::usage(&program));
             USAGE_CODE.into()

@@ -9,6 +9,7 @@ use crate::{
     environment::{self, EnvironmentError},
     file::{self, FileError},
     note::Note,
+    shards,
     transfer::command::{self, Export, Import},
     validate::{self, ConfigError},
     values::Values,
@@ -22,6 +23,7 @@ pub enum Command {
     Version,
     Import(Import),
     Export(Export),
+    Shards(shards::Command),
 }
 
 /// Why there is nothing to do.
@@ -77,6 +79,7 @@ pub fn parse(arguments: &[String], commands: bool, machine: &Machine<'_>) -> Par
     parsed.outcome = match (arguments.first().map(String::as_str), commands) {
         (Some("import"), true) => command::import(&arguments[1..]).map(Command::Import).map_err(Stop::Plain),
         (Some("export"), true) => command::export(&arguments[1..]).map(Command::Export).map_err(Stop::Plain),
+        (Some("shards"), true) => shards::command(&arguments[1..]).map(Command::Shards).map_err(Stop::Plain),
         (Some(command @ ("gateway" | "grpc-proxy")), _) => {
             Err(Stop::Plain(format!("{command} is not part of this store: run etcd's own in front of it")))
         }

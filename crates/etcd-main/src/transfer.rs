@@ -20,7 +20,7 @@ mod target;
 
 use std::{error::Error, process::ExitCode};
 
-use self::command::{Export, Import, Remote};
+use self::command::{Export, Import};
 
 /// Runs `import`.
 pub fn import(command: &Import) -> ExitCode {
@@ -32,7 +32,7 @@ pub fn export(command: &Export) -> ExitCode {
     end("export", export::run(command))
 }
 
-fn end<E: Error>(what: &str, result: Result<String, E>) -> ExitCode {
+pub(crate) fn end<E: Error>(what: &str, result: Result<String, E>) -> ExitCode {
     match result {
         Ok(done) => {
             println!("{done}");
@@ -49,13 +49,4 @@ fn end<E: Error>(what: &str, result: Result<String, E>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// What is asked of a running member.
-fn options(remote: &Remote) -> etcd_client::Options {
-    let mut options = etcd_client::Options::new(&remote.endpoints);
-    options.ca_file.clone_from(&remote.ca_file);
-    options.cert_file.clone_from(&remote.cert_file);
-    options.key_file.clone_from(&remote.key_file);
-    options
 }

@@ -81,6 +81,8 @@ pub enum ConfigError {
     RotationFeature,
     #[error("--shards must be between 1 and {max} (set to {given})")]
     Shards { given: u64, max: u64 },
+    #[error("--shard-map must be prefix=group[,prefix=group], with groups from 0 to {last}: {part:?}")]
+    ShardMap { part: String, last: u64 },
     #[error("--bcrypt-cost must be between 4 and 31 (set to {0})")]
     BcryptCost(u64),
     #[error("--{flag}={value} is not supported: {why}")]
@@ -216,11 +218,24 @@ fn check_tls(values: &Values) -> Result<(), ConfigError> {
     }
 }
 
+/// Prefixes and the groups that keep their keys. A prefix may have a "=" in it.
+pub fn shard_map(values: &Values) -> Result<Vec<(String, u32)>, ConfigError> {
+    let last = values.uint("shards").saturating_sub(1);
+    let read = |part: &str| {
+        let (prefix, group) = part.rsplit_once('=')?;
+        let group: u32 = group.parse().ok()?;
+        (!prefix.is_empty() && u64::from(group) <= last).then(|| (prefix.to_owned(), group))
+    };
+    let parts = values.text("shard-map").split(',').filter(|part| !part.is_empty());
+    parts.map(|part| read(part).ok_or_else(|| ConfigError::ShardMap { part: part.to_owned(), last })).collect()
+}
+
 fn check_own(values: &Values) -> Result<(), ConfigError> {
     match values.uint("shards") {
         given if !(1..=MAX_SHARDS).contains(&given) => return Err(ConfigError::Shards { given, max: MAX_SHARDS }),
         _ => {}
     }
+    shard_map(values)?;
     match values.uint("bcrypt-cost") {
         cost if !(4..=31).contains(&cost) => Err(ConfigError::BcryptCost(cost)),
         _ => Ok(()),

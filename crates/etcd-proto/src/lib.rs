@@ -36,3 +36,8 @@ pub mod v3electionpb {
 pub mod healthpb {
     include!(concat!(env!("OUT_DIR"), "/grpc.health.v1.rs"));
 }
+
+/// Our own service Shards.
+pub mod shardspb {
+    include!(concat!(env!("OUT_DIR"), "/plinth.store.v1.rs"));
+}

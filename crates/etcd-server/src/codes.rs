@@ -32,6 +32,8 @@ pub(crate) fn status(error: &StoreError) -> Status {
         StoreError::Auth(error) => return auth(*error),
         StoreError::Corrupt(_) => (Code::DataLoss, "etcdserver: corrupt cluster"),
         StoreError::Stopped => (Code::Unavailable, "etcdserver: server stopped"),
+        StoreError::CrossShard { .. } => return Status::invalid_argument(format!("etcdserver: {error}")),
+        StoreError::ShardMoving(_) => return Status::unavailable(format!("etcdserver: {error}")),
         StoreError::InvalidArgument(text) => return Status::invalid_argument(format!("etcdserver: {text}")),
         StoreError::Unavailable(text) => return Status::unavailable(format!("etcdserver: {text}")),
     };

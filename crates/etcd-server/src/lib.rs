@@ -32,6 +32,7 @@ mod metrics;
 mod range_stream;
 mod serve;
 mod serving;
+mod shards;
 mod shared;
 mod snapshot;
 mod watch;
@@ -44,6 +45,7 @@ use etcd_proto::{
         maintenance_server::MaintenanceServer, watch_server::WatchServer,
     },
     healthpb::health_server::HealthServer,
+    shardspb::shards_server::ShardsServer,
     v3electionpb::election_server::ElectionServer,
     v3lockpb::lock_server::LockServer,
 };
@@ -108,6 +110,7 @@ impl Service {
             .add_service(LeaseServer::new(lease::Service(shared.clone())).max_decoding_message_size(limit))
             .add_service(MaintenanceServer::new(maintenance::Service(shared.clone())))
             .add_service(ClusterServer::new(cluster::Service(shared.clone())))
+            .add_service(ShardsServer::new(shards::Service(shared.clone())))
             .add_service(HealthServer::new(serving::Service { stop: tasks.stopping() }))
             .add_service(LockServer::new(lock::Service { shared: shared.clone(), tasks: tasks.child("lock") }))
             .add_service(ElectionServer::new(election::Service {

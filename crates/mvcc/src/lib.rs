@@ -24,6 +24,7 @@
 //! what nobody can read any more, in portions of the caller's choice. Every reader decides by the compact revision
 //! alone, so it cannot tell how far the trimming got.
 
+mod adopt;
 mod changes;
 mod check;
 pub mod codec;

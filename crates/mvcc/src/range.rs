@@ -51,6 +51,16 @@ impl KeyRange {
         }
     }
 
+    /// Whether some key of the prefix is in the range.
+    pub fn meets(&self, prefix: &[u8]) -> bool {
+        let after_start = self.start[..] < *prefix || self.start.starts_with(prefix) || prefix.is_empty();
+        match &self.end {
+            RangeEnd::Single => self.start.starts_with(prefix),
+            RangeEnd::Below(end) => after_start && end[..] > *prefix,
+            RangeEnd::Open => after_start,
+        }
+    }
+
     /// The bounds for an ordered map; `None` if nothing can be in the range.
     pub(crate) fn bounds(&self) -> Option<Bounds<'_>> {
         let end = match &self.end {

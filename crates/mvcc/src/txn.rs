@@ -103,6 +103,14 @@ impl<'a> Write<'a> {
         Ok(self.revision())
     }
 
+    /// Deletes a key, if it exists.
+    pub fn delete_key(&mut self, key: &[u8]) {
+        let prev = self.state.space.live(key).map(|v| v.to_kv(&mut Shelf::exact(&v)));
+        if let Some(prev) = prev {
+            self.delete(prev);
+        }
+    }
+
     fn delete(&mut self, prev: KeyValue) {
         let facts = Facts::tombstone(self.state.revision + 1, self.next_sub());
         let key = prev.key.clone();
@@ -198,7 +206,7 @@ fn check_put(state: &State, put: &PutRequest) -> Result<(), StoreError> {
 }
 
 /// The newest versions of a range's keys.
-fn live<'a>(state: &'a State, range: &KeyRange) -> impl Iterator<Item = Version<'a>> {
+pub(crate) fn live<'a>(state: &'a State, range: &KeyRange) -> impl Iterator<Item = Version<'a>> {
     let leaves = range.bounds().map(|bounds| state.space.range(bounds));
     leaves.into_iter().flatten().flat_map(|(items, _)| items).filter_map(|item| state.space.live_item(item.1))
 }

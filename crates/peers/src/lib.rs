@@ -16,7 +16,7 @@ mod listen;
 mod network;
 mod wire;
 
-pub use network::{Handle, Network, Options, Stream};
+pub use network::{Handle, Joining, Network, Options, Stream};
 
 /// Why a peer cannot be talked to.
 #[derive(Debug, thiserror::Error)]

@@ -38,6 +38,15 @@ pub struct Options {
     pub tls: Option<TlsConnector>,
 }
 
+/// A cluster that a member may join.
+#[derive(Clone, Debug)]
+pub struct Joining {
+    pub cluster: u64,
+    pub members: Vec<Member>,
+    /// How many groups its keys are divided among.
+    pub groups: GroupId,
+}
+
 /// Carries messages to the other members and takes theirs in.
 pub struct Network {
     tasks: Tasks,
@@ -94,13 +103,13 @@ impl Network {
         }
     }
 
-    /// Asks whoever listens at one of the URLs who the members of its cluster are: (cluster, members).
-    pub async fn discover(&self, urls: &[String]) -> Result<(u64, Vec<Member>), PeerError> {
+    /// Asks whoever listens at one of the URLs what there is to join.
+    pub async fn discover(&self, urls: &[String]) -> Result<Joining, PeerError> {
         let greeting = Greeting { kind: Kind::Question, cluster: 0, from: 0, to: 0 };
         let mut stream = self.connect(urls, greeting).await?;
-        let (cluster, reply) = exchange(&mut stream, &Question::Members).await?;
+        let (cluster, reply) = exchange(&mut stream, &Question::Joining).await?;
         match reply {
-            Ok(Reply::Members(members)) => Ok((cluster, members)),
+            Ok(Reply::Joining(members, groups)) => Ok(Joining { cluster, members, groups }),
             Ok(_) => Err(PeerError::Protocol("the answer is to another question")),
             Err(error) => Err(PeerError::Refused(error.to_string())),
         }

@@ -57,7 +57,7 @@ pub fn put_question(question: &Question) -> Vec<u8> {
             out.push(3);
             put_u64(&mut out, *id);
         }
-        Question::Members => out.push(4),
+        Question::Joining => out.push(4),
     }
     out
 }
@@ -68,7 +68,7 @@ pub fn question(body: Bytes) -> Result<Question, DecodeError> {
         1 => Question::KeepAlive(r.u32()?, r.i64()?),
         2 => Question::TimeToLive(r.u32()?, r.i64()?, r.bool()?),
         3 => Question::Promote(r.u64()?),
-        4 => Question::Members,
+        4 => Question::Joining,
         _ => return Err(DecodeError("unknown question")),
     })
 }
@@ -99,6 +99,11 @@ pub fn put_reply(cluster: u64, reply: &Result<Reply, StoreError>) -> Vec<u8> {
             out.push(3);
             Members::new(members.iter().cloned()).encode(&mut out);
         }
+        Ok(Reply::Joining(members, groups)) => {
+            out.push(4);
+            Members::new(members.iter().cloned()).encode(&mut out);
+            put_u64(&mut out, u64::from(*groups));
+        }
     }
     out
 }
@@ -116,6 +121,7 @@ pub fn reply(body: Bytes) -> Result<(u64, Result<Reply, StoreError>), DecodeErro
             Ok(Reply::TimeToLive(LeaseStatus { id, ttl, granted_ttl, keys }))
         }
         3 => Ok(Reply::Members(Members::decode(&mut r)?.list())),
+        4 => Ok(Reply::Joining(Members::decode(&mut r)?.list(), r.u32()?)),
         _ => return Err(DecodeError("unknown reply")),
     };
     Ok((cluster, reply))
@@ -163,7 +169,7 @@ mod tests {
             Question::KeepAlive(3, -5),
             Question::TimeToLive(0, 7, true),
             Question::Promote(u64::MAX),
-            Question::Members,
+            Question::Joining,
         ] {
             assert_eq!(question(put_question(&q).into()), Ok(q));
         }
@@ -172,7 +178,8 @@ mod tests {
         for r in [
             Ok(Reply::KeepAlive(Lease { id: 4, ttl: 5 })),
             Ok(Reply::TimeToLive(LeaseStatus { id: 1, ttl: -1, granted_ttl: 60, keys })),
-            Ok(Reply::Members(members)),
+            Ok(Reply::Members(members.clone())),
+            Ok(Reply::Joining(members, 4)),
             Err(StoreError::LeaseNotFound(9)),
             Err(StoreError::Membership(MembershipError::LearnerNotReady)),
         ] {

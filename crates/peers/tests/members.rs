@@ -67,7 +67,8 @@ async fn members_agree_over_tcp_and_a_new_one_is_sent_everything() {
     // As a joining member does: it asks one that is there who they are.
     let (added, _) = members[0].store.member_add(vec![urls[3].clone()], true).await.unwrap();
     let asking = Network::new(Options { tasks: Tasks::root(), tls: None });
-    let (found, known) = asking.discover(&urls[..1]).await.unwrap();
+    let found = asking.discover(&urls[..1]).await.unwrap();
+    let (known, found) = (found.members, found.cluster);
     assert_eq!((found, known.len()), (cluster, 4));
     let joined = start(&dir.path().join("m3"), Bootstrap::Join { me: added.id, cluster: found }, fourth, known).await;
     let read = RangeRequest { serializable: true, ..RangeRequest::prefix("key-") };

@@ -100,6 +100,13 @@ pub struct UpArgs {
     /// Key of the client certificate for the etcd.
     #[arg(long, visible_alias = "etcd-keyfile", value_name = "FILE", help_heading = "Store")]
     pub datastore_keyfile: Option<PathBuf>,
+    /// Raft groups that the built-in store divides its keys among, all in one log; chosen when it begins.
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64), help_heading = "Store")]
+    pub shards: u32,
+    /// Which keys are not group 0's from the beginning. Default: the kinds of objects that are written most have groups
+    /// of their own.
+    #[arg(long, value_name = "PREFIX=GROUP", value_delimiter = ',', value_parser = shard, help_heading = "Store")]
+    pub shard_map: Vec<(String, u32)>,
     /// Address on which the built-in store speaks etcd v3 (TLS with client certificates); `none` turns it off.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:2379", help_heading = "Store")]
     pub etcd_listen_address: String,
@@ -234,6 +241,14 @@ fn octal(text: &str) -> Result<u32, String> {
         Ok(mode) if mode <= 0o777 => Ok(mode),
         _ => Err("expected an octal file mode such as 600".to_owned()),
     }
+}
+
+fn shard(text: &str) -> Result<(String, u32), String> {
+    let parse = || {
+        let (prefix, group) = text.rsplit_once('=')?;
+        Some((prefix.to_owned(), group.parse().ok()?)).filter(|_| !prefix.is_empty())
+    };
+    parse().ok_or_else(|| "expected a prefix and a group such as /registry/pods/=1".to_owned())
 }
 
 fn port_range(text: &str) -> Result<(u16, u16), String> {

@@ -133,15 +133,15 @@ async fn start(args: &UpArgs, settings: &Settings, ground: &Ground) -> anyhow::R
     let credentials = Credentials::load(&data_dir, args, settings, ground.clock.now())?;
 
     let step = Step::begin("Store");
-    let (store, told) = storage::open(args, &data_dir, ground).await?;
+    let (storage, told) = storage::open(args, &data_dir, ground).await?;
     step.done(&told);
 
     let step = Step::begin("API server");
     let node_slot = dialer::NodeSlot::default();
-    let api = api::start(args, settings, &credentials, store.clone(), &node_slot, ground).await?;
+    let api = api::start(args, settings, &credentials, storage.store.clone(), &node_slot, ground).await?;
     let path = &args.kubeconfig.write_kubeconfig;
     kubeconfig::write(path, args.write_kubeconfig_mode, &settings.api_url, &credentials.ca_pem, &credentials.admin)?;
-    storage::serve_etcd(args, settings, &credentials, store, ground).await?;
+    storage::serve_etcd(settings, &credentials, storage, ground).await?;
     step.done(&settings.api_url);
 
     let step = Step::begin("Node");

@@ -1,6 +1,9 @@
 //! Ids as etcd derives them, so that the same flags give the same ids: the first eight bytes of a SHA-1.
 
+use bytes::Bytes;
 use sha1::{Digest, Sha1};
+
+use crate::GroupId;
 
 /// The id of a member that listens at `peer_urls`. `token` is that of the initial cluster; a member that is added while
 /// the cluster runs has the seconds of that moment, in decimal, as its own.
@@ -15,6 +18,20 @@ pub fn cluster_id(members: impl IntoIterator<Item = u64>) -> u64 {
     let mut sorted: Vec<u64> = members.into_iter().collect();
     sorted.sort_unstable();
     first_eight(sorted.iter().fold(Sha1::new(), |sha, id| sha.chain_update(id.to_be_bytes())))
+}
+
+/// The id of a cluster whose keys are divided: members that were told of other groups or shards are strangers to each
+/// other.
+pub fn divided_cluster_id(cluster: u64, groups: GroupId, shards: &[(Bytes, GroupId)]) -> u64 {
+    if groups == 1 {
+        return cluster;
+    }
+    let mut sorted: Vec<_> = shards.iter().collect();
+    sorted.sort_unstable();
+    let sha = Sha1::new().chain_update(cluster.to_be_bytes()).chain_update(groups.to_be_bytes());
+    first_eight(sorted.into_iter().fold(sha, |sha, (prefix, group)| {
+        sha.chain_update(prefix.len().to_be_bytes()).chain_update(prefix).chain_update(group.to_be_bytes())
+    }))
 }
 
 fn first_eight(sha: Sha1) -> u64 {

@@ -16,13 +16,15 @@ mod core;
 mod ident;
 mod machine;
 mod members;
+mod prefixes;
 mod proposal;
 mod record;
 mod recover;
+pub mod shards;
 pub mod snapshot;
 
 pub use crate::core::{Core, Group, Output, Settings, entry_bytes};
-pub use ident::{cluster_id, member_id};
+pub use ident::{cluster_id, divided_cluster_id, member_id};
 pub use machine::{Answer, Applied, LeaseChange, Machine, Response, allow};
 pub use members::{MemberChange, Members};
 pub use proposal::{Batch, Request};
@@ -30,5 +32,5 @@ pub use recover::{Folders, Recovery, found, found_with, read, recover};
 
 pub use consensus::{Base, Consensus, Dropped, Entry, Message, Role, SnapshotMetadata, Status};
 
-/// A Raft group's number. Group 0 also holds the members, alarms and users.
+/// A Raft group's number. Group 0 also holds the members, alarms, users, the leases' times, and the map of shards.
 pub type GroupId = u32;

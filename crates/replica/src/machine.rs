@@ -1,5 +1,5 @@
-//! The replicated state: keys and leases, members, alarms, users and roles. The same entries in the same order give the same state on
-//! every member.
+//! The replicated state: keys and leases, members, alarms, users and roles, and which keys are whose. The same entries in
+//! the same order give the same state on every member.
 
 use std::collections::BTreeSet;
 
@@ -10,8 +10,10 @@ use mvcc::{Command, State};
 use store_api::{Alarm, AlarmKind, AuthError, Caller, Event, LeaseId, Member, Revision, StoreError};
 
 use crate::{
+    GroupId,
     members::{MemberChange, Members},
     proposal::{Batch, Request},
+    shards::{Shards, Stepped, Told},
 };
 
 /// What a request's proposer hears.
@@ -26,6 +28,7 @@ pub enum Response {
     Members(Vec<Member>),
     /// With the revision of the keys at that time.
     Auth(auth::Response, Revision),
+    Shard(Stepped),
 }
 
 /// For whoever watches over the leases' time.
@@ -46,6 +49,10 @@ pub struct Applied {
     pub members_changed: bool,
     /// What the commands on users and roles did to tokens; one for each of them, whatever it did.
     pub tokens: Vec<TokenEvent>,
+    /// Prefixes of keys that are served here no more.
+    pub released: Vec<Bytes>,
+    /// A shard takes a step.
+    pub shards_changed: bool,
 }
 
 /// The state that one group's log has built.
@@ -56,6 +63,7 @@ pub struct Machine {
     pub alarms: BTreeSet<Alarm>,
     /// Group 0's; the others' machines know no user.
     pub users: Auth,
+    pub shards: Shards,
     /// The last entry applied, and its term.
     pub index: u64,
     pub term: u64,
@@ -66,6 +74,11 @@ impl Machine {
     /// cannot mistake an empty log for the beginning: it is sent a snapshot.
     pub fn founded_by(members: impl IntoIterator<Item = Member>) -> Self {
         Machine { members: Members::new(members), index: 1, term: 1, ..Default::default() }
+    }
+
+    /// As [`Machine::founded_by`], for one of several groups, where these prefixes are not group 0's.
+    pub fn founded_as(group: GroupId, members: impl IntoIterator<Item = Member>, shards: &[(Bytes, GroupId)]) -> Self {
+        Machine { shards: Shards::founded(group, shards), ..Machine::founded_by(members) }
     }
 
     /// The point of the log that has been reached.
@@ -111,6 +124,14 @@ impl Machine {
                 out.tokens.push(applied.tokens);
                 Ok(Response::Auth(applied.response?, self.kv.revision()))
             }
+            Request::Shard(step) => {
+                let mut told = Told::default();
+                let stepped = self.shards.step(step, &mut self.kv, index, &mut told)?;
+                out.shards_changed = true;
+                out.leases.extend(told.leases.iter().map(|(id, ttl)| LeaseChange::Granted(*id, *ttl)));
+                out.released.extend(told.released);
+                Ok(Response::Shard(stepped))
+            }
             Request::AlarmRaise(alarm) => {
                 let new = self.alarms.insert(alarm);
                 Ok(Response::Alarms(new.then_some(alarm).into_iter().collect()))
@@ -144,6 +165,7 @@ impl Machine {
 
     fn command(&mut self, command: Command, out: &mut Applied) -> Result<mvcc::Response, StoreError> {
         self.refuse_under_alarm(&command)?;
+        self.shards.admit(&command)?;
         let revoked = match command {
             Command::LeaseRevoke { id } => Some(id),
             _ => None,
@@ -158,7 +180,8 @@ impl Machine {
         effects.response
     }
 
-    fn refuse_under_alarm(&self, command: &Command) -> Result<(), StoreError> {
+    /// Refuses what an alarm of this group's state is about.
+    pub fn refuse_under_alarm(&self, command: &Command) -> Result<(), StoreError> {
         if self.alarms.is_empty() {
             return Ok(());
         }

@@ -12,6 +12,8 @@ use mvcc::{
 };
 use store_api::{Alarm, AlarmKind, Caller};
 
+use crate::shards::{ShardStep, Step};
+
 /// Bytes before each request.
 const HEAD: usize = 12;
 
@@ -29,6 +31,8 @@ pub enum Request {
     AlarmRaise(Alarm),
     /// Member 0: whosever.
     AlarmDisarm(Alarm),
+    /// A shard is on its way.
+    Shard(ShardStep),
     /// A member says its name and where clients reach it.
     Attributes {
         member: u64,
@@ -81,6 +85,10 @@ impl Request {
                 out.push(134);
                 command.encode(&mut out);
             }
+            Request::Shard(step) => {
+                out.push(135);
+                step.encode(&mut out);
+            }
         }
         out.into()
     }
@@ -104,6 +112,7 @@ impl Request {
                 let command = auth::Command::decode(&r.rest());
                 return Ok(Request::Auth(command.map_err(|e| DecodeError(e.0))?));
             }
+            135 => Request::Shard(ShardStep::decode(&mut r)?),
             _ => return Err(DecodeError("unknown request")),
         };
         if r.is_empty() { Ok(request) } else { Err(DecodeError("bytes after the request")) }
@@ -113,6 +122,7 @@ impl Request {
     pub fn frees_space(&self) -> bool {
         match self {
             Request::Kv(command) | Request::KvAs(_, command) | Request::Own(command) => command.frees_space(),
+            Request::Shard(ShardStep { step: Step::Keys(..), .. }) => false,
             // To delete anything, one must be able to say who one is.
             _ => true,
         }
@@ -209,8 +219,9 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shards::Ticket;
     use proptest::prelude::*;
-    use store_api::{AuthChange, PutRequest};
+    use store_api::{AuthChange, KeyValue, PutRequest};
 
     #[test]
     fn requests_come_back_as_they_went() {
@@ -227,6 +238,28 @@ mod tests {
         let (name, client_urls) = ("a".to_owned(), vec!["http://a:1".to_owned(), "unix:b".to_owned()]);
         check(Request::Attributes { member: 9, name, client_urls: client_urls.clone() });
         check(Request::PeerUrls { member: 9, urls: client_urls });
+        let ticket = Ticket { plan: 7, attempt: u64::MAX };
+        let kv = KeyValue {
+            key: "/a/b".into(),
+            value: "c".into(),
+            create_revision: 3,
+            version: 2,
+            lease: -9,
+            ..Default::default()
+        };
+        for step in [
+            Step::Plan { to: 3 },
+            Step::Route { plan: 300 },
+            Step::Done { plan: 1 },
+            Step::Freeze(ticket),
+            Step::Release(ticket, 2),
+            Step::Sweep(ticket),
+            Step::Receive(ticket, 1 << 40),
+            Step::Keys(ticket, 5, vec![(-9, 60)], vec![kv]),
+            Step::Open(ticket),
+        ] {
+            check(Request::Shard(ShardStep { prefix: "/a/".into(), step }));
+        }
     }
 
     proptest! {

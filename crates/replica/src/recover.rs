@@ -5,6 +5,7 @@ use std::{
     path::Path,
 };
 
+use bytes::Bytes;
 use consensus::{Entry, HardState, Restored};
 use store_api::{Member, StoreError};
 use wal::{Wal, disk::SharedDisk};
@@ -38,19 +39,20 @@ pub struct Recovery {
 }
 
 /// Begins a fresh folder: as a founder together with `founders`, or, if there are none, as a member that will be sent
-/// everything by others.
+/// everything by others. These prefixes are not group 0's.
 pub fn found(
     disk: &SharedDisk,
     folders: &Folders<'_>,
     settings: Settings,
     groups: GroupId,
+    shards: &[(Bytes, GroupId)],
     founders: &[Member],
 ) -> Result<Recovery, StoreError> {
-    let machine = || match founders {
+    let machine = |group| match founders {
         [] => Machine::default(),
-        _ => Machine::founded_by(founders.iter().cloned()),
+        _ => Machine::founded_as(group, founders.iter().cloned(), shards),
     };
-    found_with(disk, folders, settings, (0..groups).map(|_| machine()).collect())
+    found_with(disk, folders, settings, (0..groups).map(machine).collect())
 }
 
 /// Begins a fresh folder with these states, one of each group. One without members will be sent everything by others.
@@ -80,17 +82,27 @@ pub fn found_with(
     Ok(Recovery { core, machines, since_snapshot: 0, snapshot_bytes: 0, torn: 0 })
 }
 
-/// Reads a folder.
-pub fn recover(disk: &SharedDisk, folders: &Folders<'_>, settings: Settings) -> Result<Recovery, StoreError> {
-    let Found { groups, machines, wal, segments, since_snapshot, snapshot_bytes, torn } = look(disk, folders)?;
+/// Reads a folder of so many groups.
+pub fn recover(
+    disk: &SharedDisk,
+    folders: &Folders<'_>,
+    settings: Settings,
+    groups: GroupId,
+) -> Result<Recovery, StoreError> {
+    let Found { groups, machines, wal, segments, since_snapshot, snapshot_bytes, torn } = look(disk, folders, groups)?;
     let core = Core::new(settings, disk.clone(), folders.snapshots.to_owned(), wal, segments, groups);
     Ok(Recovery { core, machines, since_snapshot, snapshot_bytes, torn })
 }
 
 /// Reads a folder's states to their ends, for a member that is not to run: of one that is alone, all that its log has;
 /// of one among others, all that it knew to be committed.
-pub fn read(disk: &SharedDisk, folders: &Folders<'_>, member: u64) -> Result<Vec<Machine>, StoreError> {
-    let Found { groups, mut machines, .. } = look(disk, folders)?;
+pub fn read(
+    disk: &SharedDisk,
+    folders: &Folders<'_>,
+    member: u64,
+    groups: GroupId,
+) -> Result<Vec<Machine>, StoreError> {
+    let Found { groups, mut machines, .. } = look(disk, folders, groups)?;
     for (group, machine) in groups.into_iter().zip(&mut machines) {
         let Restored { hard, entries, .. } = group.restored;
         for entry in entries {
@@ -115,7 +127,7 @@ struct Found {
     torn: u64,
 }
 
-fn look(disk: &SharedDisk, folders: &Folders<'_>) -> Result<Found, StoreError> {
+fn look(disk: &SharedDisk, folders: &Folders<'_>, groups: GroupId) -> Result<Found, StoreError> {
     remove_leftovers(disk, folders)?;
     let snapshots = newest_snapshots(disk, folders)?;
     let snapshot_bytes = snapshots.values().map(|s| s.bytes).sum();
@@ -141,10 +153,12 @@ fn look(disk: &SharedDisk, folders: &Folders<'_>) -> Result<Found, StoreError> {
     })?;
     let (mut machines, mut restored) = (Vec::new(), Vec::new());
     let mut snapshots = snapshots;
-    for (position, (id, log)) in logs.into_iter().enumerate() {
-        if position != id as usize {
-            return Err(missing(folders.wal, &format!("nothing is known of group {position}")));
-        }
+    if let Some((id, _)) = logs.last_key_value().filter(|(id, _)| **id >= groups) {
+        return Err(missing(folders.wal, &format!("group {id} is in the log, and there are only {groups}")));
+    }
+    for id in 0..groups {
+        // A member that joined may have heard nothing of a group yet.
+        let log = logs.remove(&id).unwrap_or_default();
         let newest = snapshots.remove(&id).unwrap_or_default();
         let (hard, entries) = log.finish(&newest).map_err(|why| missing(folders.wal, &format!("group {id}: {why}")))?;
         let base = newest.machine.base();
@@ -154,11 +168,6 @@ fn look(disk: &SharedDisk, folders: &Folders<'_>) -> Result<Found, StoreError> {
             members: newest.machine.members.clone(),
         });
         machines.push(newest.machine);
-    }
-    if machines.is_empty() {
-        // A member that was started and never heard of anybody: it goes on waiting.
-        restored.push(RestoredGroup { id: 0, restored: Restored::default(), members: Default::default() });
-        machines.push(Machine::default());
     }
     let segments = segments.into_iter().map(|(_, segment)| segment).collect();
     let (groups, wal, torn) = (restored, read.wal, read.torn);

@@ -1,7 +1,7 @@
 //! Snapshots: a group's whole state at an entry of its log, as portions of bytes; in a file, or on their way to a peer.
 //!
 //! ```text
-//!   portions   the first: point of the log, members, alarms, users and roles; then those of the keys (mvcc)
+//!   portions   the first: point of the log, members, alarms, users and roles, shards; then those of the keys (mvcc)
 //!   file       head     magic 8, salt 8, group 4, came from a peer 1, index 8, term 8, zeroes, crc32c 4   (64 bytes)
 //!              chunk    length u32, crc32c u32, portion          (repeated; the sum is seeded with the chunk's number)
 //!              end      length 0, crc32c of the number of chunks
@@ -24,6 +24,7 @@ use wal::{Disk, DiskFile};
 use crate::{
     GroupId, Machine, Members,
     proposal::{alarm_code, alarm_kind},
+    shards::Shards,
 };
 
 const MAGIC: [u8; 8] = *b"PLINSNP3";
@@ -62,6 +63,7 @@ impl Portions {
             first.push(alarm_code(alarm.kind));
         }
         put_bytes(&mut first, &machine.users.snapshot());
+        machine.shards.encode(&mut first);
         Portions { first: Some(first), keys: SnapshotReader::new(machine.kv.cut()) }
     }
 
@@ -102,8 +104,12 @@ impl Build {
             machine.alarms.insert(Alarm { member: r.u64()?, kind: alarm_kind(r.u8()?)? });
         }
         machine.users = Auth::restore(&r.bytes()?).map_err(|e| DecodeError(e.0))?;
+        if !r.is_empty() {
+            // Written before there were shards: everything is here.
+            machine.shards = Shards::decode(&mut r)?;
+        }
         self.machine = Some(machine);
-        if r.is_empty() { Ok(()) } else { Err(DecodeError("bytes after the users")) }
+        if r.is_empty() { Ok(()) } else { Err(DecodeError("bytes after the shards")) }
     }
 
     pub fn finish(self) -> Result<Machine, DecodeError> {

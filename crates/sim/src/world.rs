@@ -375,8 +375,8 @@ impl World {
             Folders { wal: wal_dir(), snapshots: snapshot_dir(), salt: node.salt, segment_bytes: self.segment_bytes };
         let disk: wal::disk::SharedDisk = std::sync::Arc::new(node.disk.clone());
         let recovered = match founders {
-            Some(founders) => replica::found(&disk, &folders, settings, 1, founders),
-            None => replica::recover(&disk, &folders, settings),
+            Some(founders) => replica::found(&disk, &folders, settings, 1, &[], founders),
+            None => replica::recover(&disk, &folders, settings, 1),
         };
         match recovered {
             Ok(recovery) => {

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::StoreError;
+use crate::{Shard, StoreError};
 
 /// One member of the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,6 +73,13 @@ pub trait Cluster: Send + Sync + 'static {
 
     /// Gives unused disk space back, as far as that does not happen by itself.
     async fn defragment(&self) -> Result<(), StoreError>;
+
+    /// The shards, in the order of their prefixes.
+    async fn shards(&self) -> Result<Vec<Shard>, StoreError>;
+
+    /// Has the keys of a prefix kept by a group from now on; returns when they are there. Afterwards their
+    /// `mod_revision` is a new one, and a watch on them has to begin anew.
+    async fn shard_move(&self, prefix: Bytes, group: u32) -> Result<Vec<Shard>, StoreError>;
 
     /// The whole store as a file that `etcdutl snapshot restore` reads.
     async fn backup(&self) -> Result<Box<dyn Backup>, StoreError>;

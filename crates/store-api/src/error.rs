@@ -71,6 +71,14 @@ pub enum StoreError {
     /// The member is a learner, which serves no linearizable reads and no writes.
     #[error("rpc not supported for learner")]
     Learner,
+    /// The keys of one request are kept by different groups.
+    #[error(
+        "the keys of one request are in several shards: {first:?} is kept by group {group}, {other:?} by group {other_group}"
+    )]
+    CrossShard { first: String, group: u32, other: String, other_group: u32 },
+    /// The keys are on their way from one group to another. Nothing happened.
+    #[error("the shard of {0:?} is on its way to another group")]
+    ShardMoving(String),
     /// A change of membership was refused.
     #[error(transparent)]
     Membership(#[from] MembershipError),
@@ -134,6 +142,7 @@ impl StoreError {
             | StoreError::NoLeader
             | StoreError::LeaderChanged
             | StoreError::Timeout
+            | StoreError::ShardMoving(_)
             | StoreError::Membership(MembershipError::LearnerNotReady | MembershipError::Busy)
             | StoreError::Auth(AuthError::OldRevision)
             | StoreError::NoSpace(_) => Retry::Later,

@@ -11,6 +11,7 @@
 mod auth;
 mod cluster;
 mod error;
+mod shards;
 mod types;
 
 pub use auth::{
@@ -18,6 +19,7 @@ pub use auth::{
 };
 pub use cluster::{Alarm, AlarmKind, Backup, Cluster, Member};
 pub use error::{MembershipError, Retry, StoreError};
+pub use shards::Shard;
 pub use types::*;
 
 use async_trait::async_trait;

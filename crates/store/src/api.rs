@@ -36,6 +36,7 @@ impl store_api::Store for Store {
         let (mut query, _pin) = {
             let machine = group.machine.read();
             self.allow(&machine, |permit, _| permit.range(&request))?;
+            machine.shards.readable_at(&request.key, &request.range_end, request.revision)?;
             let mut query = RangeQuery::new(&machine.kv, request)?;
             if query.step(&machine.kv, READ_STEP) {
                 drop(machine);
@@ -74,6 +75,7 @@ impl store_api::Store for Store {
             self.settle().await?;
             let machine = self.group().machine.read();
             self.allow(&machine, |permit, kv| permit.txn(&request, |id| kv.lease_keys(id)))?;
+            machine.shards.readable_txn(&request)?;
             return machine.kv.read_txn(&request);
         }
         match self.command(Command::Txn(request)).await? {
@@ -193,7 +195,11 @@ impl store_api::Store for Store {
 }
 
 impl Store {
-    async fn command(&self, command: Command) -> Result<Response, StoreError> {
+    pub(crate) async fn command(&self, command: Command) -> Result<Response, StoreError> {
+        if self.group != 0 && self.shared.users.enabled() {
+            // Who may do what is group 0's knowledge.
+            self.shared.settle(0).await?;
+        }
         match self.propose(self.signed(command)?).await? {
             replica::Response::Kv(response) => Ok(response),
             other => Err(StoreError::Unavailable(format!("the state machine answered another request: {other:?}"))),

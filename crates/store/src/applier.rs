@@ -125,7 +125,7 @@ fn one(shared: &Shared, group: &Group, entry: &Entry) -> Result<(), String> {
     }
     runtime::failpoint!("commitBeforePreCommitHook");
     let mut applied = Applied::default();
-    let dispatch = group.hub.begin();
+    let mut dispatch = group.hub.begin();
     let revision = {
         let mut machine = group.machine.write();
         machine.apply(entry, &mut applied)?;
@@ -133,16 +133,20 @@ fn one(shared: &Shared, group: &Group, entry: &Entry) -> Result<(), String> {
         if !applied.tokens.is_empty() {
             shared.users.follow(applied.tokens.drain(..), &machine.users, shared.clock.monotonic());
         }
-        measure(shared, &machine);
+        measure(shared, group, &machine);
         machine.kv.revision()
     };
     runtime::failpoint!("beforeWritebackBuf");
+    applied.released.iter().for_each(|prefix| dispatch.release(prefix));
     dispatch.finish(std::mem::take(&mut applied.events), revision, &shared.metrics);
     group.follow_leases(&applied.leases, shared.clock.monotonic(), &shared.metrics);
     runtime::failpoint!("afterWritebackBuf");
     reached(shared, group, entry.index, entry.term, applied.members_changed);
     runtime::failpoint!("commitAfterPreCommitHook");
     runtime::failpoint!("afterCommit");
+    if applied.shards_changed {
+        group.shards_changed.send_modify(|n| *n += 1);
+    }
     group.pending.answer(applied.answers);
     Ok(())
 }
@@ -155,7 +159,7 @@ fn install(shared: &Shared, group: &Group, machine: Machine) {
     {
         let mut current = group.machine.write();
         *current = machine;
-        measure(shared, &current);
+        measure(shared, group, &current);
         if group.id == 0 {
             // Who was given a token has to show the password again: it is not known whose were taken back meanwhile.
             shared.users.follow([TokenEvent::AllForgotten], &current.users, shared.clock.monotonic());
@@ -163,6 +167,7 @@ fn install(shared: &Shared, group: &Group, machine: Machine) {
         dispatch.jump(current.kv.revision());
     }
     group.restart_leases(shared.clock.monotonic());
+    group.shards_changed.send_modify(|n| *n += 1);
     reached(shared, group, index, term, true);
 }
 
@@ -181,16 +186,21 @@ fn reached(shared: &Shared, group: &Group, index: u64, term: u64, members_change
     }
 }
 
-pub fn measure(shared: &Shared, machine: &Machine) {
+pub fn measure(shared: &Shared, group: &Group, machine: &Machine) {
     let (m, state) = (&shared.metrics, &machine.kv);
-    m.keys.set(state.keys() as i64);
-    m.revision.set(state.revision());
-    m.compact_revision.set(state.compacted());
-    m.live_bytes.set(state.bytes() as i64);
+    group.keys.store(state.keys() as i64, Ordering::Relaxed);
+    group.bytes.store(state.bytes() as i64, Ordering::Relaxed);
+    m.keys.set(shared.groups.iter().map(|g| g.keys.load(Ordering::Relaxed)).sum());
+    m.live_bytes.set(shared.groups.iter().map(|g| g.bytes.load(Ordering::Relaxed)).sum());
     m.disk_bytes.set(shared.disk_bytes.load(Ordering::Relaxed) as i64);
-    m.committed.set(machine.index as i64);
-    m.applied.set(machine.index as i64);
     m.pending.set(shared.inbox.len() as i64);
+    if group.id == 0 {
+        m.revision.set(state.revision());
+        m.compact_revision.set(state.compacted());
+        m.committed.set(machine.index as i64);
+        m.applied.set(machine.index as i64);
+        shared.alarmed.store(!machine.alarms.is_empty(), Ordering::Release);
+    }
 }
 
 /// Frees a portion of what was compacted; says when to come again.

@@ -6,7 +6,7 @@ use mvcc::Command;
 use replica::Request;
 use store_api::{Alarm, AlarmKind, LeaseId, Revision};
 
-use crate::{options::AutoCompaction, store::Store};
+use crate::{divided, options::AutoCompaction, store::Store};
 
 /// Leases revoked at once.
 const REVOKE_BATCH: usize = 256;
@@ -17,7 +17,8 @@ const COMPACT_EVERY: Duration = Duration::from_secs(300);
 /// A period is divided into so many parts; what is kept is at most one part too old.
 const PERIOD_PARTS: u32 = 10;
 
-/// Proposes the revocation of each lease whose time is up, while this member leads.
+/// Proposes the revocation of each lease whose time is up, while this member leads. Group 0 decides, and the others
+/// follow: so a lease that was renewed meanwhile has lost no key.
 pub async fn end_leases(store: Store) {
     let (shared, group) = (&store.shared, store.group());
     loop {
@@ -49,6 +50,7 @@ pub async fn end_leases(store: Store) {
             match answer {
                 Ok(Ok(_)) => {
                     shared.metrics.leases_expired.inc();
+                    divided::revoke_elsewhere(&store, *id).await;
                 }
                 Ok(Err(error)) => tracing::warn!(lease = id, %error, "an ended lease could not be revoked yet"),
                 Err(_) => return,

@@ -20,7 +20,12 @@ use mvcc::{Export, ExportedWrite, State};
 use replica::{Folders, GroupId, Machine};
 use store_api::{AlarmKind, Backup, StoreError};
 
-use crate::{disk::RealDisk, folder::Folder, shared::Shared, store::Store};
+use crate::{
+    disk::RealDisk,
+    folder::{Folder, Identity},
+    shared::Shared,
+    store::Store,
+};
 
 /// Keys that are gathered under one lock, and writes that are handed out under one.
 const STEP: usize = 1024;
@@ -161,7 +166,8 @@ pub fn export_folder(root: &Path) -> Result<FolderBackup, StoreError> {
     let (wal, snapshots) = (folder.wal(), folder.snapshots());
     let salt = folder.identity.salt;
     let folders = Folders { wal: &wal, snapshots: &snapshots, salt, segment_bytes: SEGMENT_BYTES };
-    let mut machines = replica::read(&(Arc::new(disk) as wal::disk::SharedDisk), &folders, folder.identity.member)?;
+    let Identity { member, groups, .. } = folder.identity;
+    let mut machines = replica::read(&(Arc::new(disk) as wal::disk::SharedDisk), &folders, member, groups)?;
     let (Some(machine), true) = (machines.pop(), machines.is_empty()) else {
         return Err(StoreError::Unavailable("a store of several groups has no single history to back up".to_owned()));
     };

@@ -4,6 +4,8 @@
 //! checked when it is applied. Users and roles are group 0's: another group's writes are checked before they are
 //! proposed, and not again.
 
+use std::sync::atomic::Ordering;
+
 use auth::Permit;
 use mvcc::{Command, State};
 use replica::{Machine, Request};
@@ -51,6 +53,14 @@ impl Store {
         Ok(self.allow(&self.group().machine.read(), allowed)?)
     }
 
+    /// Refuses what an alarm is about; in group 0 that is done when a request is applied.
+    pub(crate) fn refuse_under_alarm(&self, command: &Command) -> Result<(), StoreError> {
+        if self.group == 0 || !self.shared.alarmed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.shared.group(0).machine.read().refuse_under_alarm(command)
+    }
+
     /// A command as a request of the handle's holder.
     pub(crate) fn signed(&self, command: Command) -> Result<Request, AuthError> {
         match &self.who {
@@ -58,6 +68,7 @@ impl Store {
                 self.allow(&self.group().machine.read(), |permit, kv| replica::allow(permit, &command, kv))?;
                 Ok(Request::Kv(command))
             }
+            Who::Program if self.group != 0 && self.shared.users.enabled() => Err(AuthError::UserEmpty),
             Who::Client(Some(caller)) => Ok(Request::KvAs(caller.clone(), command)),
             Who::Client(None) | Who::Program => Ok(Request::Kv(command)),
         }

@@ -3,13 +3,15 @@
 use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use replica::{MemberChange, Members, Request, Response, member_id};
-use store_api::{Alarm, Backup, Cluster, Member, MembershipError, StoreError};
+use store_api::{Alarm, Backup, Cluster, Member, MembershipError, Shard, StoreError};
 use tokio::sync::oneshot;
 
 use crate::{
     Store,
     inbox::Input,
+    moves,
     peers::{Question, Reply},
 };
 
@@ -36,14 +38,14 @@ impl Cluster for Store {
         if !learner {
             self.check_quorum(|members| members.push(member.clone()))?;
         }
-        let members = self.change(MemberChange::Add(member.clone())).await?;
+        let members = self.for_group(0).change(MemberChange::Add(member.clone())).await?;
         Ok((member, members))
     }
 
     async fn member_remove(&self, id: u64) -> Result<Vec<Member>, StoreError> {
         self.refuse_learner()?;
         self.check_quorum(|members| members.retain(|m| m.id != id))?;
-        self.change(MemberChange::Remove(id)).await
+        self.for_group(0).change(MemberChange::Remove(id)).await
     }
 
     async fn member_update(&self, id: u64, peer_urls: Vec<String>) -> Result<Vec<Member>, StoreError> {
@@ -109,6 +111,16 @@ impl Cluster for Store {
         self.snapshot().await
     }
 
+    async fn shards(&self) -> Result<Vec<Shard>, StoreError> {
+        self.shared.settle(0).await?;
+        Ok(self.shared.group(0).machine.read().shards.list())
+    }
+
+    async fn shard_move(&self, prefix: Bytes, group: u32) -> Result<Vec<Shard>, StoreError> {
+        self.refuse_learner()?;
+        moves::shard_move(self, prefix, group).await
+    }
+
     async fn backup(&self) -> Result<Box<dyn Backup>, StoreError> {
         Ok(Box::new(crate::backup::begin(self).await?))
     }
@@ -150,10 +162,11 @@ impl Store {
         Ok(())
     }
 
-    async fn change(&self, change: MemberChange) -> Result<Vec<Member>, StoreError> {
-        Members::new(self.membership().0).check(&change)?;
+    /// Changes the members of the handle's group.
+    pub(crate) async fn change(&self, change: MemberChange) -> Result<Vec<Member>, StoreError> {
+        Members::new(self.group().machine.read().members.list()).check(&change)?;
         let (sender, receiver) = oneshot::channel();
-        self.shared.inbox.push(Input::Change(change, sender))?;
+        self.shared.inbox.push(Input::Change(self.group, change, sender))?;
         match receiver.await.map_err(|_| StoreError::Stopped)?? {
             Response::Members(members) => Ok(members),
             other => Err(strange(&other)),

@@ -89,7 +89,7 @@ impl Store {
                 store.time_to_live(id, keys).await.map(Reply::TimeToLive)
             }
             Question::Promote(id) => self.leading(0)?.promote_here(id).await.map(Reply::Members),
-            Question::Members => Ok(Reply::Members(self.membership().0)),
+            Question::Joining => Ok(Reply::Joining(self.membership().0, self.groups())),
         }
     }
 

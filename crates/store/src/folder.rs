@@ -13,6 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use replica::GroupId;
 use store_api::StoreError;
 use wal::{
     Disk,
@@ -32,6 +33,16 @@ pub struct Identity {
     pub member: u64,
     /// Goes into every checksum and is told to nobody: no value that a client writes can pass as a part of the log.
     pub salt: u64,
+    /// Raft groups: chosen when the cluster was founded.
+    pub groups: GroupId,
+}
+
+/// What a fresh folder is made for.
+#[derive(Clone, Copy, Debug)]
+pub struct Founded {
+    pub cluster: u64,
+    pub member: u64,
+    pub groups: GroupId,
 }
 
 /// An opened data folder. The lock goes with it.
@@ -45,11 +56,11 @@ pub struct Folder {
 
 impl Folder {
     /// Takes the folder for this process; makes it if it is not there or empty, and then asks `who` this member of
-    /// which cluster is: (cluster, member).
+    /// which cluster is.
     pub fn open(
         root: &Path,
         disk: &RealDisk,
-        who: impl FnOnce() -> Result<(u64, u64), StoreError>,
+        who: impl FnOnce() -> Result<Founded, StoreError>,
     ) -> Result<Self, StoreError> {
         fs::create_dir_all(root).map_err(|e| unavailable("cannot create the data folder", root, &e))?;
         if !root.join("VERSION").exists() && !root.join("VERSION.tmp").exists() {
@@ -67,8 +78,8 @@ impl Folder {
         let identity = match found {
             Some(identity) => identity,
             None => {
-                let (cluster, member) = who()?;
-                Identity { cluster, member, salt: random_id() }
+                let Founded { cluster, member, groups } = who()?;
+                Identity { cluster, member, salt: random_id(), groups }
             }
         };
         let folder = Folder { root: root.to_owned(), identity, fresh, _lock: lock };
@@ -106,8 +117,11 @@ impl Folder {
     }
 
     fn text(&self) -> String {
-        let Identity { cluster, member, salt } = self.identity;
-        format!("{MAGIC}\nformat {FORMAT}\ncluster {cluster:016x}\nmember {member:016x}\nsalt {salt:016x}\n")
+        let Identity { cluster, member, salt, groups } = self.identity;
+        let text =
+            format!("{MAGIC}\nformat {FORMAT}\ncluster {cluster:016x}\nmember {member:016x}\nsalt {salt:016x}\n");
+        // A folder of one group says nothing of it: so it was before there were several.
+        if groups == 1 { text } else { format!("{text}groups {groups:x}\n") }
     }
 }
 
@@ -175,7 +189,14 @@ fn parse(text: &str, path: &Path) -> Result<Identity, StoreError> {
         )));
     }
     let mut id = |name| field(name).and_then(|v| u64::from_str_radix(v, 16).ok()).ok_or_else(damaged);
-    Ok(Identity { cluster: id("cluster")?, member: id("member")?, salt: id("salt")? })
+    let (cluster, member, salt) = (id("cluster")?, id("member")?, id("salt")?);
+    let groups = match lines.next() {
+        None => 1,
+        Some(line) => {
+            line.strip_prefix("groups ").and_then(|v| GroupId::from_str_radix(v, 16).ok()).ok_or_else(damaged)?
+        }
+    };
+    Ok(Identity { cluster, member, salt, groups })
 }
 
 #[cfg(test)]
@@ -187,7 +208,7 @@ mod tests {
         for (name, content) in files {
             fs::write(dir.path().join(name), content).unwrap();
         }
-        let error = Folder::open(dir.path(), &RealDisk::default(), || Ok((1, 2)))
+        let error = Folder::open(dir.path(), &RealDisk::default(), || Ok(Founded { cluster: 1, member: 2, groups: 1 }))
             .err()
             .map(|e| e.to_string())
             .unwrap_or_default();
@@ -198,6 +219,8 @@ mod tests {
     fn only_our_folders_are_opened() {
         check(&[], "");
         check(&[("VERSION", "plinth store\nformat 2\ncluster 1\nmember 2\nsalt 3\n")], "");
+        check(&[("VERSION", "plinth store\nformat 2\ncluster 1\nmember 2\nsalt 3\ngroups 4\n")], "");
+        check(&[("VERSION", "plinth store\nformat 2\ncluster 1\nmember 2\nsalt 3\ngroups x\n")], "damaged");
         check(&[("VERSION", "plinth store\nformat 1\nanything\n")], "written by an older version");
         check(&[("VERSION.tmp", "")], "");
         check(&[("VERSION", "plinth store\nformat 3\nanything\n")], "written by a newer version");
@@ -210,10 +233,16 @@ mod tests {
     #[test]
     fn one_process_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
-        let first = Folder::open(dir.path(), &RealDisk::default(), || Ok((1, 2))).unwrap();
-        let second = Folder::open(dir.path(), &RealDisk::default(), || Ok((1, 2))).err().unwrap();
+        let first = Folder::open(dir.path(), &RealDisk::default(), || Ok(Founded { cluster: 1, member: 2, groups: 1 }))
+            .unwrap();
+        let second =
+            Folder::open(dir.path(), &RealDisk::default(), || Ok(Founded { cluster: 1, member: 2, groups: 1 }))
+                .err()
+                .unwrap();
         assert!(second.to_string().contains("in use by another process"));
         drop(first);
-        assert!(Folder::open(dir.path(), &RealDisk::default(), || Ok((1, 2))).is_ok());
+        assert!(
+            Folder::open(dir.path(), &RealDisk::default(), || Ok(Founded { cluster: 1, member: 2, groups: 1 })).is_ok()
+        );
     }
 }

@@ -65,6 +65,8 @@ pub enum End {
     Slow,
     /// The state was replaced; the history has what comes next.
     Jumped,
+    /// Another group keeps some of the keys now.
+    Moved,
     /// The store stops.
     Closed,
 }
@@ -291,6 +293,18 @@ impl Dispatch<'_> {
             }
         }
         self.hub.dispatched.store(revision, Ordering::Release);
+    }
+
+    /// The keys of a prefix are kept by another group: whoever watches any of them hears that, after what waits for it.
+    pub fn release(&mut self, prefix: &[u8]) {
+        for id in self.inner.watchers.ids() {
+            if self.inner.watchers.get(id).is_some_and(|watcher| watcher.range.meets(prefix))
+                && let Some(watcher) = self.inner.remove(id)
+            {
+                watcher.buffer.lock().end = Some(End::Moved);
+                watcher.woken.notify_one();
+            }
+        }
     }
 
     /// Puts events, in order and in whole revisions, into the buffers; `revision` is the last of them.

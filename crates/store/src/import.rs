@@ -111,7 +111,7 @@ fn write<'a>(record: &Record<'a>) -> Result<ExportedWrite<'a>, ImportError> {
 
 fn found(root: &Path, bootstrap: &Bootstrap, state: State, users: Auth) -> Result<(), StoreError> {
     let disk = RealDisk::default();
-    let folder = Folder::open(root, &disk, || Ok(bootstrap.identity()))?;
+    let folder = Folder::open(root, &disk, || bootstrap.founded(1, &[]))?;
     if !folder.fresh {
         return Err(StoreError::InvalidArgument(format!("{} holds a member already", root.display())));
     }

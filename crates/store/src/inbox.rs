@@ -36,7 +36,7 @@ pub type Read = oneshot::Sender<Result<(), StoreError>>;
 pub enum Input {
     Message(GroupId, Message),
     Read(GroupId, Read),
-    Change(MemberChange, oneshot::Sender<Answer>),
+    Change(GroupId, MemberChange, oneshot::Sender<Answer>),
     /// How far everybody is, as this member knows it.
     Progress(oneshot::Sender<consensus::Status>),
     Transfer(u64),

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use auth::TOKEN_TTL;
+use bytes::Bytes;
 use mvcc::Limits;
 use replica::{GroupId, cluster_id, member_id};
 use runtime::{Clock, Tasks};
@@ -90,8 +91,11 @@ pub struct Options {
     /// How long a watcher with `progress_notify` hears nothing before it is told the revision.
     pub progress_interval: Duration,
     pub bootstrap: Bootstrap,
-    /// Raft groups that the keys are divided among.
+    /// Raft groups that the keys are divided among, if a fresh folder is to be made; one that is there goes on with its
+    /// own.
     pub groups: GroupId,
+    /// Prefixes of keys that are not group 0's from the beginning. The same on all founders.
+    pub shards: Vec<(Bytes, GroupId)>,
     pub timing: Timing,
     pub pre_vote: bool,
     /// The way to the other members.
@@ -119,6 +123,7 @@ impl Options {
             progress_interval: Duration::from_secs(600),
             bootstrap: Bootstrap::single("default"),
             groups: 1,
+            shards: Vec::new(),
             timing: Timing::default(),
             pre_vote: true,
             peers: Arc::new(Nobody),

@@ -24,8 +24,8 @@ pub enum Question {
     TimeToLive(GroupId, LeaseId, bool),
     /// Promote a learner, if it is ready.
     Promote(u64),
-    /// Who the members are: asked by one that wants to join.
-    Members,
+    /// Who the members are, and how the keys are divided: asked by one that wants to join.
+    Joining,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub enum Reply {
     KeepAlive(Lease),
     TimeToLive(LeaseStatus),
     Members(Vec<Member>),
+    /// The members, and how many groups there are.
+    Joining(Vec<Member>, GroupId),
 }
 
 /// There is nobody else.

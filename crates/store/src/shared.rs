@@ -2,10 +2,11 @@
 //! and of each of its groups.
 
 use std::{
+    collections::VecDeque,
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -62,6 +63,10 @@ pub struct Shared {
     pub removed: watch::Sender<bool>,
     /// Snapshots that have begun to come in.
     pub incoming: AtomicU64,
+    /// An alarm stands.
+    pub alarmed: AtomicBool,
+    /// All groups' revisions at moments of the past, oldest first.
+    pub revisions: Mutex<VecDeque<Vec<Revision>>>,
 }
 
 /// One group on this member.
@@ -82,6 +87,11 @@ pub struct Group {
     pub changed: watch::Sender<u64>,
     /// The members have changed.
     pub members_changed: Notify,
+    /// Told whenever a shard takes a step here.
+    pub shards_changed: watch::Sender<u64>,
+    /// Keys and their bytes, as last measured.
+    pub keys: AtomicI64,
+    pub bytes: AtomicI64,
 }
 
 /// Where a group's consensus stands, as the writer has last said.
@@ -123,8 +133,11 @@ impl Standing {
 }
 
 impl Group {
-    /// The time of leases goes on as the state says.
+    /// The time of leases goes on as the state says. It is group 0's; the others know only which keys a lease has.
     pub fn follow_leases(&self, changes: &[LeaseChange], now: Duration, metrics: &Metrics) {
+        if self.id != 0 {
+            return;
+        }
         for change in changes {
             match *change {
                 LeaseChange::Granted(id, ttl) => {
@@ -152,6 +165,9 @@ impl Group {
     /// All leases have their whole time from now on: after a start, a snapshot, or when this member begins to lead,
     /// for nobody knows how much was left.
     pub fn restart_leases(&self, now: Duration) {
+        if self.id != 0 {
+            return;
+        }
         // Held while the state is read: a lease that is revoked meanwhile must not come back as a time without a lease.
         let mut held = self.lease_times.lock();
         let mut times = LeaseTimes::default();

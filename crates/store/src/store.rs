@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -13,7 +13,7 @@ use bytes::Bytes;
 use mvcc::{LeaseTimes, check_command};
 use parking_lot::{Mutex, RwLock};
 use prometheus_client::registry::Registry;
-use replica::{Answer, Folders, GroupId, Machine, Recovery, Request, Settings};
+use replica::{Answer, Folders, GroupId, Machine, Recovery, Request, Settings, divided_cluster_id, shards::Shards};
 use store_api::StoreError;
 use tokio::sync::{Notify, oneshot, watch};
 use wal::disk::SharedDisk;
@@ -23,12 +23,15 @@ use crate::{
     background,
     caller::Who,
     disk::RealDisk,
-    folder::Folder,
+    divided,
+    folder::{Folder, Founded},
     hub::Hub,
     inbox::{Inbox, Proposal},
     metrics::Metrics,
+    moves,
     options::{AutoCompaction, Bootstrap, Options},
     pending::Pending,
+    routed::Routed,
     shared::{Group, Shared, Standing},
     snapshot::{self, usage},
     users,
@@ -37,6 +40,8 @@ use crate::{
 
 /// Bytes of applied entries that are kept for members that are a little behind.
 const KEEP_BYTES: usize = 16 << 20;
+/// Groups of one member: each has its part of every turn.
+const MAX_GROUPS: GroupId = 64;
 /// How long a start waits for a lone member to be ready: longer than any log takes to be applied.
 const START_LIMIT: Duration = Duration::from_secs(600);
 
@@ -66,9 +71,17 @@ impl Store {
             shared.groups.iter().for_each(|g| g.hub.close());
         });
         tasks.spawn("quota", background::watch_quota(store.clone()));
-        for group in 0..store.shared.groups.len() as GroupId {
+        tasks.spawn("leases", background::end_leases(store.clone()));
+        if store.groups() > 1 {
+            tasks.spawn("shards", moves::run(store.clone()));
+            tasks.spawn("revisions", divided::note_revisions(store.clone()));
+            tasks.spawn("orphans", divided::end_orphans(store.clone()));
+        }
+        for group in 0..store.groups() {
             let store = store.for_group(group);
-            tasks.spawn("leases", background::end_leases(store.clone()));
+            if group > 0 {
+                tasks.spawn("members", divided::follow_members(store.clone()));
+            }
             if plan != AutoCompaction::Off {
                 tasks.spawn("compaction", background::compact(store.clone(), plan));
             }
@@ -118,6 +131,19 @@ impl Store {
         written.changed().await.map_err(|_| StoreError::Stopped)
     }
 
+    /// How many groups the keys are divided among.
+    pub fn groups(&self) -> GroupId {
+        self.shared.identity.groups
+    }
+
+    /// The whole store, whichever groups keep it.
+    pub fn whole(&self) -> Arc<dyn store_api::Store> {
+        match self.groups() {
+            1 => Arc::new(self.clone()),
+            _ => Arc::new(Routed::new(self.clone())),
+        }
+    }
+
     /// The handle on another group.
     pub fn for_group(&self, group: GroupId) -> Store {
         Store { group, ..self.clone() }
@@ -160,6 +186,7 @@ impl Store {
             Request::Kv(command) | Request::KvAs(_, command) | Request::Own(command) => {
                 self.refuse_learner()?;
                 check_command(command, &self.shared.limits)?;
+                self.refuse_under_alarm(command)?;
             }
             Request::Auth(_) => self.refuse_learner()?,
             _ => {}
@@ -186,7 +213,8 @@ impl Store {
 fn prepare(options: Options) -> Result<(Store, Writer), StoreError> {
     let disk = RealDisk::new(options.disk_fault);
     let bootstrap = options.bootstrap;
-    let folder = Arc::new(Folder::open(&options.data_dir, &disk, || Ok(bootstrap.identity()))?);
+    let folder =
+        Arc::new(Folder::open(&options.data_dir, &disk, || bootstrap.founded(options.groups, &options.shards))?);
     let (wal_dir, snapshot_dir) = (folder.wal(), folder.snapshots());
     let (shared_disk, identity): (SharedDisk, _) = (Arc::new(disk.clone()), folder.identity);
     let folders =
@@ -200,11 +228,12 @@ fn prepare(options: Options) -> Result<(Store, Writer), StoreError> {
         seed: runtime::entropy::random_u64(),
     };
     let recovered = if folder.fresh {
-        let begun = replica::found(&shared_disk, &folders, settings, options.groups, bootstrap.founders())?;
+        let begun =
+            replica::found(&shared_disk, &folders, settings, identity.groups, &options.shards, bootstrap.founders())?;
         folder.seal(&disk)?;
         begun
     } else {
-        replica::recover(&shared_disk, &folders, settings)?
+        replica::recover(&shared_disk, &folders, settings, identity.groups)?
     };
     tell(&recovered);
     let Recovery { core, machines, since_snapshot, snapshot_bytes, .. } = recovered;
@@ -237,10 +266,12 @@ fn prepare(options: Options) -> Result<(Store, Writer), StoreError> {
         snapshots: watch::channel(0).0,
         removed: watch::channel(false).0,
         incoming: AtomicU64::new(0),
+        alarmed: AtomicBool::new(false),
+        revisions: Mutex::default(),
     });
     for group in &shared.groups {
         group.restart_leases(shared.clock.monotonic());
-        measure(&shared, &group.machine.read());
+        measure(&shared, group, &group.machine.read());
     }
     shared.metrics.disk_bytes.set(disk_bytes as i64);
     shared.peers.update(shared.group(0).machine.read().members.list());
@@ -280,6 +311,9 @@ fn group(id: usize, machine: Machine, buffer: usize) -> Group {
         standing,
         changed: watch::channel(0).0,
         members_changed: Notify::new(),
+        shards_changed: watch::channel(0).0,
+        keys: AtomicI64::new(0),
+        bytes: AtomicI64::new(0),
     }
 }
 
@@ -300,11 +334,17 @@ fn tell(recovered: &Recovery) {
 }
 
 impl Bootstrap {
-    /// (cluster, member).
-    pub(crate) fn identity(&self) -> (u64, u64) {
-        match self {
-            Bootstrap::New { me, cluster, .. } | Bootstrap::Join { me, cluster } => (*cluster, *me),
+    /// What a folder of so many groups is made for. Whoever joins a cluster knows its id.
+    pub(crate) fn founded(&self, groups: GroupId, shards: &[(Bytes, GroupId)]) -> Result<Founded, StoreError> {
+        if !(1..=MAX_GROUPS).contains(&groups) {
+            return Err(StoreError::InvalidArgument(format!("{groups} shards: a store has 1 to {MAX_GROUPS}")));
         }
+        Shards::check(shards, groups)?;
+        let (cluster, member) = match self {
+            Bootstrap::New { me, cluster, .. } => (divided_cluster_id(*cluster, groups, shards), *me),
+            Bootstrap::Join { me, cluster } => (*cluster, *me),
+        };
+        Ok(Founded { cluster, member, groups })
     }
 
     pub(crate) fn founders(&self) -> &[store_api::Member] {

@@ -112,7 +112,7 @@ impl Auth for Store {
     }
 
     fn as_caller(&self, caller: Option<Caller>) -> Arc<dyn store_api::Store> {
-        Arc::new(Store { who: Who::Client(caller), ..self.clone() })
+        Store { who: Who::Client(caller), ..self.clone() }.whole()
     }
 }
 

@@ -3,10 +3,10 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use async_trait::async_trait;
-use mvcc::Replay;
+use mvcc::{KeyRange, RangeEnd, Replay};
 use store_api::{Revision, StoreError, WatchRequest, WatchResponse, Watcher};
 
-use replica::GroupId;
+use replica::{GroupId, Machine};
 
 use crate::{
     hub::{End, Subscriber},
@@ -40,16 +40,22 @@ impl StoreWatcher {
     pub fn start(shared: Arc<Shared>, group: GroupId, request: &WatchRequest) -> Result<Self, StoreError> {
         let me = Subscriber::new(request);
         let start = request.start_revision;
-        let mut compacted = 0;
+        let (mut compacted, mut moving) = (0, None);
         let home = shared.group(group);
         let subscribed = home.hub.subscribe(&me, &shared.metrics, || {
             let machine = home.machine.read();
+            let since = machine.shards.readable(&request.key, &request.range_end);
+            compacted = machine.kv.compacted().max(*since.as_ref().unwrap_or(&0));
+            moving = since.err();
+            if moving.is_some() {
+                return None;
+            }
             let next = machine.kv.revision() + 1;
-            compacted = machine.kv.compacted();
             (start <= 0 || start >= next).then_some(if start <= 0 { next } else { start })
         });
         let source = match subscribed {
             Some(id) => Source::Hub(id),
+            None if moving.is_some() => return Err(moving.unwrap_or(StoreError::SlowWatcher)),
             None if start < compacted => return Err(StoreError::Compacted { requested: start, compacted }),
             None => Source::History(Replay::new(me.range.clone(), start)),
         };
@@ -66,7 +72,11 @@ impl StoreWatcher {
         let Source::History(replay) = &mut self.source else { return Ok(None) };
         runtime::failpoint!("beforeSyncWatchers");
         let home = self.shared.group(self.group);
-        let mut events = replay.step(&home.machine.read().kv, REPLAY_STEP)?;
+        let mut events = {
+            let machine = home.machine.read();
+            still_here(&machine, &self.me.range, replay.next_revision())?;
+            replay.step(&machine.kv, REPLAY_STEP)?
+        };
         let next = replay.next_revision();
         self.seen = next - 1;
         let subscribed = home
@@ -92,6 +102,7 @@ impl StoreWatcher {
             Ok(taken) => taken,
             Err(End::Slow) => return Err(StoreError::SlowWatcher),
             Err(End::Closed) => return Err(StoreError::Stopped),
+            Err(End::Moved) => return Err(moved(self.seen + 1, &self.home().machine.read())),
             Err(End::Jumped) => {
                 self.me = self.me.renewed();
                 let next = self.seen.max(self.me.from() - 1) + 1;
@@ -111,6 +122,24 @@ impl StoreWatcher {
         }
         Ok((settled || !events.is_empty()).then_some(WatchResponse { revision: self.seen, events }))
     }
+}
+
+/// Refuses to read on in a history that another group continues.
+fn still_here(machine: &Machine, range: &KeyRange, next: Revision) -> Result<(), StoreError> {
+    let end = match &range.end {
+        RangeEnd::Single => &[][..],
+        RangeEnd::Below(end) => end,
+        RangeEnd::Open => &[0],
+    };
+    match machine.shards.readable(&range.start, end) {
+        Ok(since) if since <= next => Ok(()),
+        _ => Err(moved(next, machine)),
+    }
+}
+
+/// What is told where the keys have moved to another group: as after a compaction, everything must be read anew.
+fn moved(next: Revision, machine: &Machine) -> StoreError {
+    StoreError::Compacted { requested: next, compacted: machine.kv.revision().max(next) }
 }
 
 #[async_trait]

@@ -146,7 +146,7 @@ impl Writer {
                 // What is applied is on disk; it can still be read where nobody else has to be asked.
                 Input::Read(_, read) if self.core.is_lone() => drop(read.send(Ok(()))),
                 Input::Read(_, read) => drop(read.send(Err(why.clone()))),
-                Input::Change(_, answer) => drop(answer.send(Err(why.clone()))),
+                Input::Change(_, _, answer) => drop(answer.send(Err(why.clone()))),
                 _ => {}
             }
         }
@@ -157,7 +157,7 @@ impl Writer {
         match input {
             Input::Message(group, message) => self.message(group, message),
             Input::Read(group, read) => self.shared.group(group).pending.read(read),
-            Input::Change(change, answer) => self.change(&change, answer),
+            Input::Change(group, change, answer) => self.change(group, &change, answer),
             Input::Progress(sender) => drop(sender.send(self.core.group(0).raft.status())),
             Input::Transfer(to) => self.core.group(0).raft.transfer(to),
             Input::Unreachable(peer) => {
@@ -201,14 +201,19 @@ impl Writer {
         }
     }
 
-    fn change(&mut self, change: &replica::MemberChange, answer: tokio::sync::oneshot::Sender<replica::Answer>) {
+    fn change(
+        &mut self,
+        group: GroupId,
+        change: &replica::MemberChange,
+        answer: tokio::sync::oneshot::Sender<replica::Answer>,
+    ) {
         let id = self.id();
         let deadline = self.deadline();
-        let term = self.core.group(0).raft.brief().2;
+        let term = self.core.group(group).raft.brief().2;
         let (raft, context) = change.to_raft(id);
-        self.shared.group(0).pending.register([(id, answer)].into_iter(), term, deadline);
-        if let Err(error) = self.core.group(0).raft.propose_change(&raft, context)
-            && let Some(answer) = self.shared.group(0).pending.withdraw(id)
+        self.shared.group(group).pending.register([(id, answer)].into_iter(), term, deadline);
+        if let Err(error) = self.core.group(group).raft.propose_change(&raft, context)
+            && let Some(answer) = self.shared.group(group).pending.withdraw(id)
         {
             drop(answer.send(Err(match error {
                 Dropped::NoLeader => StoreError::NoLeader,
@@ -401,7 +406,7 @@ impl Writer {
     fn input_while_full(&mut self, input: Input) {
         match input {
             Input::Read(group, read) => self.shared.group(group).pending.read(read),
-            Input::Change(_, answer) => drop(answer.send(Err(StoreError::NoSpace("the log waits for room".into())))),
+            Input::Change(_, _, answer) => drop(answer.send(Err(StoreError::NoSpace("the log waits for room".into())))),
             Input::SnapshotWritten(written) => self.snapshot_written(written),
             // A peer gets nothing more until consensus has heard what became of its snapshot.
             Input::SnapshotSent { .. } => self.deferred.push(input),

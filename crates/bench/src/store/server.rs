@@ -46,6 +46,12 @@ impl FromStr for Program {
 }
 
 impl Program {
+    /// The same with more flags.
+    pub fn with(&self, flags: Vec<String>) -> Self {
+        let words = self.words.iter().cloned().chain(flags).collect();
+        Program { path: self.path.clone(), words }
+    }
+
     /// The first line of what it says about its version.
     pub fn version(&self) -> anyhow::Result<String> {
         let mut command = Command::new(&self.path);

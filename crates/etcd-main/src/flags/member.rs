@@ -47,7 +47,18 @@ pub(super) const MEMBER: &[Flag] = &[
     applied("socket-reuse-address", Kind::Bool, "false", "Set SO_REUSEADDR on listeners."),
     applied("raft-read-timeout", Kind::Duration, "5s", "How long a read from another member may take."),
     applied("raft-write-timeout", Kind::Duration, "5s", "How long a write to another member may take."),
-    applied("shards", Kind::Uint, "1", "Groups that the keys are spread over. Not in etcd."),
+    applied(
+        "shards",
+        Kind::Uint,
+        "1",
+        "Raft groups that the keys of a new cluster are divided among, all in one log. Not in etcd.",
+    ),
+    applied(
+        "shard-map",
+        Kind::Text,
+        "",
+        "Which keys of a new cluster are not group 0's: prefix=group[,prefix=group]. Not in etcd.",
+    ),
 ];
 
 pub(super) const MONITORING: &[Flag] = &[

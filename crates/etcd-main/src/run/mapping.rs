@@ -21,8 +21,6 @@ pub enum Unsupported {
         "--force-new-cluster: not supported; `plinth store export --data-dir` and `import` begin a new cluster with the data"
     )]
     ForceNewCluster,
-    #[error("--shards={0}: the keys are kept in one group")]
-    Shards(u64),
 }
 
 pub fn supported(config: &Config) -> Result<(), Unsupported> {
@@ -31,9 +29,6 @@ pub fn supported(config: &Config) -> Result<(), Unsupported> {
     }
     if config.force_new_cluster {
         return Err(Unsupported::ForceNewCluster);
-    }
-    if config.shards > 1 {
-        return Err(Unsupported::Shards(config.shards));
     }
     Ok(())
 }
@@ -90,6 +85,8 @@ pub fn store_options(config: &Config, clock: Clock, tasks: Tasks) -> store::Opti
         given => given,
     };
     options.token_ttl = config.auth.token_ttl;
+    options.groups = config.shards;
+    options.shards = config.shard_map.iter().map(|(prefix, group)| (prefix.clone().into(), *group)).collect();
     options
 }
 
@@ -100,7 +97,7 @@ pub fn server_options(
     tasks: Tasks,
 ) -> etcd_server::Options {
     let cluster: std::sync::Arc<dyn store_api::Cluster> = std::sync::Arc::new(store.clone());
-    let mut options = etcd_server::Options::new(std::sync::Arc::new(store), tasks);
+    let mut options = etcd_server::Options::new(store.whole(), tasks);
     options.cluster = Some(cluster);
     options.name = config.name.clone();
     options.client_urls = crate::url::texts(&config.advertise_client_urls);

@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use peers::{Network, Options, PeerError};
-use replica::{cluster_id, member_id};
+use peers::{Joining, Network, Options, PeerError};
+use replica::{GroupId, cluster_id, member_id};
 use store::{Bootstrap, Store};
 use store_api::{Member, StoreError};
 
@@ -39,6 +39,8 @@ pub enum JoinError {
 /// How a member begins.
 pub struct Origin {
     pub bootstrap: Bootstrap,
+    /// How the cluster that is joined has divided its keys.
+    pub groups: Option<GroupId>,
     /// Members that one without a state has been told of.
     pub known: Vec<Member>,
 }
@@ -55,9 +57,9 @@ pub async fn origin(config: &Config, found: Found, cluster: &Cluster, network: &
         let told = config.initial_cluster().unwrap_or_default();
         let known = match told.len() {
             0 | 1 => Vec::new(),
-            _ => network.discover(&others(config, &told)).await.map(|(_, members)| members).unwrap_or_default(),
+            _ => network.discover(&others(config, &told)).await.map(|found| found.members).unwrap_or_default(),
         };
-        return Ok(Origin { bootstrap: Bootstrap::Join { me: 0, cluster: 0 }, known });
+        return Ok(Origin { bootstrap: Bootstrap::Join { me: 0, cluster: 0 }, groups: None, known });
     }
     if config.cluster_state == ClusterState::Existing {
         return join(config, cluster, network).await;
@@ -66,7 +68,7 @@ pub async fn origin(config: &Config, found: Found, cluster: &Cluster, network: &
     let me = members.iter().find(|m| m.name == config.name).map(|m| m.id);
     let me = me.ok_or_else(|| JoinError::NoName(config.name.clone()))?;
     let cluster = cluster_id(members.iter().map(|m| m.id));
-    Ok(Origin { bootstrap: Bootstrap::New { me, cluster, members }, known: Vec::new() })
+    Ok(Origin { bootstrap: Bootstrap::New { me, cluster, members }, groups: None, known: Vec::new() })
 }
 
 fn founder(config: &Config, name: &str, urls: &[url::Url]) -> Member {
@@ -78,7 +80,7 @@ fn founder(config: &Config, name: &str, urls: &[url::Url]) -> Member {
 async fn join(config: &Config, cluster: &Cluster, network: &Network) -> Result<Origin, JoinError> {
     let urls = others(config, cluster);
     let mut asked = 0;
-    let (id, members) = loop {
+    let Joining { cluster: id, members, groups } = loop {
         match network.discover(&urls).await {
             Ok(found) => break found,
             Err(error) if asked >= ASK_TIMES => return Err(JoinError::Unreachable(error)),
@@ -100,7 +102,7 @@ async fn join(config: &Config, cluster: &Cluster, network: &Network) -> Result<O
     let own = cluster.get(&config.name).ok_or_else(|| JoinError::NoName(config.name.clone()))?;
     let own = set(&url::texts(own));
     let me = members.iter().find(|m| set(&m.peer_urls) == own).map_or(0, |m| m.id);
-    Ok(Origin { bootstrap: Bootstrap::Join { me, cluster: id }, known: members })
+    Ok(Origin { bootstrap: Bootstrap::Join { me, cluster: id }, groups: Some(groups), known: members })
 }
 
 /// The peer URLs of all members but this one.

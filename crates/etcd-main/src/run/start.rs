@@ -91,6 +91,7 @@ pub async fn start(config: &Config, found: Found, tasks: &Layers) -> Result<Runn
     let origin = members::origin(config, found, &cluster, &network).await?;
     let mut options = mapping::store_options(config, clock.clone(), tasks.store.clone());
     options.bootstrap = origin.bootstrap;
+    options.groups = origin.groups.unwrap_or(options.groups);
     options.peers = Arc::new(::peers::Handle(network.clone()));
     let store = store::Store::open(options).await?;
     network.start(&store, Vec::new(), origin.known);

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use store_api::StoreError;
 
 use super::{
-    command::{Export, From, Remote},
+    command::{Export, From},
     file::{FileError, SnapshotFile},
-    options,
     progress::Progress,
 };
+use crate::remote::Remote;
 
 /// Bytes between two looks of whoever waits.
 const SHOW_EVERY: u64 = 1 << 20;
@@ -47,7 +47,7 @@ pub fn download(remote: &Remote, file: &Path) -> Result<u64, ExportError> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ExportError::Runtime)?;
     runtime.block_on(async {
-        let mut stream = etcd_client::snapshot(&options(remote), remote.user.as_ref()).await?;
+        let mut stream = etcd_client::snapshot(&remote.options(), remote.user.as_ref()).await?;
         let mut file = SnapshotFile::create(file)?;
         let mut progress = Progress::new("snapshot", SHOW_EVERY);
         while let Some(message) = stream.next().await.map_err(ExportError::Stream)? {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use store_api::{Alarm, Backup, Cluster, Member, MembershipError, StoreError};
+use store_api::{Alarm, Backup, Cluster, Member, MembershipError, Shard, StoreError};
 
 /// The bytes of a backup: several portions, and one that is larger than a message may be.
 pub fn backup_bytes() -> Vec<u8> {
@@ -120,6 +120,14 @@ impl Cluster for Fake {
     async fn defragment(&self) -> Result<(), StoreError> {
         self.defragmented.fetch_add(self.own.min(1), Ordering::Relaxed);
         Ok(())
+    }
+
+    async fn shards(&self) -> Result<Vec<Shard>, StoreError> {
+        Ok(vec![Shard { prefix: Bytes::new(), group: 0, moving_to: Some(1) }])
+    }
+
+    async fn shard_move(&self, prefix: Bytes, group: u32) -> Result<Vec<Shard>, StoreError> {
+        Ok(vec![Shard { prefix, group, moving_to: None }])
     }
 
     async fn backup(&self) -> Result<Box<dyn Backup>, StoreError> {

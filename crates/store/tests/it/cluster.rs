@@ -85,14 +85,20 @@ pub struct Cluster {
     dir: TempDir,
     members: Vec<Option<Running>>,
     ids: Vec<u64>,
+    groups: GroupId,
 }
 
 impl Cluster {
     pub async fn start(size: usize) -> Self {
+        Self::divided(size, 1).await
+    }
+
+    /// As [`Cluster::start`], with the keys divided among so many groups.
+    pub async fn divided(size: usize, groups: GroupId) -> Self {
         let ids: Vec<u64> = (0..size).map(|i| member_id(&[url(i)], "test")).collect();
         let dir = tempfile::tempdir().unwrap();
         let members = (0..size).map(|_| None).collect();
-        let mut cluster = Cluster { network: Arc::default(), dir, members, ids };
+        let mut cluster = Cluster { network: Arc::default(), dir, members, ids, groups };
         for i in 0..size {
             cluster.run(i).await;
         }
@@ -116,12 +122,13 @@ impl Cluster {
         self.run_with(i, bootstrap).await;
     }
 
-    async fn run_with(&mut self, i: usize, bootstrap: Bootstrap) {
+    pub async fn run_with(&mut self, i: usize, bootstrap: Bootstrap) {
         let tasks = Tasks::root();
         let mut options = options(&self.folder(i), tasks.clone());
         options.timing = Timing { tick: std::time::Duration::from_millis(20), election_ticks: 10 };
         options.snapshot_bytes = 200 * 1024;
         options.bootstrap = bootstrap;
+        options.groups = self.groups;
         let network = Arc::downgrade(&self.network);
         options.peers = Arc::new(Wire { me: self.ids[i], network, tasks: tasks.child("wire") });
         let store = Store::open(options).await.unwrap();
@@ -171,7 +178,7 @@ impl Cluster {
         self.ids.iter().position(|id| *id == leader && !cut.contains(id))
     }
 
-    async fn same_hash(&self) {
+    pub async fn same_hash(&self) {
         eventually("equal replicas", async || {
             let mut hashes = HashSet::new();
             for running in self.members.iter().flatten() {

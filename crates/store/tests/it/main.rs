@@ -7,6 +7,7 @@ mod cluster;
 mod crash;
 mod damage;
 mod full;
+mod shards;
 mod spans;
 mod support;
 mod users;

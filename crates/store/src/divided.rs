@@ -1,0 +1,148 @@
+//! What keeps several groups together: group 0 says who the members are and which leases live, and the others follow.
+//! Revisions of different groups are brought together by the time at which they were current.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use mvcc::Command;
+use replica::{GroupId, MemberChange, Request};
+use store_api::{LeaseId, Member, Revision, StoreError};
+
+use crate::{Store, shared::Shared};
+
+/// How often the others look at group 0 without being told.
+const FOLLOW_EVERY: Duration = Duration::from_secs(1);
+/// How often leases are looked for that group 0 has ended, where the others were not told.
+const ORPHANS_EVERY: Duration = Duration::from_secs(10);
+/// How often all groups' revisions are noted, and how many of these notes are kept: more than an hour of them.
+const NOTE_EVERY: Duration = Duration::from_secs(1);
+const MAX_NOTES: usize = 4096;
+
+/// Makes the members of the handle's group those of group 0, while this member leads it.
+pub async fn follow_members(store: Store) {
+    let home = store.shared.group(0);
+    loop {
+        tokio::select! {
+            () = home.members_changed.notified() => {}
+            () = tokio::time::sleep(FOLLOW_EVERY) => {}
+        }
+        while store.group().standing.leads() {
+            let wanted = home.machine.read().members.list();
+            let Some(change) = difference(&wanted, &store.group().machine.read().members.list()) else { break };
+            match store.change(change.clone()).await {
+                Ok(_) => tracing::info!(group = store.group, ?change, "the group has followed a change of membership"),
+                Err(StoreError::Stopped) => return,
+                Err(error) => {
+                    tracing::debug!(group = store.group, ?change, %error, "not yet followed");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// The next change on the way from `own` members to the `wanted` ones.
+fn difference(wanted: &[Member], own: &[Member]) -> Option<MemberChange> {
+    let find = |list: &[Member], id| list.iter().find(|m| m.id == id).map(|m| m.is_learner);
+    let missing = wanted.iter().find(|m| find(own, m.id).is_none()).map(|m| MemberChange::Add(m.clone()));
+    let promoted = || wanted.iter().find(|m| !m.is_learner && find(own, m.id) == Some(true));
+    let gone = || own.iter().find(|m| find(wanted, m.id).is_none());
+    missing
+        .or_else(|| promoted().map(|m| MemberChange::Promote(m.id)))
+        .or_else(|| gone().map(|m| MemberChange::Remove(m.id)))
+}
+
+/// Ends a lease in all groups but 0, where it has ended.
+pub async fn revoke_elsewhere(store: &Store, id: LeaseId) {
+    for group in 1..store.groups() {
+        match revoke(store, group, id).await {
+            Ok(()) => {}
+            Err(error) => tracing::warn!(lease = id, group, %error, "a lease that has ended is still known; later"),
+        }
+    }
+}
+
+/// Looks for leases that only the other groups know, while this member leads group 0, and ends them.
+pub async fn end_orphans(store: Store) {
+    let mut changed = store.group().changed.subscribe();
+    loop {
+        tokio::select! {
+            changed = changed.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(ORPHANS_EVERY) => {}
+        }
+        for group in 1..store.groups() {
+            if !store.group().standing.leads() {
+                break;
+            }
+            if let Err(error) = end_orphans_of(&store, group).await {
+                tracing::debug!(group, %error, "leases could not be compared");
+            }
+        }
+    }
+}
+
+/// Ends the leases of a group that group 0 does not know. It knows each one before any other group does.
+pub async fn end_orphans_of(home: &Store, group: GroupId) -> Result<(), StoreError> {
+    if group == 0 {
+        return Ok(());
+    }
+    home.shared.settle(group).await?;
+    let there: BTreeSet<LeaseId> = home.shared.group(group).machine.read().kv.leases().map(|(id, _)| id).collect();
+    if there.is_empty() {
+        return Ok(());
+    }
+    home.shared.settle(0).await?;
+    let known: BTreeSet<LeaseId> = home.shared.group(0).machine.read().kv.leases().map(|(id, _)| id).collect();
+    for id in there.difference(&known) {
+        revoke(home, group, *id).await?;
+    }
+    Ok(())
+}
+
+async fn revoke(store: &Store, group: GroupId, id: LeaseId) -> Result<(), StoreError> {
+    match store.for_group(group).propose(Request::Own(Command::LeaseRevoke { id })).await {
+        Ok(_) | Err(StoreError::LeaseNotFound(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Notes which revisions of the groups were current at the same time.
+pub async fn note_revisions(store: Store) {
+    loop {
+        tokio::time::sleep(NOTE_EVERY).await;
+        let now: Vec<Revision> = store.shared.groups.iter().map(|group| group.revision()).collect();
+        let mut notes = store.shared.revisions.lock();
+        if notes.back() == Some(&now) {
+            continue;
+        }
+        if notes.len() >= MAX_NOTES {
+            notes.pop_front();
+        }
+        notes.push_back(now);
+    }
+}
+
+/// All groups' revisions at a time when group 0's was not after `revision`, as late as it is known.
+pub fn revisions_at(shared: &Shared, revision: Revision) -> Option<Vec<Revision>> {
+    let notes = shared.revisions.lock();
+    let after = notes.partition_point(|note| note[0] <= revision);
+    notes.get(after.checked_sub(1)?).cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_follows_one_change_after_another() {
+        let member = |id, is_learner| Member { id, is_learner, ..Default::default() };
+        let wanted = [member(1, false), member(3, true), member(4, false)];
+        let mut own = vec![member(1, false), member(2, false), member(4, true)];
+        assert_eq!(difference(&wanted, &own), Some(MemberChange::Add(member(3, true))));
+        own.push(member(3, true));
+        assert_eq!(difference(&wanted, &own), Some(MemberChange::Promote(4)));
+        own[2].is_learner = false;
+        assert_eq!(difference(&wanted, &own), Some(MemberChange::Remove(2)));
+        own.remove(1);
+        assert_eq!(difference(&wanted, &own), None);
+    }
+}
