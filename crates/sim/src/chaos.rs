@@ -1,6 +1,8 @@
 //! What goes wrong, and when. Each run has its own choice of faults and its own pace, so that also rare combinations
 //! come, and runs without one kind show what another does alone.
 
+use replica::Members;
+
 use crate::{
     member::{Input, Micros},
     network::Network,
@@ -162,11 +164,14 @@ fn inflict(world: &mut World, fault: Fault, victim: u64, up: &[u64]) {
     }
 }
 
-/// Damages one disk, while all others are well: what is lost with it is elsewhere.
+/// Damages one disk, while all others are well and agree on who has a vote, also after a restart: what is lost with it is
+/// elsewhere, and those who are left are a majority by whatever each of them knows.
 fn damage(world: &mut World, victim: u64, up: &[u64]) {
     let ill = world.nodes.values().any(|n| !n.retired && (n.damaged || n.corrupt));
-    let members = world.latest().map_or(0, |m| m.members.iter().filter(|m| !m.is_learner).count());
-    if ill || up.len() < members || members < 3 {
+    let voters = |members: &Members| members.iter().filter(|m| !m.is_learner).map(|m| m.id).collect::<Vec<_>>();
+    let Some(latest) = world.latest().map(|m| voters(&m.members)) else { return };
+    let agreed = world.nodes.values().filter_map(|n| n.running.as_ref()).all(|r| voters(&r.kept_members) == latest);
+    if ill || up.len() < latest.len() || latest.len() < 3 || !agreed {
         return;
     }
     world.stop(victim, false);

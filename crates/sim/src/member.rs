@@ -168,7 +168,9 @@ pub struct Running {
     leases: LeaseTimes,
     /// How much this member's clock is ahead.
     pub ahead: Micros,
-    snapshotting: Option<(Portions, Base)>,
+    snapshotting: Option<(Portions, Base, Members)>,
+    /// The members by the newest snapshot: as which a restart may begin, whatever was committed since.
+    pub kept_members: Members,
     since_snapshot: u64,
     snapshot_bytes: u64,
     last_snapshot_bytes: u64,
@@ -210,6 +212,7 @@ impl Running {
             leases: LeaseTimes::default(),
             ahead,
             snapshotting: None,
+            kept_members: machine.members.clone(),
             since_snapshot,
             snapshot_bytes,
             last_snapshot_bytes: last,

@@ -59,6 +59,7 @@ impl Running {
         scene.invariants.installed(self.id, &machine);
         let term = self.machine.term;
         self.machine = machine;
+        self.kept_members = self.machine.members.clone();
         let pushed = self.watches.jump(&self.machine.kv);
         scene.out.extend(pushed.into_iter().map(|(id, pushed)| Out::Pushed(id, pushed)));
         self.restart_leases(scene.now);
@@ -90,14 +91,15 @@ impl Running {
 
     pub(super) fn start_snapshot(&mut self, scene: &mut Scene<'_>) {
         if self.snapshotting.is_none() {
-            self.snapshotting = Some((Portions::new(&self.machine), self.machine.base()));
+            let members = self.machine.members.clone();
+            self.snapshotting = Some((Portions::new(&self.machine), self.machine.base(), members));
             scene.out.push(Out::Snapshot);
         }
     }
 
     /// Writes the snapshot that was begun, from the state as it is now.
     pub fn write_snapshot(&mut self, scene: &mut Scene<'_>) {
-        let Some((mut portions, base)) = self.snapshotting.take() else { return };
+        let Some((mut portions, base, members)) = self.snapshotting.take() else { return };
         let point = Point { group: GROUP, index: base.index, term: base.term };
         let machine = &self.machine;
         let mut first = true;
@@ -110,6 +112,9 @@ impl Running {
         });
         portions.finish();
         scene.trace.say(scene.now, format_args!("{}: snapshot of entry {}: {written:?}", self.id, base.index));
+        if written.is_ok() {
+            self.kept_members = members;
+        }
         self.inbox.push_back(Input::SnapshotWritten(written.ok().map(|bytes| (base, bytes))));
     }
 
