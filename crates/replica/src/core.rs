@@ -39,6 +39,9 @@ pub struct Settings {
     /// Bytes of applied entries that are kept in memory for peers that are a little behind; one that is further behind
     /// is sent a snapshot.
     pub keep_bytes: usize,
+    /// Entries before a snapshot that are kept for the same when it is written: etcd's
+    /// `--experimental-snapshot-catchup-entries`. `None` leaves it to the bytes alone.
+    pub keep_entries: Option<u64>,
     /// Where election timeouts come from.
     pub seed: u64,
 }
@@ -246,8 +249,12 @@ impl Core {
 
     /// A snapshot of a group is on disk. Returns the segments that nobody needs any more; they are forgotten here.
     pub fn snapshot_written(&mut self, group: GroupId, base: consensus::Base) -> Vec<PathBuf> {
+        let keep = self.settings.keep_entries;
         let group = self.group(group);
         group.snapshot = group.snapshot.max(base.index);
+        if let Some(keep) = keep {
+            group.raft.compact(base.index.saturating_sub(keep));
+        }
         group.raft.snapshot_available(base);
         let covered = |segment: &Segment, groups: &[Group]| {
             segment.last.iter().all(|(id, last)| groups.get(*id as usize).is_none_or(|g| *last <= g.snapshot))

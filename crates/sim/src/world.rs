@@ -106,6 +106,7 @@ pub struct World {
     segment_bytes: u64,
     snapshot_bytes: u64,
     keep_bytes: usize,
+    keep_entries: Option<u64>,
 }
 
 impl World {
@@ -131,6 +132,7 @@ impl World {
             segment_bytes: 1024 * random.between(72, 90),
             snapshot_bytes: 1024 * random.between(2, 24),
             keep_bytes: 1024 * random.between(0, 8) as usize,
+            keep_entries: [None, Some(3), None][(plan.seed % 3) as usize],
             net_random,
             random,
             plan,
@@ -369,6 +371,7 @@ impl World {
             heartbeat_ticks: 1,
             pre_vote: true,
             keep_bytes: self.keep_bytes,
+            keep_entries: self.keep_entries,
             seed: node.seed.wrapping_add(node.incarnation),
         };
         let folders =
