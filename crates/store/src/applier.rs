@@ -126,16 +126,25 @@ fn one(shared: &Shared, group: &Group, entry: &Entry) -> Result<(), String> {
     runtime::failpoint!("commitBeforePreCommitHook");
     let mut applied = Applied::default();
     let dispatch = group.hub.begin();
-    let revision = {
+    let (revision, compacted) = {
         let mut machine = group.machine.write();
+        let before = machine.kv.compacted();
         machine.apply(entry, &mut applied)?;
+        let compacted = machine.kv.compacted() > before;
+        if compacted {
+            // Nobody sees it yet.
+            runtime::failpoint!("compactBeforeCommitScheduledCompact");
+        }
         runtime::failpoint!("beforeCommit");
         if !applied.tokens.is_empty() {
             shared.users.follow(applied.tokens.drain(..), &machine.users, shared.clock.monotonic());
         }
         measure(shared, &machine);
-        machine.kv.revision()
+        (machine.kv.revision(), compacted)
     };
+    if compacted {
+        runtime::failpoint!("compactAfterCommitScheduledCompact");
+    }
     runtime::failpoint!("beforeWritebackBuf");
     dispatch.finish(std::mem::take(&mut applied.events), revision, &shared.metrics);
     group.follow_leases(&applied.leases, shared.clock.monotonic(), &shared.metrics);
