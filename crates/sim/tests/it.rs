@@ -79,6 +79,10 @@ fn caught(mutations: &[(Mutation, &[&str])]) {
 /// What is said where a member's disk has not what it should have.
 const DISK: &[&str] = &["persistence", "refuses a disk", "linearizability", "acknowledged", "one vote", "progress"];
 
+/// What is said where damaged bytes were taken for good ones.
+const DAMAGE: &[&str] =
+    &["replicas", "refuses a disk", "panic", "cannot follow its log", "log matching", "state machine"];
+
 #[test]
 fn a_lying_disk_is_found() {
     caught(&[
@@ -87,7 +91,13 @@ fn a_lying_disk_is_found() {
         (Mutation::RenamesAreNotSynced, DISK),
         (Mutation::VotesAreForgotten, &["one vote"]),
         (Mutation::OneSegmentTooMany, DISK),
+        (Mutation::BasesAreForgotten, DISK),
     ]);
+}
+
+#[test]
+fn a_log_that_is_read_without_care_is_found() {
+    caught(&[(Mutation::ChecksumsAreNotChecked, DAMAGE), (Mutation::TornFramesCount, DAMAGE)]);
 }
 
 #[test]
