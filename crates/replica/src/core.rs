@@ -39,6 +39,9 @@ pub struct Settings {
     /// Bytes of applied entries that are kept in memory for peers that are a little behind; one that is further behind
     /// is sent a snapshot.
     pub keep_bytes: usize,
+    /// Entries before a snapshot that are kept for the same when it is written: etcd's
+    /// `--experimental-snapshot-catchup-entries`. `None` leaves it to the bytes alone.
+    pub keep_entries: Option<u64>,
     /// Where election timeouts come from.
     pub seed: u64,
 }
@@ -87,6 +90,8 @@ pub struct Group {
     snapshot: u64,
     /// What the log on disk says last.
     written: HardState,
+    /// A snapshot from a peer that the log is about to tell of.
+    taken: Option<u64>,
     /// Committed changes of membership that take effect at the end of the turn.
     changes: Vec<Entry>,
 }
@@ -118,6 +123,8 @@ pub struct RestoredGroup {
     pub id: GroupId,
     pub restored: Restored,
     pub members: Members,
+    /// The snapshot came from a peer, and the log does not tell of it yet: that is made up for before anything else.
+    pub untold: bool,
 }
 
 impl Core {
@@ -129,16 +136,24 @@ impl Core {
         segments: VecDeque<Segment>,
         groups: Vec<RestoredGroup>,
     ) -> Self {
-        let group = |g: RestoredGroup| {
+        let mut untold = Vec::new();
+        let mut group = |g: RestoredGroup| {
+            if g.untold {
+                untold.push(Record::base(g.id, g.restored.base.index, g.restored.base.term));
+                untold.push(Record::hard(g.id, &g.restored.hard));
+            }
+            let taken = g.untold.then_some(g.restored.base.index);
             let (applied, written, base) = (g.restored.base.index, g.restored.hard.clone(), g.restored.base.clone());
             let mut raft = Raft::new(&settings.options(g.id), g.restored);
             if applied > 0 {
                 raft.snapshot_available(base);
             }
-            Group { id: g.id, raft, members: g.members, applied, snapshot: applied, written, changes: Vec::new() }
+            let (id, members, snapshot) = (g.id, g.members, applied);
+            Group { id, raft, members, applied, snapshot, written, taken, changes: Vec::new() }
         };
-        let groups = groups.into_iter().map(group).collect();
-        Core { disk, snapshot_dir, wal, groups, segments, unwritten: None, appended: 0, settings }
+        let groups = groups.into_iter().map(&mut group).collect();
+        let unwritten = (!untold.is_empty()).then_some((untold, Vec::new()));
+        Core { disk, snapshot_dir, wal, groups, segments, unwritten, appended: 0, settings }
     }
 
     pub fn settings(&self) -> &Settings {
@@ -220,7 +235,11 @@ impl Core {
             self.appended += self.wal.append(records)?;
         }
         let segment = self.segments.back_mut().expect("one was pushed if there was none");
-        for group in &self.groups {
+        for group in &mut self.groups {
+            if let Some(index) = group.taken.take() {
+                // Without this record, what the log has after the snapshot does not count: it stays until a later one.
+                segment.last.insert(group.id, index + 1);
+            }
             if let Some(last) = group.raft.unstable_last() {
                 segment.last.insert(group.id, last);
             }
@@ -230,8 +249,12 @@ impl Core {
 
     /// A snapshot of a group is on disk. Returns the segments that nobody needs any more; they are forgotten here.
     pub fn snapshot_written(&mut self, group: GroupId, base: consensus::Base) -> Vec<PathBuf> {
+        let keep = self.settings.keep_entries;
         let group = self.group(group);
         group.snapshot = group.snapshot.max(base.index);
+        if let Some(keep) = keep {
+            group.raft.compact(base.index.saturating_sub(keep));
+        }
         group.raft.snapshot_available(base);
         let covered = |segment: &Segment, groups: &[Group]| {
             segment.last.iter().all(|(id, last)| groups.get(*id as usize).is_none_or(|g| *last <= g.snapshot))
@@ -337,6 +360,7 @@ impl Group {
         })?;
         self.applied = metadata.index;
         self.snapshot = metadata.index;
+        self.taken = Some(metadata.index);
         Ok(())
     }
 

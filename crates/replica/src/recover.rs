@@ -75,7 +75,8 @@ pub fn found_with(
         }
         let hard = HardState { term: machine.term, commit: machine.index, ..Default::default() };
         let (base, members) = (machine.base(), machine.members.clone());
-        restored.push(RestoredGroup { id, restored: Restored { hard, base, entries: Vec::new() }, members });
+        let begun = Restored { hard, base, entries: Vec::new() };
+        restored.push(RestoredGroup { id, restored: begun, members, untold: false });
     }
     disk.sync_dir(folders.snapshots).map_err(|e| full(folders.snapshots, &e))?;
     let core = Core::new(settings, disk.clone(), folders.snapshots.to_owned(), wal, VecDeque::new(), restored);
@@ -160,12 +161,14 @@ fn look(disk: &SharedDisk, folders: &Folders<'_>, groups: GroupId) -> Result<Fou
         // A member that joined may have heard nothing of a group yet.
         let log = logs.remove(&id).unwrap_or_default();
         let newest = snapshots.remove(&id).unwrap_or_default();
-        let (hard, entries) = log.finish(&newest).map_err(|why| missing(folders.wal, &format!("group {id}: {why}")))?;
+        let (hard, entries, untold) =
+            log.finish(&newest).map_err(|why| missing(folders.wal, &format!("group {id}: {why}")))?;
         let base = newest.machine.base();
         restored.push(RestoredGroup {
             id,
             restored: Restored { hard, base, entries },
             members: newest.machine.members.clone(),
+            untold,
         });
         machines.push(newest.machine);
     }
@@ -228,7 +231,7 @@ struct GroupLog {
     entries: Vec<Entry>,
     /// The log says that this snapshot took the place of what was before.
     replaced: Option<u64>,
-    /// The index of the last entry's record, whether it is needed or not.
+    /// The record that was just taken is needed until a snapshot covers this index.
     last_taken: Option<u64>,
     /// The term that the log has at the snapshot's index.
     term_at_base: Option<u64>,
@@ -243,6 +246,7 @@ impl GroupLog {
             Record::Base { index, .. } => {
                 self.entries.clear();
                 self.replaced = Some(index);
+                self.last_taken = Some(index + 1);
             }
             Record::Entry(_, entry) => {
                 self.last_taken = Some(entry.index);
@@ -276,10 +280,13 @@ impl GroupLog {
         Ok(())
     }
 
-    /// The hard state and the entries after the snapshot, if they fit together.
-    fn finish(mut self, newest: &Newest) -> Result<(HardState, Vec<Entry>), String> {
+    /// The hard state and the entries after the snapshot, if they fit together, and whether the log does not tell of the
+    /// snapshot yet.
+    fn finish(mut self, newest: &Newest) -> Result<(HardState, Vec<Entry>, bool), String> {
         let base = newest.machine.index;
-        if newest.received && self.replaced != Some(base) && self.term_at_base != Some(newest.machine.term) {
+        let told = self.replaced == Some(base) || self.term_at_base == Some(newest.machine.term);
+        let untold = newest.received && !told;
+        if untold {
             // The snapshot was taken and the log was about to say so: what the log has after it is not its future.
             self.entries.clear();
         }
@@ -305,7 +312,7 @@ impl GroupLog {
             ));
         }
         self.hard.commit = self.hard.commit.max(base);
-        Ok((self.hard, self.entries))
+        Ok((self.hard, self.entries, untold))
     }
 }
 

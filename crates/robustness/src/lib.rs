@@ -19,7 +19,7 @@
 //! | MemberDowngrade, MemberDowngradeUpgrade | none: there is one version |
 //!
 //! A server takes them from `PLINTH_FAILPOINTS` or, while it runs, over HTTP at `PLINTH_FAILPOINTS_HTTP` (crate
-//! `runtime`, `failpoint`). The test `failpoints` arms one after another when `ROBUSTNESS_FAILPOINTS` is set.
+//! `runtime`, `failpoint`). The test `failpoints` arms one after another.
 
 /// Which member is to reach the place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,10 +38,12 @@ pub enum Trigger {
     /// A compaction of what fits into one portion, or of more than one (`--experimental-compaction-batch-limit`).
     Compact,
     CompactMuch,
-    /// The follower is cut off until the log that it misses is gone, and then needs a snapshot.
+    /// The follower is down until the log that it misses is gone, and then needs a snapshot.
     NeedSnapshot,
-    /// The member is started with the failpoint armed, and replays or learns a change of members.
-    Restart,
+    /// A client asks for what a watch would have seen before.
+    Watch,
+    /// A learner is added to the cluster and removed again.
+    ChangeMembers,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +73,7 @@ const fn sleep(name: &'static str, trigger: Trigger, place: &'static str) -> Fai
 }
 
 use Target::{Any, Follower, Leader};
-use Trigger::{Compact, CompactMuch, Defragment, Load, NeedSnapshot, Restart};
+use Trigger::{ChangeMembers, Compact, CompactMuch, Defragment, Load, NeedSnapshot, Watch};
 
 /// All of them: panics first, then delays.
 pub const FAILPOINTS: [Failpoint; 34] = [
@@ -143,12 +145,12 @@ pub const FAILPOINTS: [Failpoint; 34] = [
     panic("raftAfterWALRelease", Follower, NeedSnapshot, "wal: segments before the snapshot are given up"),
     panic("applyBeforeOpenSnapshot", Follower, NeedSnapshot, "store: before mvcc is replaced by the snapshot's state"),
     // Delays.
-    sleep("beforeApplyOneConfChange", Restart, "replica: before a committed change of members is applied"),
+    sleep("beforeApplyOneConfChange", ChangeMembers, "replica: before a committed change of members is applied"),
     sleep("raftBeforeSave", Load, "as above: a slow disk"),
     sleep("raftAfterSave", Load, "as above: a slow acknowledgement"),
     sleep("beforeSendWatchResponse", Load, "etcd-server: before a watch response goes into its stream"),
-    sleep("beforeSyncWatchers", Load, "store: before watches that are behind are given what they miss"),
-    sleep("beforeMoveVictims", Load, "store: before watches whose queue was full are tried again"),
+    sleep("beforeSyncWatchers", Watch, "store: before watches that are behind are given what they miss"),
+    sleep("beforeMoveVictims", Load, "store: before a watch takes what the hub has put aside for it"),
     sleep("beforeProgressIfSync", Load, "store: before a requested bookmark is answered"),
 ];
 

@@ -1,6 +1,8 @@
 //! What goes wrong, and when. Each run has its own choice of faults and its own pace, so that also rare combinations
 //! come, and runs without one kind show what another does alone.
 
+use replica::{GroupId, Members};
+
 use crate::{
     member::{Input, Micros},
     network::Network,
@@ -59,15 +61,16 @@ const ROOM: u64 = 1_000;
 pub const WATCH_ENDS: u64 = 1_000_000;
 
 impl Chaos {
-    pub fn new(mut random: Random, members: u64) -> Self {
+    pub fn new(mut random: Random, members: u64, groups: GroupId) -> Self {
         let mut faults: Vec<Fault> = ALL.into_iter().filter(|_| random.chance(500)).collect();
         if members == 1 {
             let alone = [Fault::Partition, Fault::OneWay, Fault::BadNetwork, Fault::Damage, Fault::Transfer];
             faults.retain(|fault| !alone.contains(fault));
         }
-        let membership = members > 1 && random.chance(400);
-        if membership {
-            // An operator's change may take effect late, and must not meet with a disk that is lost meanwhile.
+        let membership = members > 1 && random.chance(400) && groups == 1;
+        if membership || groups > 1 {
+            // An operator's change may take effect late, and must not meet with a disk that is lost meanwhile. Members of
+            // several groups are not replaced here.
             faults.retain(|fault| *fault != Fault::Damage);
         }
         let pace = random.between(400_000, 4_000_000);
@@ -86,7 +89,7 @@ pub fn strike(world: &mut World) {
     let Some(fault) = world.chaos.random.pick(&faults) else { return };
     let up: Vec<u64> = world.nodes.iter().filter(|(_, n)| n.running.is_some()).map(|(id, _)| *id).collect();
     // Leaders have more to lose.
-    let leader = world.leader().filter(|_| world.chaos.random.chance(500));
+    let leader = world.leader(0).filter(|_| world.chaos.random.chance(500));
     let Some(victim) = leader.or(world.chaos.random.pick(&up)) else { return };
     world.say(format_args!("fault: {fault:?} of {victim}"));
     inflict(world, fault, victim, &up);
@@ -155,24 +158,30 @@ fn inflict(world: &mut World, fault: Fault, victim: u64, up: &[u64]) {
         }
         Fault::Damage => damage(world, victim, up),
         Fault::Transfer => {
-            if let Some(leader) = world.leader() {
-                world.input(leader, Input::Transfer(victim));
+            for group in 0..world.plan.groups {
+                if let Some(leader) = world.leader(group) {
+                    world.input(leader, Input::Transfer(group, victim));
+                }
             }
         }
     }
 }
 
-/// Damages one disk, while all others are well: what is lost with it is elsewhere.
+/// Damages one disk, while all others are well and agree on who has a vote, also after a restart: what is lost with it is
+/// elsewhere, and those who are left are a majority by whatever each of them knows.
 fn damage(world: &mut World, victim: u64, up: &[u64]) {
     let ill = world.nodes.values().any(|n| !n.retired && (n.damaged || n.corrupt));
-    let members = world.latest().map_or(0, |m| m.members.iter().filter(|m| !m.is_learner).count());
-    if ill || up.len() < members || members < 3 {
+    let voters = |members: &Members| members.iter().filter(|m| !m.is_learner).map(|m| m.id).collect::<Vec<_>>();
+    let Some(latest) = world.latest(0).map(|m| voters(&m.members)) else { return };
+    let agreed =
+        world.nodes.values().filter_map(|n| n.running.as_ref()).all(|r| voters(&r.parts[0].kept_members) == latest);
+    if ill || up.len() < latest.len() || latest.len() < 3 || !agreed {
         return;
     }
     world.stop(victim, false);
     let node = world.nodes.get_mut(&victim).expect("it was just stopped");
     node.damaged = true;
-    world.invariants.damaged(victim);
+    world.invariants[0].damaged(victim);
     if let Some(what) = world.nodes[&victim].disk.damage() {
         world.say(format_args!("{victim}: {what} is damaged"));
     }

@@ -71,9 +71,9 @@ impl Client {
         }
     }
 
-    /// What it watches.
-    pub fn watched(&self) -> Keys {
-        if self.id.is_multiple_of(3) { Keys::one("k0") } else { Keys::prefix("k") }
+    /// What it watches: some of each group see one key only.
+    pub fn watched(&self, groups: u32) -> Keys {
+        if (self.id / groups).is_multiple_of(3) { Keys::one("k0") } else { Keys::prefix("k") }
     }
 
     /// The next thing to ask for.

@@ -428,6 +428,11 @@ impl DiskFile for Handle {
         let rest = content.get(offset as usize..).unwrap_or_default();
         let length = rest.len().min(buffer.len());
         buffer[..length].copy_from_slice(&rest[..length]);
+        if let Some(lie) = inner.lie
+            && offset == 0
+        {
+            lies::reread(lie, inner.salt, &mut buffer[..length]);
+        }
         Ok(length)
     }
 

@@ -35,6 +35,15 @@ pub use run::{Verdict, run};
 pub use trace::Trace;
 pub use world::Plan;
 
+/// The groups that a seed's members have where no number is asked for: most have one, as most stores.
+pub fn groups_of(seed: u64) -> u32 {
+    match seed % 6 {
+        4 => 2,
+        5 => 3,
+        _ => 1,
+    }
+}
+
 /// The size of the cluster that a seed has where none is asked for.
 pub fn members_of(seed: u64) -> u64 {
     [3, 5, 3, 1][(seed % 4) as usize]

@@ -23,6 +23,9 @@ struct Args {
     /// Members of the cluster: 1, 3 or 5; by the seed if it is not given.
     #[arg(long, value_parser = ["1", "3", "5"])]
     members: Option<String>,
+    /// Raft groups on each member's log; by the seed if it is not given.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=8))]
+    groups: Option<u32>,
     /// Print the whole trace.
     #[arg(long)]
     trace: bool,
@@ -50,7 +53,8 @@ fn main() -> ExitCode {
     let mut failed = 0;
     for seed in seeds.clone() {
         let members = args.members.as_ref().map_or(sim::members_of(seed), |m| m.parse().expect("clap has checked it"));
-        let verdict = run(Plan { seed, members, mutation, whole_trace: args.trace });
+        let groups = args.groups.unwrap_or(sim::groups_of(seed));
+        let verdict = run(Plan { seed, members, groups, mutation, whole_trace: args.trace });
         let lines: Vec<&str> = verdict.trace.lines().collect();
         if args.trace {
             lines.iter().for_each(|line| println!("{line}"));
@@ -73,9 +77,9 @@ fn main() -> ExitCode {
 
 fn tell(verdict: &Verdict, last: &[&str]) {
     last.iter().for_each(|line| println!("{line}"));
-    let Plan { seed, members, mutation, .. } = verdict.plan;
+    let Plan { seed, members, groups, mutation, .. } = verdict.plan;
     let with = mutation.map_or(String::new(), |m| format!(" --mutation {m:?}"));
-    println!("seed {seed} with {members} members failed:");
+    println!("seed {seed} with {members} members and {groups} groups failed:");
     verdict.violations.iter().for_each(|violation| println!("- {violation}"));
-    println!("replay: cargo run -p sim -- --seed {seed} --members {members}{with} --trace");
+    println!("replay: cargo run -p sim -- --seed {seed} --members {members} --groups {groups}{with} --trace");
 }

@@ -4,6 +4,10 @@
 //! Knows no network and no client: what is to be sent and answered goes out as [`Out`].
 
 mod applying;
+mod part;
+mod proposing;
+
+pub use part::Part;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -43,7 +47,6 @@ pub const REQUEST_LIMIT: Micros = 7_000_000;
 const MAX_ENTRY_BYTES: usize = 2048;
 const MAX_BACKLOG: usize = 64;
 const REVOKE_BATCH: usize = 256;
-pub const GROUP: GroupId = 0;
 
 pub fn wal_dir() -> &'static Path {
     Path::new("wal")
@@ -85,13 +88,18 @@ pub type Outcome = Result<Reply, StoreError>;
 
 /// What has reached a member and waits for its next turn.
 pub enum Input {
-    Message(Message),
-    Read(Ticket, ReadKind),
+    Message(GroupId, Message),
+    Read(GroupId, Ticket, ReadKind),
+    /// Of the first group: with several groups, membership does not change.
     Change(MemberChange, Ticket),
-    Transfer(u64),
+    Transfer(GroupId, u64),
     Unreachable(u64),
-    SnapshotSent { peer: u64, ok: bool },
-    SnapshotWritten(Option<(Base, u64)>),
+    SnapshotSent {
+        group: GroupId,
+        peer: u64,
+        ok: bool,
+    },
+    SnapshotWritten(GroupId, Option<(Base, u64)>),
 }
 
 #[derive(Clone, Debug)]
@@ -110,15 +118,15 @@ pub struct Proposal {
 
 /// What a member wants done outside of itself.
 pub enum Out {
-    Send(Message),
+    Send(GroupId, Message),
     Answer(Ticket, Outcome),
     /// For the leader, who alone knows how much is left of leases.
-    Ask(u64, Ticket, LeaseId),
+    Ask(u64, GroupId, Ticket, LeaseId),
     Pushed(u64, Pushed),
     /// There is something to apply.
     Apply,
     /// A snapshot was begun and is to be written.
-    Snapshot,
+    Snapshot(GroupId),
     /// A turn is wanted at this time at the latest.
     Again(Micros),
     Removed,
@@ -127,11 +135,26 @@ pub enum Out {
 /// The world around a step.
 pub struct Scene<'a> {
     pub now: Micros,
+    /// How much this member's clock is ahead.
+    pub ahead: Micros,
     pub random: &'a mut Random,
     pub trace: &'a mut Trace,
-    pub invariants: &'a mut Invariants,
+    /// Of each group.
+    pub invariants: &'a mut [Invariants],
     pub out: &'a mut Vec<Out>,
     pub mutation: Option<Mutation>,
+}
+
+impl Scene<'_> {
+    /// What is to hold of a group.
+    pub fn of(&mut self, group: GroupId) -> &mut Invariants {
+        &mut self.invariants[group as usize]
+    }
+
+    /// The member's own time.
+    fn clock(&self) -> Duration {
+        Duration::from_micros(self.now + self.ahead)
+    }
 }
 
 enum Item {
@@ -154,21 +177,11 @@ pub struct Running {
     disk: VirtualDisk,
     salt: u64,
     pub core: Core,
-    pub machine: Machine,
-    pub standing: Standing,
-    queue: VecDeque<Item>,
+    /// What each group has beside its consensus.
+    pub parts: Vec<Part>,
     pub inbox: VecDeque<Input>,
     /// What came while a turn was unfinished and must not be lost.
     deferred: Vec<Input>,
-    proposals: Vec<Proposal>,
-    backlog: VecDeque<(Micros, Proposal)>,
-    pending: Pending,
-    reads: Reads,
-    pub watches: Watches,
-    leases: LeaseTimes,
-    /// How much this member's clock is ahead.
-    pub ahead: Micros,
-    snapshotting: Option<(Portions, Base)>,
     since_snapshot: u64,
     snapshot_bytes: u64,
     last_snapshot_bytes: u64,
@@ -188,28 +201,17 @@ impl Running {
         salt: u64,
         recovery: Recovery,
         snapshot_bytes: u64,
-        ahead: Micros,
         scene: &mut Scene<'_>,
     ) -> Self {
-        let Recovery { core, mut machines, since_snapshot, snapshot_bytes: last, .. } = recovery;
-        let machine = machines.swap_remove(GROUP as usize);
+        let Recovery { core, machines, since_snapshot, snapshot_bytes: last, .. } = recovery;
         let mut running = Running {
             id,
             disk,
             salt,
             core,
-            standing: Standing::default(),
-            queue: VecDeque::new(),
+            parts: (0..).zip(machines).map(|(group, machine)| Part::new(id, group, machine, scene)).collect(),
             inbox: VecDeque::new(),
             deferred: Vec::new(),
-            proposals: Vec::new(),
-            backlog: VecDeque::new(),
-            pending: Pending::default(),
-            reads: Reads::default(),
-            watches: Watches::default(),
-            leases: LeaseTimes::default(),
-            ahead,
-            snapshotting: None,
             since_snapshot,
             snapshot_bytes,
             last_snapshot_bytes: last,
@@ -218,43 +220,50 @@ impl Running {
             stalled: false,
             broken: None,
             incoming: BTreeMap::new(),
-            machine,
         };
-        running.restart_leases(scene.now);
-        scene.invariants.started(id, running.core.group(GROUP), &running.machine);
+        for part in &running.parts {
+            scene.of(part.group).started(id, running.core.group(part.group), &part.machine);
+        }
         if running.core.is_lone() {
-            running.core.group(GROUP).raft.campaign();
+            running.groups().for_each(|group| running.core.group(group).raft.campaign());
         }
         running
     }
 
-    fn clock(&self, now: Micros) -> Duration {
-        Duration::from_micros(now + self.ahead)
+    /// The numbers of the groups.
+    fn groups(&self) -> std::ops::Range<GroupId> {
+        0..GroupId::try_from(self.parts.len()).expect("there are few")
+    }
+
+    pub fn part(&mut self, group: GroupId) -> &mut Part {
+        &mut self.parts[group as usize]
     }
 
     /// A client's request arrives.
-    pub fn call(&mut self, ticket: Ticket, call: Call, scene: &mut Scene<'_>) {
+    pub fn call(&mut self, group: GroupId, ticket: Ticket, call: Call, scene: &mut Scene<'_>) {
+        let broken = self.broken.is_some();
+        let part = self.part(group);
         let answer = match call {
-            _ if self.broken.is_some() => Some(Err(StoreError::Stopped)),
-            Call::Read(request) if request.serializable => Some(self.machine.kv.range(request).map(Reply::Range)),
-            Call::KeepAlive(lease) if !self.standing.leads => match self.standing.leader {
+            _ if broken => Some(Err(StoreError::Stopped)),
+            Call::Read(request) if request.serializable => Some(part.machine.kv.range(request).map(Reply::Range)),
+            Call::KeepAlive(lease) if !part.standing.leads => match part.standing.leader {
                 0 => Some(Err(StoreError::NoLeader)),
                 leader => {
-                    scene.out.push(Out::Ask(leader, ticket, lease));
+                    scene.out.push(Out::Ask(leader, group, ticket, lease));
                     None
                 }
             },
-            Call::KeepAlive(lease) => return self.keep_alive(ticket, lease, scene),
-            _ if self.standing.learner => Some(Err(StoreError::Learner)),
-            Call::Read(request) if scene.mutation == Some(Mutation::ReadsDoNotAsk) || self.is_last_word() => {
-                Some(self.machine.kv.range(request).map(Reply::Range))
+            Call::KeepAlive(lease) => return self.keep_alive(group, ticket, lease, scene),
+            _ if part.standing.learner => Some(Err(StoreError::Learner)),
+            Call::Read(request) if scene.mutation == Some(Mutation::ReadsDoNotAsk) || part.is_last_word() => {
+                Some(part.machine.kv.range(request).map(Reply::Range))
             }
             Call::Read(request) => {
-                self.inbox.push_back(Input::Read(ticket, ReadKind::Range(request)));
+                self.inbox.push_back(Input::Read(group, ticket, ReadKind::Range(request)));
                 None
             }
             Call::Write(command) => {
-                self.submit(ticket, replica::Request::Kv(command), None);
+                part.submit(ticket, replica::Request::Kv(command), None);
                 None
             }
         };
@@ -263,39 +272,23 @@ impl Running {
         }
     }
 
-    /// The lone leader has nobody to ask.
-    fn is_last_word(&self) -> bool {
-        self.standing.leads && self.standing.lone && self.machine.term == self.standing.term
-    }
-
-    fn submit(&mut self, ticket: Ticket, request: replica::Request, in_term: Option<u64>) {
-        let (frees_space, request) = (request.frees_space(), request.encode());
-        self.proposals.push(Proposal { ticket, request, frees_space, in_term });
-    }
-
     /// Asked on the leader.
-    pub fn keep_alive(&mut self, ticket: Ticket, lease: LeaseId, scene: &mut Scene<'_>) {
-        if !self.standing.leads {
+    pub fn keep_alive(&mut self, group: GroupId, ticket: Ticket, lease: LeaseId, scene: &mut Scene<'_>) {
+        let part = self.part(group);
+        if !part.standing.leads {
             return scene.out.push(Out::Answer(ticket, Err(StoreError::NotLeader)));
         }
-        if self.is_last_word() || scene.mutation == Some(Mutation::RenewalsDoNotAsk) {
-            return self.serve(ticket, ReadKind::KeepAlive(lease), scene);
+        if part.is_last_word() || scene.mutation == Some(Mutation::RenewalsDoNotAsk) {
+            return part.serve(ticket, ReadKind::KeepAlive(lease), scene);
         }
-        self.inbox.push_back(Input::Read(ticket, ReadKind::KeepAlive(lease)));
+        self.inbox.push_back(Input::Read(group, ticket, ReadKind::KeepAlive(lease)));
     }
 
     /// Leases whose time is up are to be revoked, while this member leads.
-    pub fn end_leases(&mut self, scene: &mut Scene<'_>) -> bool {
-        if !self.standing.leads || self.broken.is_some() || scene.mutation == Some(Mutation::LeasesDoNotEnd) {
-            return false;
+    pub fn end_leases(&mut self, scene: &mut Scene<'_>) {
+        if self.broken.is_none() && scene.mutation != Some(Mutation::LeasesDoNotEnd) {
+            self.parts.iter_mut().filter(|part| part.standing.leads).for_each(|part| part.end_leases(scene));
         }
-        let ended = self.leases.tick(self.clock(scene.now), REVOKE_BATCH);
-        for lease in &ended {
-            scene.trace.say(scene.now, format_args!("{}: lease {lease} has ended", self.id));
-            let revoke = Command::LeaseRevoke { id: *lease };
-            self.submit(Ticket::Expiry(*lease), replica::Request::Own(revoke), Some(self.standing.term));
-        }
-        !ended.is_empty()
     }
 
     /// One round of the writer.
@@ -313,143 +306,50 @@ impl Running {
         for input in deferred.into_iter().chain(std::mem::take(&mut self.inbox)) {
             self.input(input, scene);
         }
-        self.propose(scene);
-        self.ask(scene);
+        for group in self.groups() {
+            self.propose(group, scene);
+            self.ask(group, scene);
+        }
         if self.carry_on(scene) && self.since_snapshot >= self.snapshot_bytes.max(self.last_snapshot_bytes) {
             self.since_snapshot = 0;
-            self.start_snapshot(scene);
+            self.parts.iter_mut().for_each(|part| part.start_snapshot(scene));
         }
     }
 
     fn tick(&mut self, scene: &mut Scene<'_>) {
         self.core.tick();
-        for ticket in self.pending.expire(scene.now) {
-            scene.out.push(Out::Answer(ticket, Err(StoreError::Timeout)));
-        }
-        while let Some((_, late)) = self.backlog.pop_front_if(|(deadline, _)| *deadline <= scene.now) {
-            scene.out.push(Out::Answer(late.ticket, Err(StoreError::Timeout)));
-        }
-        if self.core.group(GROUP).raft.snapshot_wanted() {
-            self.start_snapshot(scene);
+        for part in &mut self.parts {
+            part.expire(scene);
+            if self.core.group(part.group).raft.snapshot_wanted() {
+                part.start_snapshot(scene);
+            }
         }
     }
 
     fn input(&mut self, input: Input, scene: &mut Scene<'_>) {
         match input {
-            Input::Message(message) => self.message(message),
-            Input::Read(ticket, kind) => self.reads.wait(ticket, kind),
+            Input::Message(group, message) => self.message(group, message),
+            Input::Read(group, ticket, kind) => self.part(group).reads.wait(ticket, kind),
             Input::Change(change, ticket) => self.change(&change, ticket, scene),
-            Input::Transfer(to) => self.core.group(GROUP).raft.transfer(to),
-            Input::Unreachable(peer) => self.core.group(GROUP).raft.unreachable(peer),
-            Input::SnapshotSent { peer, ok } => self.core.group(GROUP).raft.snapshot_sent(peer, ok),
-            Input::SnapshotWritten(written) => self.snapshot_written(written, scene),
+            Input::Transfer(group, to) => self.core.group(group).raft.transfer(to),
+            Input::Unreachable(peer) => {
+                self.groups().for_each(|group| self.core.group(group).raft.unreachable(peer));
+            }
+            Input::SnapshotSent { group, peer, ok } => self.core.group(group).raft.snapshot_sent(peer, ok),
+            Input::SnapshotWritten(group, written) => self.snapshot_written(group, written, scene),
         }
     }
 
-    fn message(&mut self, message: Message) {
+    fn message(&mut self, group: GroupId, message: Message) {
         let bytes: u64 = message.get_entries().iter().map(|e| entry_bytes(e.data.len() + e.context.len())).sum();
         if bytes > 0 && self.core.prepare(bytes, false).is_err() {
             return;
         }
-        let leads = self.core.group(GROUP).raft.brief().0 == Role::Leader;
+        let leads = self.core.group(group).raft.brief().0 == Role::Leader;
         if message.get_msg_type() == MessageType::MsgPropose && !leads {
             return;
         }
-        drop(self.core.group(GROUP).raft.step(message));
-    }
-
-    fn change(&mut self, change: &MemberChange, ticket: Ticket, scene: &mut Scene<'_>) {
-        let id = self.id();
-        let (raft, context) = change.to_raft(id);
-        let term = self.core.group(GROUP).raft.brief().2;
-        self.pending.register(id, ticket, term, scene.now + REQUEST_LIMIT);
-        if let Err(error) = self.core.group(GROUP).raft.propose_change(&raft, context)
-            && let Some(ticket) = self.pending.withdraw(id)
-        {
-            scene.out.push(Out::Answer(ticket, Err(dropped(error))));
-        }
-    }
-
-    fn id(&mut self) -> u64 {
-        self.next_id += 1;
-        self.next_id
-    }
-
-    fn propose(&mut self, scene: &mut Scene<'_>) {
-        let mut proposals: Vec<Proposal> = self.backlog.drain(..).map(|(_, proposal)| proposal).collect();
-        proposals.append(&mut self.proposals);
-        if proposals.is_empty() || !self.make_room(&mut proposals, scene) {
-            return;
-        }
-        let deadline = scene.now + REQUEST_LIMIT;
-        let (role, leader, term, ..) = self.core.group(GROUP).raft.brief();
-        let misplaced = |p: &mut Proposal| p.in_term.is_some_and(|wanted| role != Role::Leader || wanted != term);
-        refuse(proposals.extract_if(.., misplaced).collect(), &StoreError::NotLeader, scene);
-        if leader == 0 {
-            let room = MAX_BACKLOG.saturating_sub(self.backlog.len());
-            let over = proposals.split_off(proposals.len().min(room));
-            self.backlog.extend(proposals.into_iter().map(|p| (deadline, p)));
-            return refuse(over, &StoreError::TooManyRequests, scene);
-        }
-        let (mut batch, mut tickets) = (Batch::default(), Vec::new());
-        for proposal in proposals {
-            if batch.len() + proposal.request.len() > MAX_ENTRY_BYTES && !batch.is_empty() {
-                self.propose_batch(&mut batch, &mut tickets, term, deadline, scene);
-            }
-            let id = self.id();
-            batch.push(id, &proposal.request);
-            tickets.push((id, proposal.ticket));
-        }
-        self.propose_batch(&mut batch, &mut tickets, term, deadline, scene);
-    }
-
-    fn propose_batch(
-        &mut self,
-        batch: &mut Batch,
-        tickets: &mut Vec<(u64, Ticket)>,
-        term: u64,
-        deadline: Micros,
-        scene: &mut Scene<'_>,
-    ) {
-        let ids: Vec<u64> = tickets.iter().map(|(id, _)| *id).collect();
-        tickets.drain(..).for_each(|(id, ticket)| self.pending.register(id, ticket, term, deadline));
-        if let Err(error) = self.core.group(GROUP).raft.propose(batch.take()) {
-            let error = dropped(error);
-            let withdrawn: Vec<Ticket> = ids.into_iter().filter_map(|id| self.pending.withdraw(id)).collect();
-            withdrawn.into_iter().for_each(|t| scene.out.push(Out::Answer(t, Err(error.clone()))));
-        }
-    }
-
-    /// Refuses what a full disk has no room for; `false` if nothing is left.
-    fn make_room(&mut self, proposals: &mut Vec<Proposal>, scene: &mut Scene<'_>) -> bool {
-        let needed = |all: &[Proposal]| all.iter().map(|p| entry_bytes(p.request.len())).sum::<u64>();
-        match self.core.prepare(needed(proposals), proposals.iter().all(|p| p.frees_space)) {
-            Ok(()) => {}
-            Err(CommitError::Broken(why)) => {
-                refuse(std::mem::take(proposals), &StoreError::Unavailable(why.clone()), scene);
-                self.fail(why, scene);
-            }
-            Err(CommitError::Refused(error)) => {
-                refuse(proposals.extract_if(.., |p| !p.frees_space).collect(), &error, scene);
-                match self.core.prepare(needed(proposals), true) {
-                    Ok(()) => {}
-                    Err(_) => refuse(std::mem::take(proposals), &error, scene),
-                }
-            }
-        }
-        !proposals.is_empty()
-    }
-
-    /// Asks the others for the commit index, where reads wait for it.
-    fn ask(&mut self, scene: &mut Scene<'_>) {
-        let context = self.next_id + 1;
-        if self.reads.ask(context, scene.now, READ_AGAIN) {
-            self.next_id = context;
-            self.core.group(GROUP).raft.read_index(context);
-        }
-        if self.reads.asks() {
-            scene.out.push(Out::Again(scene.now + READ_AGAIN));
-        }
+        drop(self.core.group(group).raft.step(message));
     }
 
     /// One turn of consensus; `false` if it could not be finished.
@@ -457,15 +357,13 @@ impl Running {
         if self.broken.is_some() {
             return false;
         }
-        self.core.applied(GROUP, self.machine.index);
+        self.parts.iter().for_each(|part| self.core.applied(part.group, part.machine.index));
         let before = self.core.appended;
         let mut hands = Hands {
             member: self.id,
             disk: &self.disk,
             salt: self.salt,
-            queue: &mut self.queue,
-            reads: &mut self.reads,
-            applied: self.machine.index,
+            parts: &mut self.parts,
             served: Vec::new(),
             removed: false,
             scene: &mut *scene,
@@ -482,8 +380,8 @@ impl Running {
                 self.stalled = true;
             }
         }
-        for (ticket, kind) in served {
-            self.serve(ticket, kind, scene);
+        for (group, (ticket, kind)) in served {
+            self.part(group).serve(ticket, kind, scene);
         }
         if removed {
             scene.out.push(Out::Removed);
@@ -491,7 +389,7 @@ impl Running {
         if self.broken.is_none() {
             self.publish(scene);
         }
-        if !self.queue.is_empty() {
+        if self.parts.iter().any(|part| !part.queue.is_empty()) {
             scene.out.push(Out::Apply);
         }
         self.broken.is_none() && !self.stalled
@@ -499,12 +397,12 @@ impl Running {
 
     fn wait_for_room(&mut self, scene: &mut Scene<'_>) {
         let full = StoreError::NoSpace("the log waits for room".to_owned());
-        refuse(std::mem::take(&mut self.proposals), &full, scene);
+        self.parts.iter_mut().for_each(|part| refuse(std::mem::take(&mut part.proposals), &full, scene));
         for input in std::mem::take(&mut self.inbox) {
             match input {
-                Input::Read(ticket, kind) => self.reads.wait(ticket, kind),
+                Input::Read(group, ticket, kind) => self.part(group).reads.wait(ticket, kind),
                 Input::Change(_, ticket) => scene.out.push(Out::Answer(ticket, Err(full.clone()))),
-                Input::SnapshotWritten(written) => self.snapshot_written(written, scene),
+                Input::SnapshotWritten(group, written) => self.snapshot_written(group, written, scene),
                 Input::SnapshotSent { .. } => self.deferred.push(input),
                 _ => {}
             }
@@ -514,23 +412,15 @@ impl Running {
 
     fn publish(&mut self, scene: &mut Scene<'_>) {
         let (lone, learner) = (self.core.is_lone(), self.core.is_learner());
-        let group = self.core.group(GROUP);
-        let (role, leader, term, commit, last) = group.raft.brief();
-        scene.invariants.stands(self.id, role, term, commit, last);
-        let leads = role == Role::Leader;
-        let led = self.standing.leads;
-        self.standing = Standing { leads, leader, term, lone, learner };
-        if leads && !led && scene.mutation != Some(Mutation::LeasesAreNotRestarted) {
-            self.restart_leases(scene.now);
-        }
-    }
-
-    fn restart_leases(&mut self, now: Micros) {
-        self.leases = LeaseTimes::default();
-        let clock = self.clock(now);
-        let all: Vec<_> = self.machine.kv.leases().collect();
-        for (id, ttl) in all {
-            self.leases.start(id, seconds(ttl), clock);
+        for part in &mut self.parts {
+            let (role, leader, term, commit, last) = self.core.group(part.group).raft.brief();
+            scene.of(part.group).stands(self.id, role, term, commit, last);
+            let leads = role == Role::Leader;
+            let led = part.standing.leads;
+            part.standing = Standing { leads, leader, term, lone, learner };
+            if leads && !led && scene.mutation != Some(Mutation::LeasesAreNotRestarted) {
+                part.restart_leases(scene.clock());
+            }
         }
     }
 
@@ -542,12 +432,9 @@ impl Running {
 
     fn refuse_all(&mut self, scene: &mut Scene<'_>) {
         let error = StoreError::Stopped;
-        let proposals = self.proposals.drain(..).chain(self.backlog.drain(..).map(|(_, p)| p));
-        let mut tickets: Vec<Ticket> = proposals.map(|p| p.ticket).collect();
-        tickets.append(&mut self.pending.take_all());
-        tickets.append(&mut self.reads.take_all());
+        let mut tickets: Vec<Ticket> = self.parts.iter_mut().flat_map(Part::take_tickets).collect();
         for input in self.inbox.drain(..) {
-            if let Input::Read(ticket, _) | Input::Change(_, ticket) = input {
+            if let Input::Read(_, ticket, _) | Input::Change(_, ticket) = input {
                 tickets.push(ticket);
             }
         }
@@ -575,24 +462,22 @@ struct Hands<'a, 'b> {
     member: u64,
     disk: &'a VirtualDisk,
     salt: u64,
-    queue: &'a mut VecDeque<Item>,
-    reads: &'a mut Reads,
-    applied: u64,
-    served: Vec<(Ticket, ReadKind)>,
+    parts: &'a mut [Part],
+    served: Vec<(GroupId, (Ticket, ReadKind))>,
     removed: bool,
     scene: &'a mut Scene<'b>,
 }
 
 impl Output for Hands<'_, '_> {
-    fn send(&mut self, _group: GroupId, messages: Vec<Message>) {
+    fn send(&mut self, group: GroupId, messages: Vec<Message>) {
         for message in messages {
-            self.scene.invariants.sends(self.member, &message);
-            self.scene.out.push(Out::Send(message));
+            self.scene.of(group).sends(self.member, &message);
+            self.scene.out.push(Out::Send(group, message));
         }
     }
 
-    fn apply(&mut self, _group: GroupId, entries: Vec<Entry>) {
-        self.queue.push_back(Item::Entries(entries));
+    fn apply(&mut self, group: GroupId, entries: Vec<Entry>) {
+        self.parts[group as usize].queue.push_back(Item::Entries(entries));
     }
 
     fn install(&mut self, group: GroupId, metadata: SnapshotMetadata) -> Result<Members, String> {
@@ -600,16 +485,18 @@ impl Output for Hands<'_, '_> {
         let path = snapshot::path(snapshot_dir(), point);
         let (machine, _) = snapshot::read(self.disk, &path, self.salt, point)?;
         let members = machine.members.clone();
-        self.queue.push_back(Item::Install(Box::new(machine)));
+        self.parts[group as usize].queue.push_back(Item::Install(Box::new(machine)));
         Ok(members)
     }
 
-    fn read(&mut self, _group: GroupId, context: u64, index: u64) {
-        self.served.append(&mut self.reads.confirm(context, index, self.applied));
+    fn read(&mut self, group: GroupId, context: u64, index: u64) {
+        let part = &mut self.parts[group as usize];
+        let confirmed = part.reads.confirm(context, index, part.machine.index);
+        self.served.extend(confirmed.into_iter().map(|read| (group, read)));
     }
 
-    fn changed(&mut self, _group: GroupId, role: Role, leader: u64) {
-        self.scene.trace.say(self.scene.now, format_args!("{}: {role:?}, leader {leader}", self.member));
+    fn changed(&mut self, group: GroupId, role: Role, leader: u64) {
+        self.scene.trace.say(self.scene.now, format_args!("{}: {role:?}, leader {leader}, group {group}", self.member));
     }
 
     fn removed(&mut self) {

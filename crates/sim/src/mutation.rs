@@ -13,6 +13,12 @@ pub enum Mutation {
     RenamesAreNotSynced,
     /// The log says in every hard state that nobody was voted for.
     VotesAreForgotten,
+    /// The log does not say that a snapshot from a peer took the place of what was before.
+    BasesAreForgotten,
+    /// Frames of the log are read without looking at their sums.
+    ChecksumsAreNotChecked,
+    /// A frame that was not written to its end is read as if it had been.
+    TornFramesCount,
     /// What a torn write left is not cut off.
     TornTailsStay,
     // The network.
@@ -58,11 +64,14 @@ impl Mutation {
 }
 
 /// All of them.
-pub const ALL: [Mutation; 21] = [
+pub const ALL: [Mutation; 24] = [
     Mutation::NothingIsSynced,
     Mutation::SyncedOneBatchLate,
     Mutation::RenamesAreNotSynced,
     Mutation::VotesAreForgotten,
+    Mutation::BasesAreForgotten,
+    Mutation::ChecksumsAreNotChecked,
+    Mutation::TornFramesCount,
     Mutation::TornTailsStay,
     Mutation::TermsAreNotChecked,
     Mutation::RefusedVotesCount,

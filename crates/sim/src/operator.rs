@@ -33,7 +33,7 @@ impl Operator {
 /// Looks at the cluster and does the next thing.
 pub fn look(world: &mut World) {
     world.after(LOOKS_EVERY, Event::Operator);
-    let Some(latest) = world.latest() else { return };
+    let Some(latest) = world.latest(0) else { return };
     let members: Vec<(u64, bool)> = latest.members.iter().map(|m| (m.id, m.is_learner)).collect();
     retire(world, &members);
     start_added(world, &members);
@@ -43,7 +43,7 @@ pub fn look(world: &mut World) {
     let change = wanted(world, &members);
     world.operator.content = change.is_none();
     if let Some(change) = change
-        && let Some(leader) = world.leader()
+        && let Some(leader) = world.leader(0)
     {
         world.operator.not_before = world.now + PATIENCE;
         world.operator.next_ticket += 1;
@@ -56,7 +56,7 @@ pub fn look(world: &mut World) {
 /// Who is no member any more stays down.
 fn retire(world: &mut World, members: &[(u64, bool)]) {
     let known = |id: u64| members.iter().any(|(member, _)| *member == id);
-    let removed = world.latest().map(|m| m.members.clone()).unwrap_or_default();
+    let removed = world.latest(0).map(|m| m.members.clone()).unwrap_or_default();
     let gone: Vec<u64> = world
         .nodes
         .iter()
@@ -122,7 +122,7 @@ fn stuck(world: &World, id: u64) -> Option<MemberChange> {
 
 /// A learner that has nearly everything may be promoted.
 fn is_ready(world: &World, id: u64) -> bool {
-    let Some(leader) = world.leader().and_then(|l| world.nodes.get(&l)?.running.as_ref()) else { return false };
+    let Some(leader) = world.leader(0).and_then(|l| world.nodes.get(&l)?.running.as_ref()) else { return false };
     let status = replica::Consensus::status(&leader.core.groups()[0].raft);
     let runs = world.nodes.get(&id).is_some_and(|n| n.running.is_some());
     runs && status.peers.iter().any(|p| p.id == id && p.matched * 100 >= status.last * 90)

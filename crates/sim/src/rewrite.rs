@@ -1,12 +1,9 @@
 //! Messages that a mutation changes on their way in.
 
 use consensus::{Message, MessageType};
-use replica::Role;
+use replica::{GroupId, Role};
 
-use crate::{
-    member::{GROUP, Running},
-    mutation::Mutation,
-};
+use crate::{member::Running, mutation::Mutation};
 
 /// An acknowledgment that nobody gave, of entries that are on their way.
 pub fn acknowledged(mutation: Option<Mutation>, message: &Message) -> Option<Message> {
@@ -21,8 +18,8 @@ pub fn acknowledged(mutation: Option<Mutation>, message: &Message) -> Option<Mes
 }
 
 /// Changes a message that is about to reach a member, where the mutation asks for it.
-pub fn message(mutation: Option<Mutation>, running: &mut Running, message: &mut Message) {
-    let (role, _, term, ..) = running.core.group(GROUP).raft.brief();
+pub fn message(mutation: Option<Mutation>, running: &mut Running, group: GroupId, message: &mut Message) {
+    let (role, _, term, ..) = running.core.group(group).raft.brief();
     match (mutation, message.get_msg_type()) {
         (Some(Mutation::TermsAreNotChecked), MessageType::MsgAppendResponse | MessageType::MsgHeartbeatResponse)
             if role == Role::Leader && message.term > term =>

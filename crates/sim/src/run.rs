@@ -8,6 +8,7 @@ use std::{
 };
 
 use checker::history::Hash;
+use replica::GroupId;
 
 use crate::{
     member::Micros,
@@ -49,7 +50,7 @@ pub fn run(plan: Plan) -> Verdict {
     note_panics();
     let mut world = World::new(plan.clone());
     let ran = catch_unwind(AssertUnwindSafe(|| live(&mut world)));
-    let mut violations: Vec<String> = world.invariants.violations().to_vec();
+    let mut violations: Vec<String> = world.violations().cloned().collect();
     let summary = match ran {
         Ok(summary) => summary,
         Err(_) => {
@@ -62,7 +63,7 @@ pub fn run(plan: Plan) -> Verdict {
 
 fn live(world: &mut World) -> String {
     // The first violation is what matters; what follows from it is not looked at.
-    let good = |world: &World| world.invariants.violations().is_empty();
+    let good = |world: &World| world.violations().next().is_none();
     if !until(world, "things went wrong", Micros::MAX, |w| w.chaos.over || !good(w)) || !good(world) {
         return "stopped early".to_owned();
     }
@@ -103,45 +104,70 @@ fn until(world: &mut World, what: &str, deadline: Micros, holds: impl Fn(&World)
         .iter()
         .filter(|(_, n)| !n.retired)
         .map(|(id, n)| match &n.running {
-            Some(r) => format!("{id}: {:?} applied {}", r.standing, r.machine.index),
+            Some(r) => {
+                let parts = r.parts.iter().map(|part| format!("{:?} applied {}", part.standing, part.machine.index));
+                format!("{id}: {}", parts.collect::<Vec<_>>().join(" and "))
+            }
             None => format!("{id}: down"),
         })
         .collect();
     let busy: Vec<u32> = world.clients.iter().filter(|c| c.busy.is_some()).map(|c| c.id).collect();
     let text = format!("progress: it did not come to pass that {what}; {}; clients wait: {busy:?}", state.join(", "));
-    world.invariants.violated(text);
+    world.violated(text);
     false
 }
 
 /// Every member runs, has applied the same, and nobody waits.
 fn at_rest(world: &World) -> bool {
-    let Some(leader) = world.leader() else { return false };
-    let leader = world.nodes[&leader].running.as_ref().expect("it leads");
-    let commit = leader.core.groups()[0].raft.brief().3;
-    let members = leader.machine.members.iter().count();
-    let running: Vec<_> = world.nodes.values().filter(|n| !n.retired).collect();
-    running.len() == members
-        && running.iter().all(|n| n.running.as_ref().is_some_and(|r| r.machine.index == commit))
+    (0..world.plan.groups).all(|group| group_rests(world, group))
         && world.operator.content
         && world.clients.iter().all(|c| c.busy.is_none())
 }
 
+fn group_rests(world: &World, group: GroupId) -> bool {
+    let Some(leader) = world.leader(group) else { return false };
+    let leader = world.nodes[&leader].running.as_ref().expect("it leads");
+    let group = group as usize;
+    let commit = leader.core.groups()[group].raft.brief().3;
+    let members = leader.parts[group].machine.members.iter().count();
+    let running: Vec<_> = world.nodes.values().filter(|n| !n.retired).collect();
+    running.len() == members
+        && running.iter().all(|n| n.running.as_ref().is_some_and(|r| r.parts[group].machine.index == commit))
+}
+
 fn no_leases(world: &World) -> bool {
-    at_rest(world) && world.latest().is_some_and(|m| m.kv.leases().count() == 0)
+    let none = |group| world.latest(group).is_some_and(|m| m.kv.leases().count() == 0);
+    at_rest(world) && (0..world.plan.groups).all(none)
 }
 
 fn finish(world: &mut World) -> String {
+    for client in 0..world.clients.len() {
+        if let Some(watching) = world.clients[client].watch.take() {
+            let group = client % world.plan.groups as usize;
+            world.histories[group].watches.push(watching.record);
+        }
+    }
+    let reports: Vec<String> = (0..world.plan.groups).map(|group| judge(world, group)).collect();
+    let written: u64 = world.clients.iter().map(|c| c.written).sum();
+    let starts: u64 = world.nodes.values().map(|n| n.incarnation).sum();
+    let nodes = world.nodes.len();
+    format!("{}; {written} writes by clients, {starts} starts of {nodes} members", reports.join("; "))
+}
+
+/// What is said of one group at the end.
+fn judge(world: &mut World, group: GroupId) -> String {
+    let place = group as usize;
     let ids: Vec<u64> = world.nodes.iter().filter(|(_, n)| !n.retired).map(|(id, _)| *id).collect();
     let mut hashes = Vec::new();
     for id in ids {
         let Some(running) = world.nodes[&id].running.as_ref() else { continue };
-        let machine = &running.machine;
-        world.invariants.finished(id, machine.index);
+        let machine = &running.parts[place].machine;
+        world.invariants[place].finished(id, machine.index);
         let Ok(mut query) = mvcc::HashQuery::new(&machine.kv, 0) else { continue };
         while !query.step(&machine.kv, usize::MAX).expect("nothing replaces the state meanwhile") {}
         let hash = query.finish();
         hashes.push((hash.revision, hash.hash, id));
-        world.history.hashes.push(Hash {
+        world.histories[place].hashes.push(Hash {
             at: world.now,
             member: id,
             revision: hash.hash_revision,
@@ -152,19 +178,12 @@ fn finish(world: &mut World) -> String {
     if let Some(first) = hashes.first()
         && let Some(other) = hashes.iter().find(|h| (h.0, h.1) != (first.0, first.1))
     {
-        world.invariants.violated(format!("replicas: hashes differ at the end: {first:?} and {other:?}"));
+        world.violated(format!("replicas: hashes differ at the end: {first:?} and {other:?}"));
     }
-    for client in 0..world.clients.len() {
-        if let Some(watching) = world.clients[client].watch.take() {
-            world.history.watches.push(watching.record);
-        }
-    }
-    world.history.settings.lease_late = 3_600_000_000;
-    let report = checker::check(&world.history);
+    world.histories[place].settings.lease_late = 3_600_000_000;
+    let report = checker::check(&world.histories[place]);
     for finding in &report.findings {
-        world.invariants.violated(format!("{}: {}", finding.invariant, finding.message));
+        world.violated(format!("{}: {}", finding.invariant, finding.message));
     }
-    let written: u64 = world.clients.iter().map(|c| c.written).sum();
-    let starts: u64 = world.nodes.values().map(|n| n.incarnation).sum();
-    format!("{report}; {written} writes by clients, {starts} starts of {} members", world.nodes.len())
+    report.to_string()
 }

@@ -1,6 +1,7 @@
 //! The virtual world: members with their disks, a network, clients and a clock that jumps from one event to the next.
 //! Everything that happens is an event at a time; two events at one time happen in the order in which they were made.
 
+mod clients;
 mod wires;
 
 use std::collections::BTreeMap;
@@ -8,7 +9,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use checker::history::{self as seen, History};
 use consensus::Message;
-use replica::{Folders, Machine, Settings, snapshot::Point};
+use replica::{Folders, GroupId, Machine, Settings, snapshot::Point};
 use store_api::{LeaseId, Member, StoreError};
 
 use crate::{
@@ -17,7 +18,7 @@ use crate::{
     disk::VirtualDisk,
     history,
     invariants::Invariants,
-    member::{Call, GROUP, Input, Micros, Out, Outcome, Running, Scene, TICK, Ticket, snapshot_dir, wal_dir},
+    member::{Call, Input, Micros, Out, Outcome, Running, Scene, TICK, Ticket, snapshot_dir, wal_dir},
     mutation::Mutation,
     network::Network,
     operator::Operator,
@@ -56,14 +57,14 @@ pub enum Event {
     Tick(u64, u64),
     Turn(u64, u64),
     Apply(u64, u64),
-    WriteSnapshot(u64, u64),
-    Arrive(Box<Message>),
-    OpenSnapshot(u64, u64, Box<Message>),
-    SnapshotArrives(u64, Box<Message>, Vec<Bytes>),
-    SnapshotEnds { job: u64, from: u64, to: u64, incarnation: u64 },
-    SnapshotSent { from: u64, to: u64, ok: bool },
+    WriteSnapshot(u64, u64, GroupId),
+    Arrive(GroupId, Box<Message>),
+    OpenSnapshot(u64, u64, GroupId, Box<Message>),
+    SnapshotArrives(u64, GroupId, Box<Message>, Vec<Bytes>),
+    SnapshotEnds { job: u64, group: GroupId, from: u64, to: u64, incarnation: u64 },
+    SnapshotSent { group: GroupId, from: u64, to: u64, ok: bool },
     Call(u64, Ticket, Call),
-    Ask { to: u64, ticket: Ticket, lease: LeaseId },
+    Ask { to: u64, group: GroupId, ticket: Ticket, lease: LeaseId },
     Answer(Ticket, Outcome),
     Client(u32),
     GiveUp(u32, u64),
@@ -80,6 +81,8 @@ pub enum Event {
 pub struct Plan {
     pub seed: u64,
     pub members: u64,
+    /// Groups on one log, each a store of its own to its clients.
+    pub groups: GroupId,
     pub mutation: Option<Mutation>,
     /// Keep the whole trace.
     pub whole_trace: bool,
@@ -90,14 +93,16 @@ pub struct World {
     pub random: Random,
     net_random: Random,
     pub trace: Trace,
-    pub invariants: Invariants,
+    /// What must hold of each group.
+    pub invariants: Vec<Invariants>,
     pub now: Micros,
     sequence: u64,
     events: BTreeMap<(Micros, u64), Event>,
     pub nodes: BTreeMap<u64, Node>,
     pub network: Network,
     pub clients: Vec<Client>,
-    pub history: History,
+    /// What the clients of each group saw.
+    pub histories: Vec<History>,
     pub chaos: Chaos,
     pub operator: Operator,
     next_operation: u64,
@@ -106,23 +111,24 @@ pub struct World {
     segment_bytes: u64,
     snapshot_bytes: u64,
     keep_bytes: usize,
+    keep_entries: Option<u64>,
 }
 
 impl World {
     pub fn new(plan: Plan) -> Self {
         let mut random = Random::new(plan.seed);
         let net_random = random.fork();
-        let chaos = Chaos::new(random.fork(), plan.members);
+        let chaos = Chaos::new(random.fork(), plan.members, plan.groups);
         let mut world = World {
             trace: Trace::new(plan.whole_trace),
-            invariants: Invariants::default(),
+            invariants: (0..plan.groups).map(|_| Invariants::default()).collect(),
             now: 0,
             sequence: 0,
             events: BTreeMap::new(),
             nodes: BTreeMap::new(),
             network: Network::healthy(),
             clients: Vec::new(),
-            history: History::default(),
+            histories: vec![History::default(); plan.groups as usize],
             chaos,
             operator: Operator::new(plan.members, random.fork()),
             next_operation: 0,
@@ -131,14 +137,17 @@ impl World {
             segment_bytes: 1024 * random.between(72, 90),
             snapshot_bytes: 1024 * random.between(2, 24),
             keep_bytes: 1024 * random.between(0, 8) as usize,
+            keep_entries: [None, Some(3), None][(plan.seed % 3) as usize],
             net_random,
             random,
             plan,
         };
-        world.history.settings.name = format!("seed {}", world.plan.seed);
+        for history in &mut world.histories {
+            history.settings.name = format!("seed {}", world.plan.seed);
+        }
         let founders: Vec<Member> = (1..=world.plan.members).map(|id| member(id, false)).collect();
         (1..=world.plan.members).for_each(|id| world.add_node(id, &founders));
-        for id in 0..world.random.between(3, 5) as u32 {
+        for id in 0..world.random.between(3, 5) as u32 * world.plan.groups {
             let random = world.random.fork();
             world.clients.push(Client::new(id, random));
             world.at(200_000 + u64::from(id) * 7_000, Event::Client(id));
@@ -217,19 +226,27 @@ impl World {
             Event::Apply(node, incarnation) if self.is(node, incarnation) => {
                 self.with(node, |running, scene| running.apply(scene));
             }
-            Event::WriteSnapshot(node, incarnation) if self.is(node, incarnation) => {
-                self.with(node, |running, scene| running.write_snapshot(scene));
+            Event::WriteSnapshot(node, incarnation, group) if self.is(node, incarnation) => {
+                self.with(node, |running, scene| running.write_snapshot(group, scene));
                 self.turn_soon(node);
             }
             Event::Turn(..) | Event::Apply(..) | Event::WriteSnapshot(..) => {}
-            Event::Arrive(message) => self.arrive(*message),
-            Event::OpenSnapshot(from, incarnation, message) => self.open_snapshot(from, incarnation, *message),
-            Event::SnapshotArrives(job, message, portions) => self.snapshot_arrives(job, *message, &portions),
-            Event::SnapshotEnds { job, from, to, incarnation } => self.snapshot_ends(job, from, to, incarnation),
-            Event::SnapshotSent { from, to, ok } => self.input(from, Input::SnapshotSent { peer: to, ok }),
+            Event::Arrive(group, message) => self.arrive(group, *message),
+            Event::OpenSnapshot(from, incarnation, group, message) => {
+                self.open_snapshot(from, incarnation, group, *message);
+            }
+            Event::SnapshotArrives(job, group, message, portions) => {
+                self.snapshot_arrives(job, group, *message, &portions);
+            }
+            Event::SnapshotEnds { job, group, from, to, incarnation } => {
+                self.snapshot_ends(job, group, from, to, incarnation);
+            }
+            Event::SnapshotSent { group, from, to, ok } => {
+                self.input(from, Input::SnapshotSent { group, peer: to, ok });
+            }
             Event::Call(node, ticket, call) => self.call(node, ticket, call),
-            Event::Ask { to, ticket, lease } => {
-                self.with(to, |running, scene| running.keep_alive(ticket, lease, scene));
+            Event::Ask { to, group, ticket, lease } => {
+                self.with(to, |running, scene| running.keep_alive(group, ticket, lease, scene));
                 self.turn_soon(to);
             }
             Event::Answer(ticket, outcome) => self.answer(ticket, outcome),
@@ -254,6 +271,7 @@ impl World {
         let mut out = Vec::new();
         let mut scene = Scene {
             now: self.now,
+            ahead: node.ahead,
             random: &mut self.random,
             trace: &mut self.trace,
             invariants: &mut self.invariants,
@@ -270,7 +288,7 @@ impl World {
         } else if let Some(why) = broken {
             let node = self.nodes.get(&id).expect("it was just used");
             if !node.troubled && !node.damaged {
-                self.invariants.violated(format!("member {id} stopped, and nothing was wrong with its disk: {why}"));
+                self.invariants[0].violated(format!("member {id} stopped, and nothing was wrong with its disk: {why}"));
             }
             let power = self.random.chance(500);
             self.stop(id, power);
@@ -279,15 +297,15 @@ impl World {
 
     fn carry_out(&mut self, id: u64, incarnation: u64, out: Out) {
         match out {
-            Out::Send(message) => self.send(id, incarnation, message),
+            Out::Send(group, message) => self.send(id, incarnation, group, message),
             Out::Answer(ticket, outcome) => {
                 let delay = self.net_random.between(100, 2_000);
                 self.after(delay, Event::Answer(ticket, outcome));
             }
-            Out::Ask(to, ticket, lease) => {
+            Out::Ask(to, group, ticket, lease) => {
                 if !self.network.is_blocked(id, to) {
                     let delay = self.network.delay(&mut self.net_random);
-                    self.after(delay, Event::Ask { to, ticket, lease });
+                    self.after(delay, Event::Ask { to, group, ticket, lease });
                 }
             }
             Out::Pushed(watch, pushed) => {
@@ -304,9 +322,9 @@ impl World {
                 let delay = self.random.below(2_000);
                 self.after(delay, Event::Apply(id, incarnation));
             }
-            Out::Snapshot => {
+            Out::Snapshot(group) => {
                 let delay = self.random.between(500, 40_000);
-                self.after(delay, Event::WriteSnapshot(id, incarnation));
+                self.after(delay, Event::WriteSnapshot(id, incarnation, group));
             }
             Out::Again(time) => self.turn_by(id, time),
             Out::Removed => {
@@ -348,8 +366,10 @@ impl World {
             running.tick_due = true;
             running.end_leases(scene);
             if bookmark {
-                let marks = running.watches.bookmarks(&running.machine.kv);
-                scene.out.extend(marks.into_iter().map(|(id, pushed)| Out::Pushed(id, pushed)));
+                for part in &running.parts {
+                    let marks = part.watches.bookmarks(&part.machine.kv);
+                    scene.out.extend(marks.into_iter().map(|(id, pushed)| Out::Pushed(id, pushed)));
+                }
             }
         });
         self.turn_soon(id);
@@ -369,14 +389,20 @@ impl World {
             heartbeat_ticks: 1,
             pre_vote: true,
             keep_bytes: self.keep_bytes,
+            keep_entries: self.keep_entries,
             seed: node.seed.wrapping_add(node.incarnation),
         };
         let folders =
             Folders { wal: wal_dir(), snapshots: snapshot_dir(), salt: node.salt, segment_bytes: self.segment_bytes };
         let disk: wal::disk::SharedDisk = std::sync::Arc::new(node.disk.clone());
         let recovered = match founders {
-            Some(founders) => replica::found(&disk, &folders, settings, 1, &[], founders),
-            None => replica::recover(&disk, &folders, settings, 1),
+            // Each group is a store of its own here, with keys of the same names.
+            Some([]) => replica::found(&disk, &folders, settings, self.plan.groups, &[], &[]),
+            Some(founders) => {
+                let machine = |_| Machine::founded_by(founders.iter().cloned());
+                replica::found_with(&disk, &folders, settings, (0..self.plan.groups).map(machine).collect())
+            }
+            None => replica::recover(&disk, &folders, settings, self.plan.groups),
         };
         match recovered {
             Ok(recovery) => {
@@ -384,6 +410,7 @@ impl World {
                 let mut out = Vec::new();
                 let mut scene = Scene {
                     now: self.now,
+                    ahead: node.ahead,
                     random: &mut self.random,
                     trace: &mut self.trace,
                     invariants: &mut self.invariants,
@@ -392,15 +419,8 @@ impl World {
                 };
                 let index = recovery.machines[0].index;
                 let torn = recovery.torn;
-                let running = Running::begin(
-                    id,
-                    node.disk.clone(),
-                    node.salt,
-                    recovery,
-                    self.snapshot_bytes,
-                    node.ahead,
-                    &mut scene,
-                );
+                let disk = node.disk.clone();
+                let running = Running::begin(id, disk, node.salt, recovery, self.snapshot_bytes, &mut scene);
                 let incarnation = node.incarnation;
                 node.turn_at = None;
                 node.running = Some(running);
@@ -422,7 +442,7 @@ impl World {
         } else if matches!(error, StoreError::Corrupt(_)) {
             node.corrupt = true;
             if !damaged {
-                self.invariants.violated(format!("member {id} refuses a disk that nobody damaged: {error}"));
+                self.invariants[0].violated(format!("member {id} refuses a disk that nobody damaged: {error}"));
             }
             return;
         }
@@ -473,11 +493,9 @@ impl World {
     pub fn jump_clock(&mut self, id: u64, by: Micros) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         node.ahead += by;
-        if let Some(running) = node.running.as_mut() {
-            running.ahead = node.ahead;
+        for history in &mut self.histories {
+            history.settings.lease_early += by;
         }
-        let early = &mut self.history.settings.lease_early;
-        *early += by;
     }
 
     fn call(&mut self, node: u64, ticket: Ticket, call: Call) {
@@ -492,153 +510,39 @@ impl World {
         {
             busy.incarnation = incarnation;
         }
-        self.with(node, |running, scene| running.call(ticket, call, scene));
+        let group = self.group_of(ticket);
+        self.with(node, |running, scene| running.call(group, ticket, call, scene));
         self.turn_soon(node);
     }
 
-    fn act(&mut self, id: u32) {
-        if self.clients_stop || self.clients[id as usize].busy.is_some() {
-            return;
-        }
-        let request = self.clients[id as usize].choose(self.now);
-        self.ask(id, request);
-    }
-
-    /// A client asks one of the members.
-    pub fn ask(&mut self, id: u32, request: seen::Request) {
-        let nodes: Vec<u64> = self.nodes.iter().filter(|(_, n)| !n.retired && !n.corrupt).map(|(id, _)| *id).collect();
-        let Some(node) = self.random.pick(&nodes) else { return };
-        self.next_operation += 1;
-        let (operation, invoked) = (self.next_operation, self.now);
-        self.say(format_args!("client {id} asks {node}: #{operation} {request:?}"));
-        let call = history::call(&request);
-        self.clients[id as usize].busy = Some(Busy { operation, node, incarnation: 0, invoked, request });
-        let ticket = Ticket::Client { client: id, operation };
-        let delay = self.net_random.between(100, 2_000);
-        self.after(delay, Event::Call(node, ticket, call));
-        self.after(CLIENT_LIMIT, Event::GiveUp(id, operation));
-    }
-
-    fn answer(&mut self, ticket: Ticket, outcome: Outcome) {
-        let Ticket::Client { client: id, operation } = ticket else {
-            return self.say(format_args!("{ticket:?}: {outcome:?}"));
-        };
-        let client = &mut self.clients[id as usize];
-        let Some(busy) = client.busy.take_if(|b| b.operation == operation) else { return };
-        let outcome = match (&busy.request, outcome) {
-            // etcd says of a lease that is not there that it has no time left.
-            (seen::Request::LeaseKeepAlive { .. }, Err(StoreError::LeaseNotFound(_))) => {
-                Ok(crate::member::Reply::Alive(0, 0))
-            }
-            (_, outcome) => outcome,
-        };
-        let outcome = history::outcome(outcome);
-        client.learn(&busy.request, &outcome);
-        self.trace.say(self.now, format_args!("client {id} hears of #{operation}: {outcome:?}"));
-        // A restarted member begins with what its disk has, and that may be behind what it had applied.
-        let member = busy.node * 1000 + busy.incarnation;
-        let (invoked, returned, request) = (busy.invoked, self.now, busy.request);
-        let done = seen::Operation { id: operation, client: id, member, invoked, returned, request, outcome };
-        self.history.operations.push(done);
-        let pause = self.random.between(1_000, 120_000);
-        self.after(pause, Event::Client(id));
-    }
-
-    fn watch(&mut self, id: u32) {
-        let nodes: Vec<u64> = self.nodes.iter().filter(|(_, n)| n.running.is_some()).map(|(id, _)| *id).collect();
-        let Some(node) = self.random.pick(&nodes) else { return self.after(200_000, Event::Watch(id)) };
-        self.next_watch += 1;
-        let (watch, incarnation) = (self.next_watch, self.nodes[&node].incarnation);
-        let client = &mut self.clients[id as usize];
-        let (keys, start) = (client.watched(), client.resume);
-        let (key, end) = (Bytes::from(keys.key.clone()), Bytes::from(keys.end.clone()));
-        let record = seen::Watch {
-            id: watch,
-            client: id,
-            member: node * 1000 + incarnation,
-            keys,
-            start,
-            prev_kv: true,
-            fragment: false,
-            no_put: false,
-            no_delete: false,
-            responses: Vec::new(),
-        };
-        client.watch = Some(Watching { node, incarnation, record, last_at: self.now });
-        self.say(format_args!("client {id} watches at {node} from {start} as watch {watch}"));
-        let from = match self.plan.mutation {
-            Some(Mutation::WatchResumesLate) if start > 0 => start + 1,
-            Some(Mutation::WatchResumesEarly) if start > 1 => start - 1,
-            _ => start,
-        };
-        self.with(node, |running, scene| {
-            let pushed = running.watches.begin(watch, &key, &end, from, &running.machine.kv);
-            scene.out.extend(pushed.into_iter().map(|(id, pushed)| Out::Pushed(id, pushed)));
-        });
-        let patience = self.random.between(500_000, 6_000_000);
-        self.after(patience, Event::Quiet(crate::chaos::WATCH_ENDS + watch));
-    }
-
-    /// A watch's connection breaks; the client goes on elsewhere.
-    pub fn unwatch(&mut self, id: u32) {
-        let Some(watching) = self.clients[id as usize].watch.take() else { return };
-        if let Some(running) = self.nodes.get_mut(&watching.node).and_then(|n| n.running.as_mut()) {
-            running.watches.end(watching.record.id);
-        }
-        self.history.watches.push(watching.record);
-        let pause = self.random.between(5_000, 400_000);
-        self.after(pause, Event::Watch(id));
-    }
-
-    fn pushed(&mut self, watch: u64, pushed: Pushed) {
-        let now = self.now;
-        let clients = self.clients.iter_mut();
-        let Some(client) = clients.into_iter().find(|c| c.watch.as_ref().is_some_and(|w| w.record.id == watch)) else {
-            return;
-        };
-        let id = client.id;
-        let mut response = seen::WatchResponse { at: now, ..Default::default() };
-        let mut over = false;
-        match pushed {
-            Pushed::Created(revision) => {
-                (response.revision, response.created) = (revision, true);
-                if client.resume == 0 {
-                    client.resume = revision + 1;
-                }
-            }
-            Pushed::Events(events, revision) => {
-                response.revision = revision;
-                response.events = events.into_iter().map(history::event).collect();
-                let last = response.events.last().map_or(0, |e| e.kv.mod_revision);
-                client.resume = client.resume.max(last + 1);
-            }
-            Pushed::Bookmark(revision) => {
-                response.revision = revision;
-                client.resume = client.resume.max(revision + 1);
-            }
-            Pushed::Compacted(revision) => {
-                (response.compact_revision, response.canceled) = (revision, true);
-                client.resume = revision;
-                over = true;
-            }
-        }
-        if let Some(watching) = client.watch.as_mut() {
-            watching.record.responses.push(response);
-        }
-        if over {
-            self.unwatch(id);
+    /// Whose group's a ticket is: each client has one.
+    fn group_of(&self, ticket: Ticket) -> GroupId {
+        match ticket {
+            Ticket::Client { client, .. } => client % self.plan.groups,
+            Ticket::Expiry(_) | Ticket::Operator(_) => 0,
         }
     }
 
-    /// The state that has come furthest.
-    pub fn latest(&self) -> Option<&Machine> {
-        let machines = self.nodes.values().filter_map(|n| Some(&n.running.as_ref()?.machine));
+    /// Something that must hold does not.
+    pub fn violated(&mut self, what: String) {
+        self.invariants[0].violated(what);
+    }
+
+    /// All that did not hold, in any group.
+    pub fn violations(&self) -> impl Iterator<Item = &String> {
+        self.invariants.iter().flat_map(Invariants::violations)
+    }
+
+    /// A group's state that has come furthest.
+    pub fn latest(&self, group: GroupId) -> Option<&Machine> {
+        let machines = self.nodes.values().filter_map(|n| Some(&n.running.as_ref()?.parts[group as usize].machine));
         machines.max_by_key(|m| m.index)
     }
 
-    /// The member that leads in the newest term, if one does.
-    pub fn leader(&self) -> Option<u64> {
-        let standings = self.nodes.iter().filter_map(|(id, n)| Some((*id, n.running.as_ref()?.standing)));
+    /// The member that leads a group in the newest term, if one does.
+    pub fn leader(&self, group: GroupId) -> Option<u64> {
+        let standings =
+            self.nodes.iter().filter_map(|(id, n)| Some((*id, n.running.as_ref()?.parts[group as usize].standing)));
         standings.filter(|(_, s)| s.leads).max_by_key(|(_, s)| s.term).map(|(id, _)| id)
     }
 }
@@ -658,11 +562,11 @@ impl Event {
     /// Whose event it is: it waits while that member is paused.
     fn node(&self) -> Option<u64> {
         match self {
-            Event::Tick(node, _) | Event::Turn(node, _) | Event::Apply(node, _) | Event::WriteSnapshot(node, _) => {
+            Event::Tick(node, _) | Event::Turn(node, _) | Event::Apply(node, _) | Event::WriteSnapshot(node, ..) => {
                 Some(*node)
             }
             Event::OpenSnapshot(node, ..) | Event::Call(node, ..) => Some(*node),
-            Event::SnapshotArrives(_, message, _) => Some(message.to),
+            Event::SnapshotArrives(_, _, message, _) => Some(message.to),
             Event::SnapshotEnds { to, .. } | Event::Ask { to, .. } => Some(*to),
             _ => None,
         }

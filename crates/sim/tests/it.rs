@@ -1,23 +1,30 @@
 //! Seeds that must pass, the same seed twice, and deliberate bugs that must be found.
 
-use sim::{MUTATIONS, Mutation, Plan, Verdict, members_of, run};
+use sim::{MUTATIONS, Mutation, Plan, Verdict, groups_of, members_of, run};
 
 /// Seeds in which each mutation must be found, at most. Most are found by the first.
 const PATIENCE: u64 = 600;
 
 fn plan(seed: u64, mutation: Option<Mutation>) -> Plan {
-    Plan { seed, members: members_of(seed), mutation, whole_trace: false }
+    Plan { seed, members: members_of(seed), groups: groups_of(seed), mutation, whole_trace: false }
 }
 
 /// Runs seeds; the failing one is told with the command that replays it.
 fn check(seeds: std::ops::Range<u64>) {
-    for seed in seeds {
-        let Verdict { plan, violations, trace, .. } = run(plan(seed, None));
+    check_all(seeds.map(|seed| plan(seed, None)));
+}
+
+fn check_all(plans: impl IntoIterator<Item = Plan>) {
+    for plan in plans {
+        let seed = plan.seed;
+        let Verdict { plan, violations, trace, .. } = run(plan);
         if !violations.is_empty() {
             let lines: Vec<&str> = trace.lines().collect();
             let last = lines[lines.len().saturating_sub(60)..].join("\n");
-            let members = plan.members;
-            panic!("{last}\n{violations:#?}\nreplay: cargo run -p sim -- --seed {seed} --members {members} --trace");
+            let Plan { members, groups, .. } = plan;
+            panic!(
+                "{last}\n{violations:#?}\nreplay: cargo run -p sim -- --seed {seed} --members {members} --groups {groups} --trace"
+            );
         }
     }
 }
@@ -42,6 +49,15 @@ fn seeds_150_to_199() {
     check(150..200);
 }
 
+/// Seeds with which bugs were found that are gone, and the members of each.
+#[test]
+fn seeds_that_failed_once() {
+    // A snapshot from a peer had its name and the power went before the log told of it: the next start but one threw away
+    // what the log had after it.
+    let once = [(3461, 5), (3659, 3), (5937, 5)];
+    check_all(once.map(|(seed, members)| Plan { members, groups: 1, ..plan(seed, None) }));
+}
+
 #[test]
 fn the_same_seed_gives_the_same_bytes() {
     for seed in 0..8 {
@@ -55,8 +71,14 @@ fn the_same_seed_gives_the_same_bytes() {
 
 /// Deliberate bugs are found, by what each is about.
 fn caught(mutations: &[(Mutation, &[&str])]) {
+    caught_with(1, mutations);
+}
+
+/// As [`caught`], on members with so many groups.
+fn caught_with(groups: u32, mutations: &[(Mutation, &[&str])]) {
     for (mutation, by) in mutations {
-        let found = (0..PATIENCE).find_map(|seed| run(plan(seed, Some(*mutation))).violations.into_iter().next());
+        let plan = |seed| Plan { groups, ..plan(seed, Some(*mutation)) };
+        let found = (0..PATIENCE).find_map(|seed| run(plan(seed)).violations.into_iter().next());
         let found = found.unwrap_or_else(|| panic!("{mutation:?} was not found in {PATIENCE} seeds"));
         assert!(by.iter().any(|word| found.contains(word)), "{mutation:?} was found by: {found}");
     }
@@ -64,6 +86,10 @@ fn caught(mutations: &[(Mutation, &[&str])]) {
 
 /// What is said where a member's disk has not what it should have.
 const DISK: &[&str] = &["persistence", "refuses a disk", "linearizability", "acknowledged", "one vote", "progress"];
+
+/// What is said where damaged bytes were taken for good ones.
+const DAMAGE: &[&str] =
+    &["replicas", "refuses a disk", "panic", "cannot follow its log", "log matching", "state machine"];
 
 #[test]
 fn a_lying_disk_is_found() {
@@ -73,7 +99,27 @@ fn a_lying_disk_is_found() {
         (Mutation::RenamesAreNotSynced, DISK),
         (Mutation::VotesAreForgotten, &["one vote"]),
         (Mutation::OneSegmentTooMany, DISK),
+        (Mutation::BasesAreForgotten, DISK),
     ]);
+}
+
+#[test]
+fn a_log_that_is_read_without_care_is_found() {
+    caught(&[(Mutation::ChecksumsAreNotChecked, DAMAGE), (Mutation::TornFramesCount, DAMAGE)]);
+}
+
+/// Of groups that share a log, none may take from another what that one needs.
+#[test]
+fn a_lying_disk_under_several_groups_is_found() {
+    caught_with(
+        3,
+        &[
+            (Mutation::SyncedOneBatchLate, DISK),
+            (Mutation::VotesAreForgotten, &["one vote"]),
+            (Mutation::OneSegmentTooMany, DISK),
+            (Mutation::BasesAreForgotten, DISK),
+        ],
+    );
 }
 
 #[test]

@@ -85,12 +85,10 @@ impl store_api::Store for Store {
     }
 
     async fn compact(&self, revision: Revision, physical: bool) -> Result<Revision, StoreError> {
-        runtime::failpoint!(async "compactBeforeCommitScheduledCompact");
         let current = match self.command(Command::Compact(revision)).await? {
             Response::Compacted(current) => current,
             other => return Err(mismatch(&other)),
         };
-        runtime::failpoint!(async "compactAfterCommitScheduledCompact");
         self.applier.wake();
         while physical && !self.shared.inbox.is_closed() {
             let trimmed = self.group().trimmed.notified();

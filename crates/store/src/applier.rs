@@ -126,16 +126,25 @@ fn one(shared: &Shared, group: &Group, entry: &Entry) -> Result<(), String> {
     runtime::failpoint!("commitBeforePreCommitHook");
     let mut applied = Applied::default();
     let mut dispatch = group.hub.begin();
-    let revision = {
+    let (revision, compacted) = {
         let mut machine = group.machine.write();
+        let before = machine.kv.compacted();
         machine.apply(entry, &mut applied)?;
+        let compacted = machine.kv.compacted() > before;
+        if compacted {
+            // Nobody sees it yet.
+            runtime::failpoint!("compactBeforeCommitScheduledCompact");
+        }
         runtime::failpoint!("beforeCommit");
         if !applied.tokens.is_empty() {
             shared.users.follow(applied.tokens.drain(..), &machine.users, shared.clock.monotonic());
         }
         measure(shared, group, &machine);
-        machine.kv.revision()
+        (machine.kv.revision(), compacted)
     };
+    if compacted {
+        runtime::failpoint!("compactAfterCommitScheduledCompact");
+    }
     runtime::failpoint!("beforeWritebackBuf");
     applied.released.iter().for_each(|prefix| dispatch.release(prefix));
     dispatch.finish(std::mem::take(&mut applied.events), revision, &shared.metrics);

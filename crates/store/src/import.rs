@@ -124,6 +124,7 @@ fn found(root: &Path, bootstrap: &Bootstrap, state: State, users: Auth) -> Resul
         heartbeat_ticks: 1,
         pre_vote: true,
         keep_bytes: 0,
+        keep_entries: None,
         seed: runtime::entropy::random_u64(),
     };
     let shared: SharedDisk = Arc::new(disk.clone());

@@ -25,8 +25,16 @@ pub async fn shard_move(store: &Store, prefix: Bytes, group: u32) -> Result<Vec<
     check_target(&prefix, group, store.groups())?;
     let home = store.for_group(0);
     let mut changed = home.group().shards_changed.subscribe();
-    let Stepped::Map(shards, planned) = step(&home, &prefix, Step::Plan { to: group }).await? else {
-        return Err(StoreError::Unavailable("the plan was answered with something else".to_owned()));
+    let (shards, planned) = loop {
+        match step(&home, &prefix, Step::Plan { to: group }).await {
+            Ok(Stepped::Map(shards, planned)) => break (shards, planned),
+            Ok(other) => return Err(StoreError::Unavailable(format!("the plan was answered with {other:?}"))),
+            // It has just moved, and what it has left behind is still swept up.
+            Err(StoreError::InvalidArgument(_)) if is_swept(&home, &prefix) => {
+                changed.changed().await.map_err(|_| StoreError::Stopped)?;
+            }
+            Err(error) => return Err(error),
+        }
     };
     let Some(planned) = planned else { return Ok(shards) };
     loop {
@@ -38,6 +46,12 @@ pub async fn shard_move(store: &Store, prefix: Bytes, group: u32) -> Result<Vec<
         }
         changed.changed().await.map_err(|_| StoreError::Stopped)?;
     }
+}
+
+fn is_swept(home: &Store, prefix: &Bytes) -> bool {
+    let shards = &home.group().machine.read().shards;
+    let mut near = shards.plans().filter(|(other, _)| other.starts_with(prefix) || prefix.starts_with(other));
+    near.next().is_some_and(|(_, plan)| plan.routed)
 }
 
 /// Carries out whatever is planned, while this member leads.

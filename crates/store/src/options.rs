@@ -86,6 +86,9 @@ pub struct Options {
     pub snapshot_bytes: u64,
     /// And after so many entries of the log, if a number is given.
     pub snapshot_entries: Option<u64>,
+    /// Entries before a snapshot that members who are behind may still be sent: etcd's
+    /// `--experimental-snapshot-catchup-entries`. `None` keeps what fits into a bound of bytes.
+    pub keep_entries: Option<u64>,
     /// Events that a watcher may leave unread.
     pub watch_buffer_events: usize,
     /// How long a watcher with `progress_notify` hears nothing before it is told the revision.
@@ -119,6 +122,7 @@ impl Options {
             segment_bytes: 16 << 20,
             snapshot_bytes: 64 << 20,
             snapshot_entries: None,
+            keep_entries: None,
             watch_buffer_events: 16 * 1024,
             progress_interval: Duration::from_secs(600),
             bootstrap: Bootstrap::single("default"),

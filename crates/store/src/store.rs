@@ -225,6 +225,7 @@ fn prepare(options: Options) -> Result<(Store, Writer), StoreError> {
         heartbeat_ticks: 1,
         pre_vote: options.pre_vote,
         keep_bytes: KEEP_BYTES,
+        keep_entries: options.keep_entries,
         seed: runtime::entropy::random_u64(),
     };
     let recovered = if folder.fresh {

@@ -112,9 +112,6 @@ impl StoreWatcher {
         };
         let last = events.last().map_or(0, |e| e.kv.mod_revision);
         self.seen = self.seen.max(if all { dispatched } else { last });
-        if asked {
-            runtime::failpoint!("beforeProgressIfSync");
-        }
         let settled = asked && all && events.is_empty();
         if asked && !settled {
             // The answer to the question has no events, and comes after those that wait.
@@ -152,6 +149,11 @@ impl Watcher for StoreWatcher {
                     return Ok(response);
                 }
                 tokio::task::yield_now().await;
+            }
+            // What the client was too slow for stays in the buffer; here it is tried again.
+            runtime::failpoint!(async "beforeMoveVictims");
+            if self.me.progress.load(Ordering::Acquire) {
+                runtime::failpoint!(async "beforeProgressIfSync");
             }
             if let Some(response) = self.poll()? {
                 return Ok(response);

@@ -37,7 +37,6 @@ pub fn supported(config: &Config) -> Result<(), Unsupported> {
 pub fn not_yet(config: &Config) -> Vec<&'static str> {
     let Config { raft, limits, keepalive, corruption, .. } = config;
     let flags = [
-        ("experimental-snapshot-catchup-entries", raft.snapshot_catchup_entries != 5_000),
         ("initial-election-tick-advance", !raft.initial_election_tick_advance),
         ("strict-reconfig-check", !config.strict_reconfig_check),
         ("max-concurrent-streams", limits.max_concurrent_streams != u32::MAX),
@@ -75,6 +74,8 @@ pub fn store_options(config: &Config, clock: Clock, tasks: Tasks) -> store::Opti
     options.pre_vote = config.raft.pre_vote;
     // Left alone, snapshots follow the bytes of the log: an entry of it is a batch of requests, however many.
     options.snapshot_entries = (config.raft.snapshot_count != 100_000).then_some(config.raft.snapshot_count);
+    options.keep_entries =
+        (config.raft.snapshot_catchup_entries != 5_000).then_some(config.raft.snapshot_catchup_entries);
     options.auto_compaction = match config.auto_compaction {
         AutoCompaction::Off => StoreCompaction::Off,
         AutoCompaction::Revisions(count) => StoreCompaction::Revisions(count),

@@ -88,6 +88,7 @@ impl Pump {
             }
             return;
         }
+        runtime::failpoint!(async "beforeSendWatchResponse");
         let head = self.shared.head(revision);
         if !self.fragment {
             return self.responses.send(Told { events: response.events, ..Told::new(head, self.id) }).await;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use checker::history::{Outcome, Request};
-use etcd_proto::etcdserverpb::{self as pb, maintenance_client::MaintenanceClient};
+use checker::history::{Keys, Outcome, Request};
+use etcd_proto::etcdserverpb::{self as pb, cluster_client::ClusterClient, maintenance_client::MaintenanceClient};
 use robustness::{Action, FAILPOINTS, Failpoint, Target, Trigger};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -12,17 +12,18 @@ use tokio::{
 
 use crate::{
     client::{Client, channel},
-    cluster::{Cluster, MEMBERS, PEERS, until},
+    cluster::{Cluster, MEMBERS, until},
     fault::{self, CATCHES_UP, WRITES_GO_ON},
     network::address,
+    watcher::{self, Wish},
 };
 
 /// Where each member serves its failpoints.
 const PORT: u16 = 22381;
 /// A member that is sent to a failpoint is there within this time.
 const REACHES: Duration = Duration::from_secs(20);
-/// How many revisions a follower misses before it needs a snapshot (see program.rs).
-const MISSED: i64 = 600;
+/// How many entries a follower misses before it needs a snapshot: two snapshots' worth and some (see program.rs).
+const MISSED: u64 = 450;
 /// A delay is taken back after this time.
 const DELAYS: Duration = Duration::from_secs(3);
 
@@ -31,9 +32,9 @@ pub fn environment() -> Vec<(String, String)> {
     vec![(runtime::failpoint_http::ENVIRONMENT.to_owned(), format!("0.0.0.0:{PORT}"))]
 }
 
-/// One failpoint after another.
-pub async fn run(cluster: &mut Cluster) {
-    for failpoint in FAILPOINTS {
+/// One failpoint after another; of those whose names have `part` in them.
+pub async fn run(cluster: &mut Cluster, part: &str) {
+    for failpoint in FAILPOINTS.into_iter().filter(|failpoint| failpoint.name.contains(part)) {
         one(cluster, failpoint).await;
     }
 }
@@ -44,9 +45,6 @@ async fn one(cluster: &mut Cluster, failpoint: Failpoint) {
         Target::Follower | Target::Any => fault::pick(cluster, fault::Target::Follower).await,
     };
     cluster.recorder.note(format!("{}, {:?}, by {:?}: m{n}", failpoint.name, failpoint.action, failpoint.trigger));
-    if failpoint.trigger == Trigger::NeedSnapshot {
-        miss(cluster, n).await;
-    }
     match failpoint.action {
         Action::Panic => die(cluster, n, failpoint).await,
         Action::SleepOneSecond => wait(cluster, n, failpoint).await,
@@ -56,10 +54,14 @@ async fn one(cluster: &mut Cluster, failpoint: Failpoint) {
 }
 
 async fn die(cluster: &mut Cluster, n: usize, failpoint: Failpoint) {
-    // The process may be gone before it has answered.
-    let _ = ask(n, "PUT", failpoint.name, "panic").await;
-    cluster.heal();
-    trigger(cluster, n, failpoint.trigger).await;
+    if failpoint.trigger == Trigger::NeedSnapshot {
+        miss(cluster, n).await;
+        start_armed(cluster, n, &format!("{}=panic", failpoint.name));
+    } else {
+        // The process may be gone before it has answered.
+        let _ = ask(n, "PUT", failpoint.name, "panic").await;
+        trigger(cluster, n, failpoint.trigger).await;
+    }
     let clock = runtime::Clock::system();
     let deadline = clock.monotonic() + REACHES;
     while !cluster.member(n).has_ended() {
@@ -70,15 +72,7 @@ async fn die(cluster: &mut Cluster, n: usize, failpoint: Failpoint) {
     cluster.start_member(n, "new");
 }
 
-async fn wait(cluster: &mut Cluster, n: usize, failpoint: Failpoint) {
-    if failpoint.trigger == Trigger::Restart {
-        cluster.member(n).kill();
-        let armed = format!("{}=sleep(1000)", failpoint.name);
-        cluster.member(n).environment.push((runtime::failpoint::ENVIRONMENT.to_owned(), armed));
-        cluster.start_member(n, "new");
-        cluster.member(n).environment.pop();
-        return;
-    }
+async fn wait(cluster: &Cluster, n: usize, failpoint: Failpoint) {
     let armed = ask(n, "PUT", failpoint.name, "sleep(1000)").await;
     armed.unwrap_or_else(|reason| panic!("m{n} does not take {}: {reason}", failpoint.name));
     trigger(cluster, n, failpoint.trigger).await;
@@ -93,10 +87,19 @@ async fn wait(cluster: &mut Cluster, n: usize, failpoint: Failpoint) {
     disarmed.unwrap_or_else(|reason| panic!("m{n} keeps {}: {reason}", failpoint.name));
 }
 
+/// Starts a member that has failpoints from the beginning.
+fn start_armed(cluster: &mut Cluster, n: usize, armed: &str) {
+    cluster.member(n).environment.push((runtime::failpoint::ENVIRONMENT.to_owned(), armed.to_owned()));
+    cluster.start_member(n, "new");
+    cluster.member(n).environment.pop();
+}
+
 async fn trigger(cluster: &Cluster, n: usize, trigger: Trigger) {
     let url = cluster.urls()[n - 1].clone();
     match trigger {
-        Trigger::Load | Trigger::NeedSnapshot | Trigger::Restart => {}
+        Trigger::Load | Trigger::NeedSnapshot => {}
+        Trigger::ChangeMembers => change_members(cluster, n).await,
+        Trigger::Watch => watch(cluster, n).await,
         Trigger::Defragment => drop(MaintenanceClient::new(channel(&url)).defragment(pb::DefragmentRequest {}).await),
         Trigger::Compact | Trigger::CompactMuch => {
             let others: Vec<String> = cluster.urls();
@@ -111,14 +114,48 @@ async fn trigger(cluster: &Cluster, n: usize, trigger: Trigger) {
     }
 }
 
-/// Cuts a follower off until the others have given up the log that it misses.
-async fn miss(cluster: &Cluster, n: usize) {
-    let before = cluster.status(n).await.unwrap_or_else(|reason| panic!("{reason}")).revision;
-    cluster.cut(n, &PEERS, true, true);
+/// Adds a learner that is never started, and removes it again.
+async fn change_members(cluster: &Cluster, n: usize) {
+    let client = || ClusterClient::new(channel(&cluster.urls()[n % MEMBERS]));
+    let add = pb::MemberAddRequest { peer_ur_ls: vec!["http://10.77.0.99:2380".to_owned()], is_learner: true };
+    let id = until("a learner is added", REACHES, async || {
+        let added = client().member_add(add.clone()).await.map_err(|status| status.to_string())?;
+        added.into_inner().member.map(|member| member.id).ok_or_else(|| "no member is told".to_owned())
+    })
+    .await;
+    until("the learner is removed", REACHES, async || {
+        let removed = client().member_remove(pb::MemberRemoveRequest { id }).await;
+        removed.map(drop).map_err(|status| status.to_string())
+    })
+    .await;
+}
+
+/// Watches a member from a revision of the past until its first events are there.
+async fn watch(cluster: &Cluster, n: usize) {
+    let revision = cluster.status(n).await.unwrap_or_else(|reason| panic!("{reason}")).revision;
+    let wish = Wish {
+        client: 301,
+        url: cluster.urls()[n - 1].clone(),
+        keys: Keys::all(),
+        start: revision - 50,
+        prev_kv: true,
+        fragment: false,
+        no_delete: false,
+    };
+    let (_until, passed) = tokio::sync::watch::channel(Some(revision));
+    let seen = tokio::time::timeout(REACHES, watcher::run(wish, cluster.recorder.clone(), passed)).await;
+    assert!(seen.is_ok(), "a watch at m{n} has not come to revision {revision} within {REACHES:?}");
+}
+
+/// Ends a follower and waits until the others have given up the log that it misses. To cut it off would not do: what
+/// connections have on their way would reach it afterwards.
+async fn miss(cluster: &mut Cluster, n: usize) {
+    let before = cluster.status(n).await.unwrap_or_else(|reason| panic!("{reason}")).applied;
+    cluster.member(n).kill();
     let other = n % MEMBERS + 1;
     until("the follower misses enough", Duration::from_secs(60), async || {
-        let now = cluster.status(other).await?.revision;
-        if now >= before + MISSED { Ok(()) } else { Err(format!("{} revisions", now - before)) }
+        let now = cluster.status(other).await?.applied;
+        if now >= before + MISSED { Ok(()) } else { Err(format!("{} entries", now.saturating_sub(before))) }
     })
     .await;
 }

@@ -1,0 +1,103 @@
+//! What one group of a running member has beside its consensus: state, who waits, watches and leases' times.
+
+use super::*;
+
+pub struct Part {
+    pub(super) member: u64,
+    pub group: GroupId,
+    pub machine: Machine,
+    pub standing: Standing,
+    pub(super) queue: VecDeque<Item>,
+    pub(super) proposals: Vec<Proposal>,
+    backlog: VecDeque<(Micros, Proposal)>,
+    pub(super) pending: Pending,
+    pub(super) reads: Reads,
+    pub watches: Watches,
+    pub(super) leases: LeaseTimes,
+    pub(super) snapshotting: Option<(Portions, Base, Members)>,
+    /// The members by the newest snapshot: as which a restart may begin, whatever was committed since.
+    pub kept_members: Members,
+}
+
+impl Part {
+    pub(super) fn new(member: u64, group: GroupId, machine: Machine, scene: &Scene<'_>) -> Self {
+        let mut part = Part {
+            member,
+            group,
+            standing: Standing::default(),
+            queue: VecDeque::new(),
+            proposals: Vec::new(),
+            backlog: VecDeque::new(),
+            pending: Pending::default(),
+            reads: Reads::default(),
+            watches: Watches::default(),
+            leases: LeaseTimes::default(),
+            snapshotting: None,
+            kept_members: machine.members.clone(),
+            machine,
+        };
+        part.restart_leases(scene.clock());
+        part
+    }
+
+    /// The lone leader has nobody to ask.
+    pub(super) fn is_last_word(&self) -> bool {
+        self.standing.leads && self.standing.lone && self.machine.term == self.standing.term
+    }
+
+    pub(super) fn submit(&mut self, ticket: Ticket, request: replica::Request, in_term: Option<u64>) {
+        let (frees_space, request) = (request.frees_space(), request.encode());
+        self.proposals.push(Proposal { ticket, request, frees_space, in_term });
+    }
+
+    /// All that waits to be proposed, in order.
+    pub(super) fn take_proposals(&mut self) -> Vec<Proposal> {
+        let earlier = self.backlog.drain(..).map(|(_, proposal)| proposal);
+        earlier.chain(self.proposals.drain(..)).collect()
+    }
+
+    /// There is no leader: some may wait, the others are given back.
+    pub(super) fn keep_for_later(&mut self, mut proposals: Vec<Proposal>, deadline: Micros) -> Vec<Proposal> {
+        let room = MAX_BACKLOG.saturating_sub(self.backlog.len());
+        let over = proposals.split_off(proposals.len().min(room));
+        self.backlog.extend(proposals.into_iter().map(|p| (deadline, p)));
+        over
+    }
+
+    /// Who has waited too long hears of it.
+    pub(super) fn expire(&mut self, scene: &mut Scene<'_>) {
+        for ticket in self.pending.expire(scene.now) {
+            scene.out.push(Out::Answer(ticket, Err(StoreError::Timeout)));
+        }
+        while let Some((_, late)) = self.backlog.pop_front_if(|(deadline, _)| *deadline <= scene.now) {
+            scene.out.push(Out::Answer(late.ticket, Err(StoreError::Timeout)));
+        }
+    }
+
+    /// Everybody who waits for anything.
+    pub(super) fn take_tickets(&mut self) -> Vec<Ticket> {
+        let mut tickets: Vec<Ticket> = self.proposals.drain(..).map(|p| p.ticket).collect();
+        tickets.extend(self.backlog.drain(..).map(|(_, p)| p.ticket));
+        tickets.append(&mut self.pending.take_all());
+        tickets.append(&mut self.reads.take_all());
+        tickets
+    }
+
+    /// Asks for the end of leases whose time is up.
+    pub(super) fn end_leases(&mut self, scene: &mut Scene<'_>) {
+        for lease in self.leases.tick(scene.clock(), REVOKE_BATCH) {
+            scene.trace.say(scene.now, format_args!("{}: lease {lease} has ended", self.member));
+            let revoke = Command::LeaseRevoke { id: lease };
+            self.submit(Ticket::Expiry(lease), replica::Request::Own(revoke), Some(self.standing.term));
+        }
+    }
+
+    /// All leases have their whole time again.
+    pub(super) fn restart_leases(&mut self, clock: Duration) {
+        self.leases = LeaseTimes::default();
+        let all: Vec<_> = self.machine.kv.leases().collect();
+        for (id, ttl) in all {
+            self.leases.start(id, seconds(ttl), clock);
+        }
+    }
+}

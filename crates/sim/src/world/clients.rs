@@ -1,0 +1,143 @@
+//! What goes between clients and members: questions, answers, and what watches see.
+
+use super::*;
+
+impl World {
+    pub(super) fn act(&mut self, id: u32) {
+        if self.clients_stop || self.clients[id as usize].busy.is_some() {
+            return;
+        }
+        let request = self.clients[id as usize].choose(self.now);
+        self.ask(id, request);
+    }
+
+    /// A client asks one of the members.
+    pub fn ask(&mut self, id: u32, request: seen::Request) {
+        let nodes: Vec<u64> = self.nodes.iter().filter(|(_, n)| !n.retired && !n.corrupt).map(|(id, _)| *id).collect();
+        let Some(node) = self.random.pick(&nodes) else { return };
+        self.next_operation += 1;
+        let (operation, invoked) = (self.next_operation, self.now);
+        self.say(format_args!("client {id} asks {node}: #{operation} {request:?}"));
+        let call = history::call(&request);
+        self.clients[id as usize].busy = Some(Busy { operation, node, incarnation: 0, invoked, request });
+        let ticket = Ticket::Client { client: id, operation };
+        let delay = self.net_random.between(100, 2_000);
+        self.after(delay, Event::Call(node, ticket, call));
+        self.after(CLIENT_LIMIT, Event::GiveUp(id, operation));
+    }
+
+    pub(super) fn answer(&mut self, ticket: Ticket, outcome: Outcome) {
+        let Ticket::Client { client: id, operation } = ticket else {
+            return self.say(format_args!("{ticket:?}: {outcome:?}"));
+        };
+        let client = &mut self.clients[id as usize];
+        let Some(busy) = client.busy.take_if(|b| b.operation == operation) else { return };
+        let outcome = match (&busy.request, outcome) {
+            // etcd says of a lease that is not there that it has no time left.
+            (seen::Request::LeaseKeepAlive { .. }, Err(StoreError::LeaseNotFound(_))) => {
+                Ok(crate::member::Reply::Alive(0, 0))
+            }
+            (_, outcome) => outcome,
+        };
+        let outcome = history::outcome(outcome);
+        client.learn(&busy.request, &outcome);
+        self.trace.say(self.now, format_args!("client {id} hears of #{operation}: {outcome:?}"));
+        // A restarted member begins with what its disk has, and that may be behind what it had applied.
+        let member = busy.node * 1000 + busy.incarnation;
+        let (invoked, returned, request) = (busy.invoked, self.now, busy.request);
+        let done = seen::Operation { id: operation, client: id, member, invoked, returned, request, outcome };
+        let group = self.group_of(ticket);
+        self.histories[group as usize].operations.push(done);
+        let pause = self.random.between(1_000, 120_000);
+        self.after(pause, Event::Client(id));
+    }
+
+    pub(super) fn watch(&mut self, id: u32) {
+        let nodes: Vec<u64> = self.nodes.iter().filter(|(_, n)| n.running.is_some()).map(|(id, _)| *id).collect();
+        let Some(node) = self.random.pick(&nodes) else { return self.after(200_000, Event::Watch(id)) };
+        self.next_watch += 1;
+        let (watch, incarnation) = (self.next_watch, self.nodes[&node].incarnation);
+        let client = &mut self.clients[id as usize];
+        let (keys, start) = (client.watched(self.plan.groups), client.resume);
+        let (key, end) = (Bytes::from(keys.key.clone()), Bytes::from(keys.end.clone()));
+        let record = seen::Watch {
+            id: watch,
+            client: id,
+            member: node * 1000 + incarnation,
+            keys,
+            start,
+            prev_kv: true,
+            fragment: false,
+            no_put: false,
+            no_delete: false,
+            responses: Vec::new(),
+        };
+        client.watch = Some(Watching { node, incarnation, record, last_at: self.now });
+        self.say(format_args!("client {id} watches at {node} from {start} as watch {watch}"));
+        let from = match self.plan.mutation {
+            Some(Mutation::WatchResumesLate) if start > 0 => start + 1,
+            Some(Mutation::WatchResumesEarly) if start > 1 => start - 1,
+            _ => start,
+        };
+        let group = id % self.plan.groups;
+        self.with(node, |running, scene| {
+            let part = running.part(group);
+            let pushed = part.watches.begin(watch, &key, &end, from, &part.machine.kv);
+            scene.out.extend(pushed.into_iter().map(|(id, pushed)| Out::Pushed(id, pushed)));
+        });
+        let patience = self.random.between(500_000, 6_000_000);
+        self.after(patience, Event::Quiet(crate::chaos::WATCH_ENDS + watch));
+    }
+
+    /// A watch's connection breaks; the client goes on elsewhere.
+    pub fn unwatch(&mut self, id: u32) {
+        let Some(watching) = self.clients[id as usize].watch.take() else { return };
+        let group = id % self.plan.groups;
+        if let Some(running) = self.nodes.get_mut(&watching.node).and_then(|n| n.running.as_mut()) {
+            running.part(group).watches.end(watching.record.id);
+        }
+        self.histories[group as usize].watches.push(watching.record);
+        let pause = self.random.between(5_000, 400_000);
+        self.after(pause, Event::Watch(id));
+    }
+
+    pub(super) fn pushed(&mut self, watch: u64, pushed: Pushed) {
+        let now = self.now;
+        let clients = self.clients.iter_mut();
+        let Some(client) = clients.into_iter().find(|c| c.watch.as_ref().is_some_and(|w| w.record.id == watch)) else {
+            return;
+        };
+        let id = client.id;
+        let mut response = seen::WatchResponse { at: now, ..Default::default() };
+        let mut over = false;
+        match pushed {
+            Pushed::Created(revision) => {
+                (response.revision, response.created) = (revision, true);
+                if client.resume == 0 {
+                    client.resume = revision + 1;
+                }
+            }
+            Pushed::Events(events, revision) => {
+                response.revision = revision;
+                response.events = events.into_iter().map(history::event).collect();
+                let last = response.events.last().map_or(0, |e| e.kv.mod_revision);
+                client.resume = client.resume.max(last + 1);
+            }
+            Pushed::Bookmark(revision) => {
+                response.revision = revision;
+                client.resume = client.resume.max(revision + 1);
+            }
+            Pushed::Compacted(revision) => {
+                (response.compact_revision, response.canceled) = (revision, true);
+                client.resume = revision;
+                over = true;
+            }
+        }
+        if let Some(watching) = client.watch.as_mut() {
+            watching.record.responses.push(response);
+        }
+        if over {
+            self.unwatch(id);
+        }
+    }
+}
