@@ -16,6 +16,8 @@ step "clippy"
 cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
 step "counterparts: kubectl, etcd, etcdctl"
 tools/install.sh
+step "counterparts: client libraries"
+tools/clients.sh
 step "tests"
 # The end-to-end list starts whole clusters and needs the machine for itself: it comes last, alone.
 if command -v cargo-nextest >/dev/null; then

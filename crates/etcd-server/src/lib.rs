@@ -51,7 +51,7 @@ use etcd_proto::{
 };
 use runtime::Tasks;
 use store_api::{Cluster, Store, StoreError};
-use tonic::service::Routes;
+use tonic::{codec::CompressionEncoding, service::Routes};
 
 pub use auth::{AuthOptions, DEFAULT_BCRYPT_COST, Jwt, KeyError, Method, PeerName, TokenKind, TokenOptionsError};
 pub use serve::Listener;
@@ -105,20 +105,27 @@ impl Service {
         let limit = options.max_request_bytes.saturating_add(MESSAGE_OVERHEAD_BYTES);
         let shared = Arc::new(Shared::start(options).await?);
         let watch = watch::Service::new(shared.clone(), tasks.child("watch"));
-        let routes = Routes::new(KvServer::new(kv::Service(shared.clone())).max_decoding_message_size(limit))
-            .add_service(WatchServer::new(watch.clone()).max_decoding_message_size(limit))
-            .add_service(LeaseServer::new(lease::Service(shared.clone())).max_decoding_message_size(limit))
-            .add_service(MaintenanceServer::new(maintenance::Service(shared.clone())))
-            .add_service(ClusterServer::new(cluster::Service(shared.clone())))
-            .add_service(ShardsServer::new(shards::Service(shared.clone())))
-            .add_service(HealthServer::new(serving::Service { stop: tasks.stopping() }))
-            .add_service(LockServer::new(lock::Service { shared: shared.clone(), tasks: tasks.child("lock") }))
-            .add_service(ElectionServer::new(election::Service {
-                shared: shared.clone(),
-                tasks: tasks.child("election"),
-            }));
+        // Each reads what clients pack, as etcd does; answers are as they are, which each client takes.
+        macro_rules! packed {
+            ($server:expr) => {
+                $server.max_decoding_message_size(limit).accept_compressed(CompressionEncoding::Gzip)
+            };
+        }
+        let lock = lock::Service { shared: shared.clone(), tasks: tasks.child("lock") };
+        let election = election::Service { shared: shared.clone(), tasks: tasks.child("election") };
+        let routes = Routes::new(packed!(KvServer::new(kv::Service(shared.clone()))))
+            .add_service(packed!(WatchServer::new(watch.clone())))
+            .add_service(packed!(LeaseServer::new(lease::Service(shared.clone()))))
+            .add_service(packed!(MaintenanceServer::new(maintenance::Service(shared.clone()))))
+            .add_service(packed!(ClusterServer::new(cluster::Service(shared.clone()))))
+            .add_service(packed!(ShardsServer::new(shards::Service(shared.clone()))))
+            .add_service(packed!(HealthServer::new(serving::Service { stop: tasks.stopping() })))
+            .add_service(packed!(LockServer::new(lock)))
+            .add_service(packed!(ElectionServer::new(election)));
         let routes = match &shared.gate {
-            Some(gate) => routes.add_service(AuthServer::new(auth::Service::new(shared.clone(), gate.clone()))),
+            Some(gate) => {
+                routes.add_service(packed!(AuthServer::new(auth::Service::new(shared.clone(), gate.clone()))))
+            }
             None => routes,
         };
         let (mut grpc, mut calls) = (routes.prepare().into_axum_router(), None);

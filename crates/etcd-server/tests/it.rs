@@ -68,7 +68,7 @@ async fn a_request_over_the_bound_is_refused_and_the_rest_goes_on() {
     };
     let large = (Code::InvalidArgument, "etcdserver: request is too large".to_owned());
     assert_eq!(put(1536 * 1024).await, Err(large));
-    assert_eq!(put(3 << 20).await.unwrap_err().0, Code::OutOfRange);
+    assert_eq!(put(3 << 20).await.unwrap_err().0, Code::ResourceExhausted);
     assert_eq!(put(1 << 20).await, Ok(()));
 }
 

@@ -101,7 +101,7 @@ impl Answers {
             literal(b"grpc-message", &status.encoded_message(), &mut block);
         }
         if status.code == crate::Code::Unimplemented {
-            literal(b"grpc-accept-encoding", b"identity", &mut block);
+            literal(b"grpc-accept-encoding", b"gzip", &mut block);
         }
         self.block(&block, true, stream, into);
     }

@@ -11,7 +11,7 @@ use http::Extensions;
 use crate::{
     Closed, Code, Encode, Status,
     head::Head,
-    message::{self, PREFIX_BYTES},
+    message::{self, PREFIX_BYTES, Prefix},
     pipe::Pipe,
 };
 
@@ -82,9 +82,9 @@ impl Requests {
     /// A message that lies in one chunk is a part of it; one that does not is put together.
     fn whole(&mut self) -> Result<Option<Bytes>, Status> {
         let here = if self.partial.is_empty() { &self.chunk[..] } else { &self.partial[..] };
-        let length = message::length(here, self.max_message, self.head.encoding.as_ref())?;
-        let whole = length.filter(|length| here.len() >= PREFIX_BYTES + length);
-        let Some(length) = whole else {
+        let prefix = Prefix::read(here, self.max_message, self.head.encoding.as_ref())?;
+        let whole = prefix.filter(|prefix| here.len() >= PREFIX_BYTES + prefix.len);
+        let Some(prefix) = whole else {
             if !self.chunk.is_empty() {
                 self.partial.extend_from_slice(&self.chunk);
                 self.chunk = Bytes::new();
@@ -93,14 +93,15 @@ impl Requests {
         };
         if self.partial.is_empty() {
             self.chunk.advance(PREFIX_BYTES);
-            return Ok(Some(self.chunk.split_to(length)));
+            let sent = self.chunk.split_to(prefix.len);
+            return prefix.message(sent, self.max_message).map(Some);
         }
         self.partial.advance(PREFIX_BYTES);
-        let message = self.partial.split_to(length).freeze();
+        let message = self.partial.split_to(prefix.len).freeze();
         if self.partial.is_empty() {
             self.partial = BytesMut::new();
         }
-        Ok(Some(message))
+        prefix.message(message, self.max_message).map(Some)
     }
 }
 

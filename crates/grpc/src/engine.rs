@@ -29,7 +29,7 @@ use crate::{
     frame::{self, Reason},
     head::Head,
     hpack::Decoder,
-    message,
+    message::{self, Prefix},
     pipe::End,
     ready::{CallSet, Lists, Ready},
     server::Inner,
@@ -362,10 +362,10 @@ const GIVE_UP_AFTER_TICKS: u32 = 4;
 
 /// Reads a whole message of a unary call; what is no whole message, or more than one, is an error.
 fn single(stream: &Stream, body: Bytes, max: usize) -> Result<Bytes, crate::Status> {
-    let length = message::length(&body, max, stream.head.encoding.as_ref())?.ok_or_else(message::missing)?;
-    match body.len().cmp(&(length + message::PREFIX_BYTES)) {
+    let prefix = Prefix::read(&body, max, stream.head.encoding.as_ref())?.ok_or_else(message::missing)?;
+    match body.len().cmp(&(prefix.len + message::PREFIX_BYTES)) {
         std::cmp::Ordering::Less => Err(message::missing()),
-        std::cmp::Ordering::Equal => Ok(body.slice(message::PREFIX_BYTES..)),
+        std::cmp::Ordering::Equal => prefix.message(body.slice(message::PREFIX_BYTES..), max),
         std::cmp::Ordering::Greater => Err(message::surplus()),
     }
 }

@@ -45,7 +45,7 @@ async fn large_messages_both_ways() {
     let text = "0123456789".repeat(300_000);
     assert_eq!(served::unary(&client, "Echo", &text).await.unwrap(), text);
     let error = served::unary(&client, "Echo", &"x".repeat(5 << 20)).await.unwrap_err();
-    assert_eq!(error.code(), Code::OutOfRange);
+    assert_eq!(error.code(), Code::ResourceExhausted);
     assert_eq!(served::unary(&client, "Echo", "still there").await.unwrap(), "still there");
 }
 

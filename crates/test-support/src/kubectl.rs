@@ -9,6 +9,8 @@ use std::{
 
 use serde_json::Value;
 
+use crate::tool;
+
 /// What a program said and how it ended.
 #[derive(Clone, Debug)]
 pub struct Ran {
@@ -61,12 +63,6 @@ pub fn run(command: &mut Command, input: Option<&str>, seconds: u32) -> Ran {
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
-}
-
-/// A program that tools/install.sh has brought, or one of the PATH.
-pub fn tool(name: &str) -> PathBuf {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.tools/bin").join(name);
-    if own.exists() { own.canonicalize().unwrap() } else { PathBuf::from(name) }
 }
 
 /// `kubectl` with one kubeconfig.

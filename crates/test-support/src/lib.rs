@@ -9,10 +9,12 @@ mod cluster;
 pub mod image;
 mod kubectl;
 pub mod ports;
+mod tools;
 pub mod traces;
 
 pub use cluster::{Cluster, Setup};
-pub use kubectl::{Kubectl, Ran, run, tool};
+pub use kubectl::{Kubectl, Ran, run};
+pub use tools::{tool, tool_at, tools_dir};
 
 use std::{
     thread,

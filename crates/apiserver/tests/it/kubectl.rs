@@ -4,27 +4,17 @@ use std::{path::PathBuf, process::Stdio};
 
 use crate::harness::{ADMIN_TOKEN, Server, server, within};
 
-fn kubectl() -> Option<PathBuf> {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../.tools/bin/kubectl");
-    let found = std::env::var_os("PLINTH_TOOLS").map(|dir| PathBuf::from(dir).join("kubectl")).unwrap_or(root);
-    if found.exists() {
-        return Some(found);
-    }
-    eprintln!("skipped: there is no kubectl at {} (tools/install.sh brings it)", found.display());
-    None
-}
-
 struct Kubectl {
     program: PathBuf,
     server: Server,
 }
 
 impl Kubectl {
-    async fn start() -> Option<Self> {
-        let program = kubectl()?;
+    async fn start() -> Self {
+        let program = test_support::tool("kubectl");
         let server = server().await;
         std::fs::write(server.dir.path().join("ca.crt"), &server.pki.ca).unwrap();
-        Some(Kubectl { program, server })
+        Kubectl { program, server }
     }
 
     /// Runs with the words of `line`, and `input` on stdin; gives success, stdout and stderr.
@@ -96,7 +86,7 @@ data: {index.html: hello}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn objects_are_applied_shown_changed_and_deleted() {
-    let Some(kubectl) = Kubectl::start().await else { return };
+    let kubectl = Kubectl::start().await;
     kubectl.check("apply -f -", MANIFEST, "deployment.apps/web created").await;
     kubectl.check("apply -f -", MANIFEST, "deployment.apps/web unchanged").await;
     kubectl.check("apply -f -", &MANIFEST.replace("hello", "bye"), "configmap/web configured").await;
@@ -135,7 +125,7 @@ async fn objects_are_applied_shown_changed_and_deleted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn generators_make_every_kind() {
-    let Some(kubectl) = Kubectl::start().await else { return };
+    let kubectl = Kubectl::start().await;
     kubectl.check("create ns team", "", "namespace/team created").await;
     kubectl.check("create sa default -n team", "", "created").await;
     for line in [
@@ -178,7 +168,7 @@ async fn generators_make_every_kind() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_api_explains_itself() {
-    let Some(kubectl) = Kubectl::start().await else { return };
+    let kubectl = Kubectl::start().await;
     kubectl.check("version", "", "Server Version: v1.36.2+plinth").await;
     kubectl.check("api-resources", "", "priorityclasses").await;
     kubectl.check("api-versions", "", "discovery.k8s.io/v1").await;
@@ -197,7 +187,7 @@ async fn the_api_explains_itself() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn watching_shows_rows() {
-    let Some(kubectl) = Kubectl::start().await else { return };
+    let kubectl = Kubectl::start().await;
     let line = "get ns default -w --request-timeout=2s";
     let (_, out, _) = kubectl.run(line, "").await;
     assert!(out.contains("Active"), "{out}");
@@ -205,7 +195,7 @@ async fn watching_shows_rows() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unknown_kinds_are_told_as_a_real_cluster_tells_them() {
-    let Some(kubectl) = Kubectl::start().await else { return };
+    let kubectl = Kubectl::start().await;
     let nothing = "apiVersion: v1\nkind: Nothing\nmetadata: {name: a}\n";
     let expected = "error: resource mapping not found for name: \"a\" namespace: \"\" from \"STDIN\": no matches for kind \"Nothing\" in version \"v1\"";
     kubectl.fails("apply -f -", nothing, expected).await;

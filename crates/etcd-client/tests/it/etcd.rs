@@ -8,9 +8,7 @@ use std::{
 
 use etcd_client::{Client, Options};
 use store_api::Store;
-use test_support::ports::free_port;
-
-use crate::etcdctl::tool;
+use test_support::{ports::free_port, tool};
 
 /// How long a program that was started may take to answer.
 const START_LIMIT: Duration = Duration::from_secs(15);
@@ -25,13 +23,13 @@ pub struct Etcd {
 }
 
 impl Etcd {
-    pub fn start() -> Option<Self> {
-        let program = tool("etcd")?;
+    pub fn start() -> Self {
+        let program = tool("etcd");
         let folder = tempfile::tempdir().unwrap();
         let url = format!("http://127.0.0.1:{}", free_port());
         let peer_port = free_port();
         let child = spawn(&program, &folder, &url, peer_port);
-        Some(Etcd { program, child, folder, peer_port, url })
+        Etcd { program, child, folder, peer_port, url }
     }
 
     pub fn stop(&mut self) {

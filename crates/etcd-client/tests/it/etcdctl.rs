@@ -2,20 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use test_support::tool;
+
 /// How long one command may take.
 const COMMAND_LIMIT: Duration = Duration::from_secs(15);
-
-/// A program of `tools/install.sh`: from PLINTH_TOOLS, from the repository's own folder, or from the search path.
-pub fn tool(name: &str) -> Option<PathBuf> {
-    let own = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../.tools/bin");
-    let folders = std::env::var_os("PLINTH_TOOLS").map(PathBuf::from).into_iter().chain([own]);
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = folders.chain(std::env::split_paths(&path)).map(|dir| dir.join(name)).find(|file| file.is_file());
-    if found.is_none() {
-        println!("SKIPPED: there is no {name} on this machine; run tools/install.sh");
-    }
-    found
-}
 
 /// The program before one server.
 pub struct Ctl {
@@ -24,8 +14,8 @@ pub struct Ctl {
 }
 
 impl Ctl {
-    pub fn new(url: &str) -> Option<Self> {
-        Some(Ctl { program: tool("etcdctl")?, url: url.to_owned() })
+    pub fn new(url: &str) -> Self {
+        Ctl { program: tool("etcdctl"), url: url.to_owned() }
     }
 
     /// What a command says.
@@ -51,7 +41,7 @@ impl Ctl {
 
 /// A transcript: a command, its answer, the next.
 pub async fn session(url: &str) {
-    let Some(ctl) = Ctl::new(url) else { return };
+    let ctl = Ctl::new(url);
     ctl.check("put ctl/a 1", "OK").await;
     ctl.check("put ctl/b 2", "OK").await;
     ctl.check("get ctl/ --prefix", "ctl/a\n1\nctl/b\n2").await;

@@ -11,24 +11,13 @@ use std::{
 };
 
 use tempfile::TempDir;
-use test_support::{Ran, ports::free_port, run, until};
+use test_support::{Ran, ports::free_port, run, tool, until};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_plinth-store");
 /// What etcd's own end-to-end tests wait for.
 pub const READY_LINE: &str = "ready to serve client requests";
 /// For a state that takes milliseconds on a quiet machine.
 pub const SOON: Duration = Duration::from_secs(30);
-
-/// A program of tools/install.sh; `None` (and said so) where it was not run.
-pub fn tool(name: &str) -> Option<PathBuf> {
-    let own = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../.tools");
-    let folders = std::env::var_os("PLINTH_TOOLS_DIR").map(PathBuf::from).into_iter().chain([own]);
-    let found = folders.map(|folder| folder.join("bin").join(name)).find(|path| path.exists());
-    if found.is_none() {
-        println!("SKIPPED: there is no {name} on this machine; run tools/install.sh");
-    }
-    found
-}
 
 /// A command without any variable of etcd's or systemd's.
 pub fn clean(program: impl AsRef<std::ffi::OsStr>) -> Command {
@@ -84,10 +73,10 @@ impl Place {
     }
 
     /// etcdctl on this member, with the words of a line.
-    pub fn etcdctl(&self, flags: &[String], line: &str) -> Option<Ran> {
-        let mut command = clean(tool("etcdctl")?);
+    pub fn etcdctl(&self, flags: &[String], line: &str) -> Ran {
+        let mut command = clean(tool("etcdctl"));
         command.args(flags).args(line.split(' '));
-        Some(run(&mut command, None, 20))
+        run(&mut command, None, 20)
     }
 }
 

@@ -3,9 +3,9 @@
 use std::{net::TcpListener, path::Path};
 
 use serde_json::Value;
-use test_support::{Ran, run};
+use test_support::{Ran, run, tool};
 
-use crate::member::{BINARY, Place, clean, tool, write};
+use crate::member::{BINARY, Place, clean, write};
 
 /// The words that a person reads: the first line, or the error of the last line that has one.
 fn told(ran: &Ran) -> String {
@@ -37,10 +37,8 @@ fn check(place: &Place, line: &str, environment: &[(&str, &str)], code: i32, wor
     let (ours, said) = ran(Path::new(BINARY), place, line, environment);
     assert_eq!(ours, Some(code), "{line}: {said}");
     assert!(said.contains(words), "{line}: {said:?}, expected {words:?}");
-    if let Some(etcd) = tool("etcd") {
-        let theirs = ran(&etcd, place, line, environment);
-        assert_eq!((ours, said), theirs, "{line}");
-    }
+    let theirs = ran(&tool("etcd"), place, line, environment);
+    assert_eq!((ours, said), theirs, "{line}");
 }
 
 #[test]

@@ -11,9 +11,9 @@ use std::{
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
-use test_support::{Ran, run, until};
+use test_support::{Ran, run, tool, until};
 
-use crate::member::{BINARY, Member, Place, SOON, clean, tool};
+use crate::member::{BINARY, Member, Place, SOON, clean};
 
 /// Keys of the larger history, and how many one transaction writes.
 const MANY: usize = 50_000;
@@ -21,15 +21,15 @@ const BATCH: usize = 100;
 /// For a command on all of them, on a busy machine.
 const COMMAND_SECONDS: u32 = 120;
 
-/// etcd's programs, if they are there.
+/// etcd's programs.
 struct Tools {
     etcd: PathBuf,
     etcdctl: PathBuf,
     etcdutl: PathBuf,
 }
 
-fn tools() -> Option<Tools> {
-    Some(Tools { etcd: tool("etcd")?, etcdctl: tool("etcdctl")?, etcdutl: tool("etcdutl")? })
+fn tools() -> Tools {
+    Tools { etcd: tool("etcd"), etcdctl: tool("etcdctl"), etcdutl: tool("etcdutl") }
 }
 
 /// A member of either kind on a place's folder and ports.
@@ -165,7 +165,7 @@ fn imported(flags: &str) -> (Place, Member) {
 
 #[test]
 fn hashes_are_etcds() {
-    let Some(tools) = tools() else { return };
+    let tools = tools();
     let (theirs, ours) = (Place::new(), Place::new());
     let _members = (start(&tools.etcd, &theirs), start(BINARY, &ours));
     assert_eq!(hash(&tools, &ours, 0), hash(&tools, &theirs, 0), "nothing was written");
@@ -196,7 +196,7 @@ fn hashes_are_etcds() {
 
 #[test]
 fn from_etcd_and_back() {
-    let Some(tools) = tools() else { return };
+    let tools = tools();
     let theirs = Place::new();
     let mut etcd = start(&tools.etcd, &theirs);
     history(3, 200).iter().for_each(|(path, body)| drop(post(&theirs, path, body)));
@@ -252,7 +252,7 @@ fn from_etcd_and_back() {
 
 #[test]
 fn a_backup_shows_one_moment_while_writes_go_on() {
-    let Some(tools) = tools() else { return };
+    let tools = tools();
     let ours = Place::new();
     let mut member = start(BINARY, &ours);
     many(&ours);
@@ -285,7 +285,7 @@ fn a_backup_shows_one_moment_while_writes_go_on() {
 
 #[test]
 fn what_is_damaged_or_taken_is_refused() {
-    let Some(tools) = tools() else { return };
+    let tools = tools();
     let theirs = Place::new();
     let _etcd = start(&tools.etcd, &theirs);
     ctl(&tools, &theirs, "put a 1");

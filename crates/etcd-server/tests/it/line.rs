@@ -13,7 +13,7 @@ use store_api::{EventKind, Store, WatchRequest, Watcher, prefix_end};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-use crate::{etcdctl, served::Served};
+use crate::served::Served;
 
 const LIMIT: Duration = Duration::from_secs(15);
 
@@ -52,12 +52,12 @@ async fn leases<const N: usize>(served: &Served) -> [i64; N] {
 }
 
 /// A program that goes on running, and what it says.
-async fn running(served: &Served, line: &str) -> Option<(Child, Lines<BufReader<ChildStdout>>)> {
-    let mut command = Command::new(etcdctl::tool("etcdctl")?);
+async fn running(served: &Served, line: &str) -> (Child, Lines<BufReader<ChildStdout>>) {
+    let mut command = Command::new(test_support::tool("etcdctl"));
     command.args(["--endpoints", &served.url]).args(line.split(' '));
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    Some((child, lines))
+    (child, lines)
 }
 
 #[tokio::test]
@@ -129,7 +129,7 @@ async fn etcdctl_waits_for_a_lock_that_the_server_has_taken() {
     // No lease is named: the server makes one.
     let held = client.lock(LockRequest { name: "my".into(), lease: 0 }).await.unwrap().into_inner();
     next(&mut line, EventKind::Put).await;
-    let Some((_child, mut says)) = running(&served, "lock my").await else { return };
+    let (_child, mut says) = running(&served, "lock my").await;
     let theirs = next(&mut line, EventKind::Put).await;
     client.unlock(UnlockRequest { key: held.key }).await.unwrap();
     assert_eq!(soon("their lock", says.next_line()).await.unwrap(), Some(theirs));
@@ -174,7 +174,7 @@ async fn leaders_follow_each_other_and_are_observed() {
     let none = client.resign(ResignRequest { leader: None }).await.unwrap_err();
     assert_eq!(none.message(), r#""leader" field must be provided"#);
 
-    let Some((_child, mut says)) = running(&served, "elect e theirs").await else { return };
+    let (_child, mut says) = running(&served, "elect e theirs").await;
     let theirs = next(&mut line, EventKind::Put).await;
     let resigned: LeaderKey = elected;
     client.resign(ResignRequest { leader: Some(resigned) }).await.unwrap();

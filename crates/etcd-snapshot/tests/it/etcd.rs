@@ -10,26 +10,12 @@ use std::{
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
-use test_support::{Ran, ports::free_port, run, until};
+use test_support::{Ran, ports::free_port, run, tool, until};
 
 /// How long a program that was started may take to answer, or to end when told.
 const LIMIT: Duration = Duration::from_secs(30);
 /// How long one command may take.
 const COMMAND_SECONDS: u32 = 60;
-
-/// A program of `tools/install.sh`: from the folder that PLINTH_TOOLS_DIR names, from the repository's own, or from the
-/// search path.
-fn tool(name: &str) -> Option<PathBuf> {
-    let own = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../.tools");
-    let named = std::env::var_os("PLINTH_TOOLS_DIR").map(PathBuf::from);
-    let folders = named.into_iter().chain([own]).map(|dir| dir.join("bin"));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = folders.chain(std::env::split_paths(&path)).map(|dir| dir.join(name)).find(|file| file.is_file());
-    if found.is_none() {
-        println!("SKIPPED: there is no {name} on this machine; run tools/install.sh");
-    }
-    found
-}
 
 /// The three programs.
 #[derive(Clone, Debug)]
@@ -40,8 +26,8 @@ pub struct Tools {
 }
 
 impl Tools {
-    pub fn find() -> Option<Self> {
-        Some(Tools { etcd: tool("etcd")?, etcdctl: tool("etcdctl")?, etcdutl: tool("etcdutl")? })
+    pub fn find() -> Self {
+        Tools { etcd: tool("etcd"), etcdctl: tool("etcdctl"), etcdutl: tool("etcdutl") }
     }
 
     pub fn etcdutl(&self, line: &str) -> Ran {

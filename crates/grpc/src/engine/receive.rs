@@ -182,7 +182,7 @@ impl<R: Encode + Send + 'static> Engine<R> {
                     return Ok(());
                 }
                 // Told as early as the prefix tells it.
-                if let Err(status) = message::length(body.peek(), max, stream.head.encoding.as_ref()) {
+                if let Err(status) = message::Prefix::read(body.peek(), max, stream.head.encoding.as_ref()) {
                     self.end(id, Some(status));
                     return Ok(());
                 }

@@ -3,11 +3,9 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use test_support::tool;
 
-use crate::{
-    cluster::{Cluster, EVERYBODY, MEMBERS, PEERS, until},
-    program::tool,
-};
+use crate::cluster::{Cluster, EVERYBODY, MEMBERS, PEERS, until};
 
 /// After a fault of a minority, writes must be acknowledged again: an election (1 to 2 s, perhaps twice) and the
 /// clients' patience.

@@ -8,6 +8,8 @@ use std::{
     process::Command,
 };
 
+use test_support::tool;
+
 /// Small logs, so that a member that was away for seconds needs a snapshot and not only the log; compactions in portions.
 const FLAGS: &str =
     "--snapshot-count=200 --experimental-snapshot-catchup-entries=100 --experimental-compaction-batch-limit=100";
@@ -32,14 +34,6 @@ pub fn program() -> (PathBuf, Vec<String>) {
 /// Whether it is the real etcd, some of whose faults are known (see `Settings::stale_renewals_count` of the checker).
 pub fn is_etcd() -> bool {
     std::env::var_os("ROBUSTNESS_PROGRAM").is_none()
-}
-
-/// A program that tools/install.sh brings.
-pub fn tool(name: &str) -> PathBuf {
-    let folder = std::env::var_os("PLINTH_TOOLS_DIR").map_or_else(|| root().join(".tools"), PathBuf::from);
-    let path = folder.join("bin").join(name);
-    assert!(path.is_file(), "{} is missing: run tools/install.sh (or set PLINTH_TOOLS_DIR)", path.display());
-    path
 }
 
 pub fn root() -> PathBuf {

@@ -1,7 +1,6 @@
 //! Stores to put a cache over: the durable one in a temporary folder, and a real etcd.
 
 use std::{
-    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::Arc,
     time::Duration,
@@ -9,7 +8,7 @@ use std::{
 
 use runtime::{Clock, Tasks};
 use store_api::{PutRequest, Revision, Store};
-use test_support::ports::free_port;
+use test_support::{ports::free_port, tool};
 
 /// How long anything is waited for.
 pub const LIMIT: Duration = Duration::from_secs(60);
@@ -47,9 +46,8 @@ pub struct RealEtcd {
 }
 
 impl RealEtcd {
-    /// A real etcd, or a printed reason why there is none.
-    pub async fn start() -> Option<Self> {
-        let program = program()?;
+    pub async fn start() -> Self {
+        let program = tool("etcd");
         let folder = tempfile::tempdir().unwrap();
         let (url, peer) = (free_port(), free_port());
         let (url, peer) = (format!("http://127.0.0.1:{url}"), format!("http://127.0.0.1:{peer}"));
@@ -72,7 +70,7 @@ impl RealEtcd {
             }
         };
         let client = tokio::time::timeout(LIMIT, connected).await.expect("etcd answers in time");
-        Some(RealEtcd { store: Arc::new(client), child, _folder: folder })
+        RealEtcd { store: Arc::new(client), child, _folder: folder }
     }
 }
 
@@ -81,18 +79,4 @@ impl Drop for RealEtcd {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// The program of `tools/install.sh`: from the folder that PLINTH_TOOLS_DIR names, from the repository's own, or from
-/// the search path.
-fn program() -> Option<PathBuf> {
-    let own = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../.tools");
-    let named = std::env::var_os("PLINTH_TOOLS_DIR").map(PathBuf::from);
-    let folders = named.into_iter().chain([own]).map(|dir| dir.join("bin"));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = folders.chain(std::env::split_paths(&path)).map(|dir| dir.join("etcd")).find(|file| file.is_file());
-    if found.is_none() {
-        println!("SKIPPED: there is no etcd on this machine; run tools/install.sh");
-    }
-    found
 }
