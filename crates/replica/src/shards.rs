@@ -14,6 +14,8 @@
 
 mod codec;
 mod steps;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 

@@ -7,6 +7,7 @@ mod clients;
 mod member;
 mod refused;
 mod served;
+mod shards;
 mod started;
 mod tls;
 mod transfer;

@@ -60,3 +60,38 @@ fn a_cluster_runs_on_a_real_etcd() {
         if left.is_empty() { Ok(()) } else { Err(left) }
     });
 }
+
+#[test]
+fn a_cluster_runs_on_a_store_of_four_shards() {
+    let flags = vec!["--shards=4".to_owned()];
+    let mut cluster = Cluster::start(BINARY, Setup { flags });
+    apply_example(&cluster);
+    wait_for_web_pods(&cluster, 3);
+    let shards = |cluster: &Cluster, line: &str| {
+        let tls = cluster.data_dir().join("server/tls");
+        let file = |name: &str| tls.join(name).display().to_string();
+        let mut command = Command::new(BINARY);
+        command.args(["store", "shards"]).args(line.split(' ')).args(["--endpoints", "https://127.0.0.1:2379"]);
+        command.args([
+            "--cacert",
+            &file("ca.crt"),
+            "--cert",
+            &file("etcd/client.crt"),
+            "--key",
+            &file("etcd/client.key"),
+        ]);
+        run(&mut command, None, 30).expect_ok()
+    };
+    let before = shards(&cluster, "list");
+    assert!(before.contains("1, , /registry/pods/\n") && before.contains("2, , /registry/events/\n"), "{before}");
+    // The pods move to another group while the cluster works, and it goes on.
+    assert!(shards(&cluster, "move /registry/pods/ 3").contains("3, , /registry/pods/\n"));
+    cluster.kubectl.ok("scale deployment web --replicas=1");
+    wait_for_web_pods(&cluster, 1);
+    cluster.kill();
+    cluster.up();
+    assert!(shards(&cluster, "list").contains("3, , /registry/pods/\n"));
+    cluster.kubectl.ok("scale deployment web --replicas=2");
+    wait_for_web_pods(&cluster, 2);
+    cluster.kubectl.ok("delete deployment web");
+}
