@@ -11,6 +11,7 @@
 //! Uses no thread, socket, file, clock or chance of the machine that it runs on. The mutations show that it finds what it
 //! is there to find.
 
+mod administrator;
 mod chaos;
 mod client;
 mod disk;
@@ -42,6 +43,11 @@ pub fn groups_of(seed: u64) -> u32 {
         5 => 3,
         _ => 1,
     }
+}
+
+/// Whether a seed has users where it is not said: those of one group alone, as users are the first group's.
+pub fn users_of(seed: u64, groups: u32) -> bool {
+    groups == 1 && seed % 4 == 2
 }
 
 /// The size of the cluster that a seed has where none is asked for.

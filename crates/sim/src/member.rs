@@ -66,6 +66,7 @@ pub enum Ticket {
     /// The member itself: a lease has ended.
     Expiry(LeaseId),
     Operator(u64),
+    Administrator(u64),
 }
 
 /// What a client asks of a member.
@@ -263,7 +264,7 @@ impl Running {
                 None
             }
             Call::Write(command) => {
-                part.submit(ticket, replica::Request::Kv(command), None);
+                part.submit(ticket, part.request(ticket, command), None);
                 None
             }
         };

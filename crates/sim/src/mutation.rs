@@ -51,6 +51,8 @@ pub enum Mutation {
     WatchResumesLate,
     /// A watch that goes on elsewhere begins one revision early.
     WatchResumesEarly,
+    /// Writes are applied without looking whose they are.
+    PermissionsAreNotChecked,
     /// Snapshots have no members.
     SnapshotsWithoutMembers,
     /// One segment of the log too many is removed after a snapshot.
@@ -64,7 +66,7 @@ impl Mutation {
 }
 
 /// All of them.
-pub const ALL: [Mutation; 24] = [
+pub const ALL: [Mutation; 25] = [
     Mutation::NothingIsSynced,
     Mutation::SyncedOneBatchLate,
     Mutation::RenamesAreNotSynced,
@@ -87,6 +89,7 @@ pub const ALL: [Mutation; 24] = [
     Mutation::RenewalsDoNotAsk,
     Mutation::WatchResumesLate,
     Mutation::WatchResumesEarly,
+    Mutation::PermissionsAreNotChecked,
     Mutation::SnapshotsWithoutMembers,
     Mutation::OneSegmentTooMany,
 ];

@@ -38,6 +38,7 @@ pub fn apply(
                 out,
             );
         }
+        Some(Mutation::PermissionsAreNotChecked) => return machine.apply(&anybodys(entry), out),
         Some(Mutation::ComparisonsIgnored) => {
             return machine.apply(
                 &rewritten(entry, |command| match command {
@@ -65,18 +66,31 @@ pub fn apply(
     Ok(())
 }
 
+/// Commands as if they were the cluster's own.
+fn anybodys(entry: &Entry) -> Entry {
+    requests(entry, |request| match request {
+        Request::KvAs(_, command) => Request::Own(command),
+        other => other,
+    })
+}
+
 fn rewritten(entry: &Entry, with: impl Fn(Command) -> Command) -> Entry {
+    requests(entry, |request| match request {
+        Request::Kv(command) => Request::Kv(with(command)),
+        Request::Own(command) => Request::Own(with(command)),
+        Request::KvAs(caller, command) => Request::KvAs(caller, with(command)),
+        other => other,
+    })
+}
+
+fn requests(entry: &Entry, with: impl Fn(Request) -> Request) -> Entry {
     let mut entry = entry.clone();
     if entry.data.is_empty() || !entry.context.is_empty() {
         return entry;
     }
     let mut batch = Batch::default();
     for (id, bytes) in Batch::read(entry.data.clone()).flatten() {
-        let bytes = match Request::decode(Bytes::copy_from_slice(&bytes)) {
-            Ok(Request::Kv(command)) => Request::Kv(with(command)).encode(),
-            Ok(Request::Own(command)) => Request::Own(with(command)).encode(),
-            _ => bytes,
-        };
+        let bytes = Request::decode(Bytes::copy_from_slice(&bytes)).map_or(bytes, |request| with(request).encode());
         batch.push(id, &bytes);
     }
     entry.data = batch.take();

@@ -13,6 +13,7 @@ use replica::{Folders, GroupId, Machine, Settings, snapshot::Point};
 use store_api::{LeaseId, Member, StoreError};
 
 use crate::{
+    administrator::Administrator,
     chaos::Chaos,
     client::{Busy, Client, Watching},
     disk::VirtualDisk,
@@ -74,6 +75,7 @@ pub enum Event {
     Chaos,
     Quiet(u64),
     Operator,
+    Administrator,
 }
 
 /// What a world is made with.
@@ -83,6 +85,8 @@ pub struct Plan {
     pub members: u64,
     /// Groups on one log, each a store of its own to its clients.
     pub groups: GroupId,
+    /// Whether clients are users whose permissions come and go.
+    pub users: bool,
     pub mutation: Option<Mutation>,
     /// Keep the whole trace.
     pub whole_trace: bool,
@@ -105,6 +109,7 @@ pub struct World {
     pub histories: Vec<History>,
     pub chaos: Chaos,
     pub operator: Operator,
+    pub administrator: Administrator,
     next_operation: u64,
     next_watch: u64,
     pub clients_stop: bool,
@@ -131,6 +136,7 @@ impl World {
             histories: vec![History::default(); plan.groups as usize],
             chaos,
             operator: Operator::new(plan.members, random.fork()),
+            administrator: Administrator::new(Random::new(plan.seed), 0),
             next_operation: 0,
             next_watch: 0,
             clients_stop: false,
@@ -152,6 +158,12 @@ impl World {
             world.clients.push(Client::new(id, random));
             world.at(200_000 + u64::from(id) * 7_000, Event::Client(id));
             world.at(100_000 + u64::from(id) * 9_000, Event::Watch(id));
+        }
+        // Users are those of the first group.
+        if world.plan.users && world.plan.groups == 1 {
+            let clients = world.clients.len() as u32;
+            world.administrator = Administrator::new(world.random.fork(), clients);
+            world.at(300_000, Event::Administrator);
         }
         world.at(500_000, Event::Chaos);
         world.at(1_000_000, Event::Operator);
@@ -261,6 +273,7 @@ impl World {
             Event::Chaos => crate::chaos::strike(self),
             Event::Quiet(what) => crate::chaos::quiet(self, what),
             Event::Operator => crate::operator::look(self),
+            Event::Administrator => crate::administrator::look(self),
         }
     }
 
@@ -342,7 +355,7 @@ impl World {
         self.turn_soon(to);
     }
 
-    fn turn_soon(&mut self, id: u64) {
+    pub fn turn_soon(&mut self, id: u64) {
         let delay = self.random.between(20, 1_500);
         self.turn_by(id, self.now + delay);
     }
@@ -519,7 +532,7 @@ impl World {
     fn group_of(&self, ticket: Ticket) -> GroupId {
         match ticket {
             Ticket::Client { client, .. } => client % self.plan.groups,
-            Ticket::Expiry(_) | Ticket::Operator(_) => 0,
+            Ticket::Expiry(_) | Ticket::Operator(_) | Ticket::Administrator(_) => 0,
         }
     }
 

@@ -1,12 +1,13 @@
 //! Seeds that must pass, the same seed twice, and deliberate bugs that must be found.
 
-use sim::{MUTATIONS, Mutation, Plan, Verdict, groups_of, members_of, run};
+use sim::{MUTATIONS, Mutation, Plan, Verdict, groups_of, members_of, run, users_of};
 
 /// Seeds in which each mutation must be found, at most. Most are found by the first.
 const PATIENCE: u64 = 600;
 
 fn plan(seed: u64, mutation: Option<Mutation>) -> Plan {
-    Plan { seed, members: members_of(seed), groups: groups_of(seed), mutation, whole_trace: false }
+    let groups = groups_of(seed);
+    Plan { seed, members: members_of(seed), groups, users: users_of(seed, groups), mutation, whole_trace: false }
 }
 
 /// Runs seeds; the failing one is told with the command that replays it.
@@ -21,9 +22,9 @@ fn check_all(plans: impl IntoIterator<Item = Plan>) {
         if !violations.is_empty() {
             let lines: Vec<&str> = trace.lines().collect();
             let last = lines[lines.len().saturating_sub(60)..].join("\n");
-            let Plan { members, groups, .. } = plan;
+            let Plan { members, groups, users, .. } = plan;
             panic!(
-                "{last}\n{violations:#?}\nreplay: cargo run -p sim -- --seed {seed} --members {members} --groups {groups} --trace"
+                "{last}\n{violations:#?}\nreplay: cargo run -p sim -- --seed {seed} --members {members} --groups {groups} --users {users} --trace"
             );
         }
     }
@@ -55,7 +56,7 @@ fn seeds_that_failed_once() {
     // A snapshot from a peer had its name and the power went before the log told of it: the next start but one threw away
     // what the log had after it.
     let once = [(3461, 5), (3659, 3), (5937, 5)];
-    check_all(once.map(|(seed, members)| Plan { members, groups: 1, ..plan(seed, None) }));
+    check_all(once.map(|(seed, members)| Plan { members, groups: 1, users: false, ..plan(seed, None) }));
 }
 
 #[test]
@@ -77,7 +78,8 @@ fn caught(mutations: &[(Mutation, &[&str])]) {
 /// As [`caught`], on members with so many groups.
 fn caught_with(groups: u32, mutations: &[(Mutation, &[&str])]) {
     for (mutation, by) in mutations {
-        let plan = |seed| Plan { groups, ..plan(seed, Some(*mutation)) };
+        let users = |seed| users_of(seed, groups);
+        let plan = |seed| Plan { groups, users: users(seed), ..plan(seed, Some(*mutation)) };
         let found = (0..PATIENCE).find_map(|seed| run(plan(seed)).violations.into_iter().next());
         let found = found.unwrap_or_else(|| panic!("{mutation:?} was not found in {PATIENCE} seeds"));
         assert!(by.iter().any(|word| found.contains(word)), "{mutation:?} was found by: {found}");
@@ -148,6 +150,7 @@ fn wrong_states_and_answers_are_found() {
         (Mutation::RevocationLost, &["replicas"]),
         (Mutation::RevisionReused, &["linearizability", "revisions"]),
         (Mutation::ComparisonsIgnored, &["linearizability"]),
+        (Mutation::PermissionsAreNotChecked, &["permissions"]),
         (Mutation::SnapshotsWithoutMembers, &["replicas", "progress", "panic"]),
     ]);
 }

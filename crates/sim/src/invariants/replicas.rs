@@ -16,6 +16,8 @@ struct Look {
     leases: usize,
     members: usize,
     learners: usize,
+    users: u64,
+    roles_and_users: u64,
 }
 
 /// By index: what the state looks like, and who had it first.
@@ -35,6 +37,8 @@ impl Replicas {
             leases: machine.kv.leases().count(),
             members: machine.members.len(),
             learners: machine.members.iter().filter(|m| m.is_learner).count(),
+            users: machine.users.revision(),
+            roles_and_users: u64::from(crc32c::crc32c(&machine.users.snapshot())),
         };
         let (known, first) = *self.0.entry(machine.index).or_insert((look, member));
         if known == look {

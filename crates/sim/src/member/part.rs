@@ -1,5 +1,7 @@
 //! What one group of a running member has beside its consensus: state, who waits, watches and leases' times.
 
+use store_api::Caller;
+
 use super::*;
 
 pub struct Part {
@@ -45,7 +47,18 @@ impl Part {
         self.standing.leads && self.standing.lone && self.machine.term == self.standing.term
     }
 
-    pub(super) fn submit(&mut self, ticket: Ticket, request: replica::Request, in_term: Option<u64>) {
+    /// A client's command. With authentication on it is its user's, as of the users that this member knows.
+    pub(super) fn request(&self, ticket: Ticket, command: Command) -> replica::Request {
+        match ticket {
+            Ticket::Client { client, .. } if self.machine.users.enabled() => {
+                let user = crate::administrator::user(client);
+                replica::Request::KvAs(Caller::new(user, self.machine.users.revision()), command)
+            }
+            _ => replica::Request::Kv(command),
+        }
+    }
+
+    pub fn submit(&mut self, ticket: Ticket, request: replica::Request, in_term: Option<u64>) {
         let (frees_space, request) = (request.frees_space(), request.encode());
         self.proposals.push(Proposal { ticket, request, frees_space, in_term });
     }

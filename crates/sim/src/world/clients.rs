@@ -28,6 +28,7 @@ impl World {
 
     pub(super) fn answer(&mut self, ticket: Ticket, outcome: Outcome) {
         let Ticket::Client { client: id, operation } = ticket else {
+            self.administrator.hears(ticket, &outcome, self.now);
             return self.say(format_args!("{ticket:?}: {outcome:?}"));
         };
         let client = &mut self.clients[id as usize];
@@ -41,6 +42,13 @@ impl World {
         };
         let outcome = history::outcome(outcome);
         client.learn(&busy.request, &outcome);
+        if let seen::Outcome::Done(response) = &outcome
+            && response.answer.writes()
+            && self.administrator.must_refuse(id, busy.invoked)
+        {
+            let what = format!("client {id} wrote by #{operation}, and had no role that allows it");
+            self.invariants[0].violated(format!("permissions: {what}"));
+        }
         self.trace.say(self.now, format_args!("client {id} hears of #{operation}: {outcome:?}"));
         // A restarted member begins with what its disk has, and that may be behind what it had applied.
         let member = busy.node * 1000 + busy.incarnation;
