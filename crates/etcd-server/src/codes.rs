@@ -33,6 +33,7 @@ pub(crate) fn status(error: &StoreError) -> Status {
         StoreError::Corrupt(_) => (Code::DataLoss, "etcdserver: corrupt cluster"),
         StoreError::Stopped => (Code::Unavailable, "etcdserver: server stopped"),
         StoreError::InvalidArgument(text) => return Status::invalid_argument(format!("etcdserver: {text}")),
+        StoreError::RangeTooLarge { .. } => return Status::resource_exhausted(format!("etcdserver: {error}")),
         StoreError::Unavailable(text) => return Status::unavailable(format!("etcdserver: {text}")),
     };
     Status::new(code, text)

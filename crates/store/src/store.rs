@@ -21,6 +21,7 @@ use wal::disk::SharedDisk;
 use crate::{
     applier::{Applier, measure},
     background,
+    budget::Budget,
     caller::Who,
     disk::RealDisk,
     folder::Folder,
@@ -53,7 +54,7 @@ pub struct Store {
 impl Store {
     /// Reads the data folder and starts the member. Refuses a folder that is damaged, in use, or not a store's.
     pub async fn open(options: Options) -> Result<Store, StoreError> {
-        let (tasks, plan) = (options.tasks.clone(), options.auto_compaction);
+        let (tasks, plan, notes) = (options.tasks.clone(), options.auto_compaction, options.lease_checkpoints);
         let (store, writer) = runtime::blocking(move || prepare(options)).await?;
         let lone = writer.core.is_lone();
         tasks.spawn_thread("store-writer", move || writer.run());
@@ -69,6 +70,9 @@ impl Store {
         for group in 0..store.shared.groups.len() as GroupId {
             let store = store.for_group(group);
             tasks.spawn("leases", background::end_leases(store.clone()));
+            if let Some(every) = notes {
+                tasks.spawn("lease-notes", background::note_leases(store.clone(), every));
+            }
             if plan != AutoCompaction::Off {
                 tasks.spawn("compaction", background::compact(store.clone(), plan));
             }
@@ -219,6 +223,7 @@ fn prepare(options: Options) -> Result<(Store, Writer), StoreError> {
         clock: options.clock,
         limits: options.limits,
         quota_bytes: options.quota_bytes,
+        budget: Budget::new(options.range_bytes),
         progress_interval: options.progress_interval,
         timing: options.timing,
         disk,

@@ -35,6 +35,7 @@ impl Running {
             match *change {
                 LeaseChange::Granted(id, ttl) => self.leases.start(id, seconds(ttl), clock),
                 LeaseChange::Revoked(id) => self.leases.remove(id),
+                LeaseChange::Noted(..) => {}
             }
         }
         self.serve_reached(scene);
