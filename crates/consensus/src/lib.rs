@@ -87,6 +87,10 @@ pub trait Consensus: Send {
     /// Puts an entry to the log; a follower passes it to the leader.
     fn propose(&mut self, data: Bytes) -> Result<(), Dropped>;
 
+    /// Whether more will be proposed within this turn: then what is committed until then needs no messages of its own to
+    /// be told, for those with the next entries tell it.
+    fn expect_more(&mut self, more: bool);
+
     /// Puts a change of membership to the log.
     fn propose_change(&mut self, change: &ConfChangeV2, context: Bytes) -> Result<(), Dropped>;
 

@@ -169,6 +169,10 @@ impl Consensus for Raft {
         self.take(result)
     }
 
+    fn expect_more(&mut self, more: bool) {
+        self.raw.skip_bcast_commit(more);
+    }
+
     fn propose_change(&mut self, change: &ConfChangeV2, context: Bytes) -> Result<(), Dropped> {
         let result = self.raw.propose_conf_change(context.to_vec(), change.clone());
         self.take(result)

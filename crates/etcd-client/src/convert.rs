@@ -113,6 +113,7 @@ pub(crate) fn range_response(r: pb::RangeResponse) -> api::RangeResponse {
         kvs: r.kvs.into_iter().map(key_value).collect(),
         more: r.more,
         count: r.count,
+        charge: api::Charge::default(),
     }
 }
 
@@ -141,6 +142,7 @@ pub(crate) fn txn_response(r: pb::TxnResponse) -> Result<api::TxnResponse, Store
         revision: revision(r.header.as_ref()),
         succeeded: r.succeeded,
         responses: r.responses.into_iter().map(response).collect::<Result<_, _>>()?,
+        charge: api::Charge::default(),
     })
 }
 

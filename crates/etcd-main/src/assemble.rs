@@ -102,6 +102,7 @@ pub fn assemble(values: &Values, host: Option<IpAddr>, notes: &mut Vec<Note>) ->
         metrics_extensive: values.text("metrics") == "extensive",
         grpc_gateway: values.bool("enable-grpc-gateway"),
         strict_reconfig_check: values.bool("strict-reconfig-check"),
+        lease_checkpoint: values.bool("experimental-enable-lease-checkpoint"),
         watch_progress_interval: values.duration("experimental-watch-progress-notify-interval"),
         warning_apply_duration: values.duration("experimental-warning-apply-duration"),
         log: log(values)?,
@@ -153,6 +154,7 @@ fn limits(values: &Values) -> Limits {
     Limits {
         quota_bytes: values.int("quota-backend-bytes"),
         max_request_bytes: values.uint("max-request-bytes"),
+        range_memory_bytes: values.uint("range-memory-bytes"),
         max_txn_ops: values.uint("max-txn-ops"),
         max_concurrent_streams: u32::try_from(values.uint("max-concurrent-streams")).unwrap_or(u32::MAX),
     }

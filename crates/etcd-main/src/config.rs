@@ -35,6 +35,8 @@ pub struct Config {
     pub grpc_gateway: bool,
     pub strict_reconfig_check: bool,
     pub watch_progress_interval: Duration,
+    /// What is left of leases is kept in the log.
+    pub lease_checkpoint: bool,
     pub warning_apply_duration: Duration,
     pub log: Log,
     /// Raft groups that the keys of a new cluster are divided among.
@@ -69,6 +71,8 @@ pub struct Raft {
 pub struct Limits {
     /// 0 is the default, negative no limit.
     pub quota_bytes: i64,
+    /// For the answers to all reads together.
+    pub range_memory_bytes: u64,
     pub max_request_bytes: u64,
     pub max_txn_ops: u64,
     pub max_concurrent_streams: u32,

@@ -35,6 +35,7 @@ pub(crate) fn status(error: &StoreError) -> Status {
         StoreError::CrossShard { .. } => return Status::invalid_argument(format!("etcdserver: {error}")),
         StoreError::ShardMoving(_) => return Status::unavailable(format!("etcdserver: {error}")),
         StoreError::InvalidArgument(text) => return Status::invalid_argument(format!("etcdserver: {text}")),
+        StoreError::RangeTooLarge { .. } => return Status::resource_exhausted(format!("etcdserver: {error}")),
         StoreError::Unavailable(text) => return Status::unavailable(format!("etcdserver: {text}")),
     };
     Status::new(code, text)

@@ -32,6 +32,7 @@ pub(crate) fn range_request(r: pb::RangeRequest) -> Result<api::RangeRequest, St
         serializable: r.serializable,
         keys_only: r.keys_only,
         count_only: r.count_only,
+        skip_count: false,
         min_mod_revision: r.min_mod_revision,
         max_mod_revision: r.max_mod_revision,
         min_create_revision: r.min_create_revision,

@@ -17,11 +17,11 @@ use grpc::{Call, Code, Methods, Requests, Sender, Server, Status, Streaming, Una
 use prost::Message;
 use tracing::{Instrument, Span, info_span};
 
-use crate::{codes, convert, lease, metrics, shared::Shared, watch};
+use crate::{codes, convert, lease, metrics, range_stream, shared::Shared, watch};
 use reply::Reply;
 
 /// The paths, in the order in which they are registered.
-pub(crate) const PATHS: [&str; 7] = [
+pub(crate) const PATHS: [&str; 8] = [
     "/etcdserverpb.KV/Range",
     "/etcdserverpb.KV/Put",
     "/etcdserverpb.KV/DeleteRange",
@@ -29,6 +29,7 @@ pub(crate) const PATHS: [&str; 7] = [
     "/etcdserverpb.KV/Compact",
     "/etcdserverpb.Watch/Watch",
     "/etcdserverpb.Lease/LeaseKeepAlive",
+    "/etcdserverpb.KV/RangeStream",
 ];
 
 /// What is served on connections: the fast methods here, the rest by `router`.
@@ -39,8 +40,8 @@ pub(crate) fn server(
     max_message_bytes: usize,
     metrics: Option<&metrics::Calls>,
 ) -> Server<Reply> {
-    let [range, put, delete_range, txn, compact, watching, keep_alive] = PATHS;
-    let leases = shared.clone();
+    let [range, put, delete_range, txn, compact, watching, keep_alive, range_stream] = PATHS;
+    let (leases, ranges) = (shared.clone(), shared.clone());
     let methods = Methods::default()
         .unary(range, method(shared, || info_span!("etcd/Range"), get))
         .unary(put, method(shared, || info_span!("etcd/Put"), self::put))
@@ -48,7 +49,10 @@ pub(crate) fn server(
         .unary(txn, method(shared, || info_span!("etcd/Txn"), self::txn))
         .unary(compact, method(shared, || info_span!("etcd/Compact"), self::compact))
         .streaming(watching, move |call, requests, sender| watch.serve(call, requests, sender))
-        .streaming(keep_alive, move |call, requests, sender| renew(leases.clone(), call, requests, sender));
+        .streaming(keep_alive, move |call, requests, sender| renew(leases.clone(), call, requests, sender))
+        .streaming(range_stream, move |call, requests, sender| {
+            range_stream::send(ranges.clone(), call, requests, sender)
+        });
     let mut builder = Server::builder(methods).max_message_bytes(max_message_bytes).fallback(router);
     if let Some(metrics) = metrics {
         builder = builder.observer(metrics.observer(&PATHS));
@@ -79,8 +83,13 @@ pub(crate) fn status(status: tonic::Status) -> Status {
     Status::new(Code::from_number(status.code().into()), status.message().to_owned())
 }
 
-fn failed(error: store_api::StoreError) -> Status {
+pub(crate) fn failed(error: store_api::StoreError) -> Status {
     status(codes::status(&error))
+}
+
+/// A call with one request ended without it.
+pub(crate) fn missing() -> Status {
+    Status::new(Code::Internal, "the request's message is missing or not whole")
 }
 
 async fn get(shared: Arc<Shared>, call: Call, message: Bytes) -> Result<Reply, Status> {

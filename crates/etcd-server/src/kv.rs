@@ -22,7 +22,11 @@ impl Kv for Service {
         let store = self.0.store_for(&request).await?;
         let request = convert::range_request(request.into_inner())?;
         let response = store.range(request).await.map_err(|e| codes::status(&e))?;
-        Ok(Response::new(convert::range_response(self.0.head(response.revision), response)))
+        let charge = response.charge.clone();
+        let mut answer = Response::new(convert::range_response(self.0.head(response.revision), response));
+        // The answer's head is there until its last byte is sent.
+        answer.extensions_mut().insert(charge);
+        Ok(answer)
     }
 
     #[tracing::instrument(level = "info", name = "etcd/RangeStream", skip_all)]

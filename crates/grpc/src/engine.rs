@@ -204,7 +204,7 @@ impl<R: Encode + Send + 'static> Engine<R> {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.call = None;
         match done {
-            Done::Unary(Ok(reply)) => return self.reply(id, &reply),
+            Done::Unary(Ok(reply)) => return self.reply(id, reply),
             Done::Unary(Err(status)) => return self.end(id, Some(status)),
             Done::Late
                 if stream.pipe().is_some_and(|pipe| pipe.lock().head.is_some()) || stream.raw && stream.head_sent =>
@@ -219,20 +219,21 @@ impl<R: Encode + Send + 'static> Engine<R> {
     }
 
     /// Answers a unary call: at once where the windows allow, and then straight into the output.
-    fn reply(&mut self, id: u32, reply: &R) {
+    fn reply(&mut self, id: u32, reply: R) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         let len = reply.encoded_len();
         let total = len + message::PREFIX_BYTES;
         let room = stream.send_window.min(self.send_window).min(self.answers.max_frame as i64);
         if (total as i64) > room {
-            message::put(reply, len, &mut stream.out);
+            stream.keep = reply.keep();
+            message::put_whole(reply, len, &mut stream.out);
             stream.end = Some(None);
             return self.enlist(id);
         }
         self.send_window -= total as i64;
         self.answers.head(id, self.output.tail());
         frame::put_data_head(total, id, self.output.tail());
-        message::put(reply, len, &mut self.output);
+        message::put(&reply, len, &mut self.output);
         stream.head_sent = true;
         stream.counted.moved(0, total);
         self.end(id, None);

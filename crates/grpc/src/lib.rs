@@ -31,7 +31,7 @@ mod status;
 pub use call::{Call, Requests, Sender};
 pub use connection::Error;
 pub use fallback::Body;
-pub use message::Encode;
+pub use message::{Encode, Keep};
 pub use pipe::Closed;
 pub use rope::Rope;
 pub use server::{Builder, Methods, Observer, Server, Streaming, Unary};

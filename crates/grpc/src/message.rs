@@ -1,6 +1,6 @@
 //! Messages of gRPC: five bytes of prefix (a flag and a length) and the message.
 
-use std::io::Read;
+use std::{any::Any, io::Read};
 
 use bytes::{BufMut, Bytes};
 use flate2::read::MultiGzDecoder;
@@ -18,7 +18,23 @@ pub trait Encode {
 
     /// Appends the message.
     fn encode(&self, into: &mut Rope);
+
+    /// Appends the message and lets go of it: what it is made of need not be in memory beside what comes of it.
+    fn encode_whole(self, into: &mut Rope)
+    where
+        Self: Sized,
+    {
+        self.encode(into);
+    }
+
+    /// What has to live until the message is sent.
+    fn keep(&self) -> Option<Keep> {
+        None
+    }
 }
+
+/// Held for as long as a message waits to be sent.
+pub type Keep = Box<dyn Any + Send + Sync>;
 
 impl Encode for Bytes {
     fn encoded_len(&self) -> usize {
@@ -32,11 +48,21 @@ impl Encode for Bytes {
 
 /// Appends a message of `len` bytes with its prefix.
 pub(crate) fn put(message: &impl Encode, len: usize, into: &mut Rope) {
+    put_prefix(len, into);
+    message.encode(into);
+}
+
+/// As [`put`], and lets go of the message.
+pub(crate) fn put_whole(message: impl Encode, len: usize, into: &mut Rope) {
+    put_prefix(len, into);
+    message.encode_whole(into);
+}
+
+fn put_prefix(len: usize, into: &mut Rope) {
     let tail = into.tail();
     tail.reserve((PREFIX_BYTES + len).min(MAX_RESERVE_BYTES));
     tail.put_u8(0);
     tail.put_u32(len as u32);
-    message.encode(into);
 }
 
 /// What a prefix tells of the message behind it.

@@ -10,6 +10,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// From so many bytes on, a reference costs less than a copy: each reference is one more piece in a vectored write.
 const SHARE_FROM: usize = 2048;
+/// Copies of a long message are closed when they have this size.
+const PIECE_BYTES: usize = 64 * 1024;
 /// A tail that has grown past this is let go when it is empty.
 const KEEP_CAPACITY: usize = 64 * 1024;
 
@@ -47,6 +49,15 @@ impl Rope {
             self.tail.put_slice(bytes);
         } else {
             self.push(bytes.clone());
+        }
+    }
+
+    /// Between the parts of a long message: closes what has been copied together so far, so that it neither moves as the
+    /// message grows nor stays until its last byte is sent.
+    pub fn settle(&mut self) {
+        if self.tail.len() >= PIECE_BYTES {
+            self.seal();
+            self.tail = BytesMut::with_capacity(PIECE_BYTES + PIECE_BYTES / 4);
         }
     }
 

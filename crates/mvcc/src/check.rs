@@ -42,7 +42,10 @@ pub fn check_command(command: &Command, limits: &Limits) -> Result<(), StoreErro
         }
         Command::LeaseGrant { ttl, .. } if *ttl > MAX_LEASE_TTL => return Err(StoreError::LeaseTtlTooLarge),
         Command::LeaseGrant { id: 0, .. } => return Err(StoreError::LeaseNotFound(0)),
-        Command::Compact(_) | Command::LeaseGrant { .. } | Command::LeaseRevoke { .. } => {}
+        Command::Compact(_)
+        | Command::LeaseGrant { .. }
+        | Command::LeaseRevoke { .. }
+        | Command::LeaseCheckpoint(_) => {}
     }
     let size = command.size_hint();
     if size > limits.max_request_bytes {

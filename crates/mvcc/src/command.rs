@@ -1,6 +1,6 @@
 //! What can be done to the state, and what comes of it.
 
-mod codec;
+pub(crate) mod codec;
 
 use store_api::{
     DeleteRangeRequest, DeleteRangeResponse, Event, Lease, LeaseId, PutRequest, PutResponse, RequestOp, Revision,
@@ -23,6 +23,8 @@ pub enum Command {
     LeaseRevoke {
         id: LeaseId,
     },
+    /// What was left of leases, in seconds; 0: the whole time. One that does not live any more is passed over.
+    LeaseCheckpoint(Vec<(LeaseId, i64)>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +37,7 @@ pub enum Response {
     LeaseGranted(Lease),
     /// The store's revision after the lease's keys are gone.
     LeaseRevoked(Revision),
+    LeasesNoted,
 }
 
 /// What a command did. On `Err` the state is as it was.
@@ -50,6 +53,8 @@ impl Command {
     pub fn frees_space(&self) -> bool {
         match self {
             Command::DeleteRange(_) | Command::Compact(_) | Command::LeaseRevoke { .. } => true,
+            // A member that has no space for these would end leases late or, worse, too early.
+            Command::LeaseCheckpoint(_) => true,
             // Kubernetes deletes by transaction.
             Command::Txn(txn) => !puts(txn),
             Command::Put(_) | Command::LeaseGrant { .. } => false,

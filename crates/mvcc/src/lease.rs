@@ -1,8 +1,11 @@
 //! Leases: which live and what hangs on them (part of the state), and when they end (not part of it).
 //!
 //! The log says that a lease was granted and that it was revoked; time is only told to [`LeaseTimes`], which decides
-//! when to propose the revocation. After a restart every lease gets its whole time again, as in etcd: keeping alive
-//! writes nothing, so nobody knows how much was left.
+//! when to propose the revocation. Keeping alive writes nothing, so that after a restart, or on a new leader, every lease
+//! has its whole time again, as in etcd; unless what was left of it is noted in the log from time to time.
+//!
+//! What is noted may only be too much. So a lease that is renewed after its end was noted is noted anew, as one that
+//! has its whole time, before whoever renews it hears of it.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -19,6 +22,8 @@ pub(crate) struct Leases(BTreeMap<LeaseId, Granted>);
 #[derive(Debug)]
 struct Granted {
     ttl: i64,
+    /// Seconds that were left when that was noted; 0: the whole time.
+    left: i64,
     /// The newest version of each key attached.
     writes: BTreeSet<Ref>,
 }
@@ -28,7 +33,7 @@ impl Leases {
         if self.0.contains_key(&id) {
             return Err(StoreError::LeaseExists(id));
         }
-        self.0.insert(id, Granted { ttl, writes: BTreeSet::new() });
+        self.0.insert(id, Granted { ttl, left: 0, writes: BTreeSet::new() });
         Ok(Lease { id, ttl })
     }
 
@@ -38,6 +43,13 @@ impl Leases {
 
     pub fn ttl(&self, id: LeaseId) -> Option<i64> {
         self.0.get(&id).map(|l| l.ttl)
+    }
+
+    /// Notes what was left of a lease, if it lives.
+    pub fn note(&mut self, id: LeaseId, left: i64) {
+        if let Some(lease) = self.0.get_mut(&id) {
+            lease.left = left.clamp(0, lease.ttl.max(0));
+        }
     }
 
     /// The newest versions of the keys attached.
@@ -76,6 +88,10 @@ impl Leases {
     pub fn iter(&self) -> impl Iterator<Item = (LeaseId, i64)> + '_ {
         self.0.iter().map(|(id, l)| (*id, l.ttl))
     }
+
+    pub fn iter_left(&self) -> impl Iterator<Item = (LeaseId, i64, i64)> + '_ {
+        self.0.iter().map(|(id, l)| (*id, l.ttl, l.left))
+    }
 }
 
 /// When a lease ends.
@@ -94,8 +110,20 @@ pub enum LeaseTimer {
 /// The leases' ends. All times are [monotonic](Duration) since a fixed point of the caller's.
 #[derive(Debug, Default)]
 pub struct LeaseTimes {
-    timers: HashMap<LeaseId, (Duration, LeaseTimer)>,
+    timers: HashMap<LeaseId, Timed>,
     due: BTreeSet<(Duration, LeaseId)>,
+    /// Notes so far.
+    notes: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Timed {
+    ttl: Duration,
+    timer: LeaseTimer,
+    /// When the time was last started, or what is left of it was noted.
+    since: Duration,
+    /// The note that says less than the whole time, as a number of this leader's; 0: there is none.
+    note: u64,
 }
 
 /// How long after a revocation was handed out it is handed out again, if the lease lives still.
@@ -104,31 +132,71 @@ const REVOKE_RETRY: Duration = Duration::from_secs(3);
 impl LeaseTimes {
     /// A lease of `ttl` starts at `now`.
     pub fn start(&mut self, id: LeaseId, ttl: Duration, now: Duration) {
-        self.set(id, ttl, LeaseTimer::Runs { until: now + ttl });
+        self.set(id, Timed { ttl, timer: LeaseTimer::Runs { until: now + ttl }, since: now, note: 0 });
+    }
+
+    /// A lease of `ttl` of which, as was noted, `left` is left at `now`.
+    pub fn resume(&mut self, id: LeaseId, ttl: Duration, left: Duration, now: Duration) {
+        let note = self.next_note();
+        self.set(id, Timed { ttl, timer: LeaseTimer::Runs { until: now + left }, since: now, note });
     }
 
     /// The lease is gone.
     pub fn remove(&mut self, id: LeaseId) {
-        if let Some((_, timer)) = self.timers.remove(&id) {
-            self.due.remove(&(when(timer), id));
+        if let Some(timed) = self.timers.remove(&id) {
+            self.due.remove(&(when(timed.timer), id));
         }
     }
 
     /// Starts the time again. `None` if there is no such lease or its time is up: then its keys may be half gone.
     pub fn keep_alive(&mut self, id: LeaseId, now: Duration) -> Option<Duration> {
-        match self.timers.get(&id) {
-            Some((ttl, LeaseTimer::Runs { until })) if *until > now => {
-                let ttl = *ttl;
-                self.set(id, ttl, LeaseTimer::Runs { until: now + ttl });
-                Some(ttl)
+        let timed = *self.timers.get(&id)?;
+        match timed.timer {
+            LeaseTimer::Runs { until } if until > now => {
+                let timer = LeaseTimer::Runs { until: now + timed.ttl };
+                self.set(id, Timed { timer, since: now, ..timed });
+                Some(timed.ttl)
             }
             _ => None,
         }
     }
 
+    /// The note that gives the lease less than its whole time, if there is one.
+    pub fn noted(&self, id: LeaseId) -> Option<u64> {
+        self.timers.get(&id).map(|timed| timed.note).filter(|note| *note > 0)
+    }
+
+    /// The note was taken back: unless there is a later one, the log gives the lease its whole time.
+    pub fn note_gone(&mut self, id: LeaseId, note: u64) {
+        if let Some(timed) = self.timers.get_mut(&id).filter(|timed| timed.note == note) {
+            timed.note = 0;
+        }
+    }
+
+    /// At most `limit` leases, with the seconds left, whose rest was not noted for `every` and is longer than that. They
+    /// count as noted: the caller proposes it before anything else of theirs.
+    pub fn to_note(&mut self, every: Duration, now: Duration, limit: usize) -> Vec<(LeaseId, i64)> {
+        let note = self.next_note();
+        let mut found = Vec::new();
+        for (id, timed) in &mut self.timers {
+            let LeaseTimer::Runs { until } = timed.timer else { continue };
+            let left = until.saturating_sub(now);
+            if left <= every || timed.since + every > now {
+                continue;
+            }
+            if found.len() == limit {
+                break;
+            }
+            (timed.since, timed.note) = (now, note);
+            // Rounded up: what is noted may only be too much.
+            found.push((*id, i64::try_from(left.as_millis().div_ceil(1000)).unwrap_or(i64::MAX)));
+        }
+        found
+    }
+
     /// What is left of a lease.
     pub fn left(&self, id: LeaseId, now: Duration) -> Option<Duration> {
-        match self.timers.get(&id)?.1 {
+        match self.timers.get(&id)?.timer {
             LeaseTimer::Runs { until } => Some(until.saturating_sub(now)),
             LeaseTimer::Ended { .. } => Some(Duration::ZERO),
         }
@@ -143,17 +211,23 @@ impl LeaseTimes {
     pub fn tick(&mut self, now: Duration, limit: usize) -> Vec<LeaseId> {
         let ended: Vec<_> = self.due.iter().take_while(|(at, _)| *at <= now).take(limit).map(|(_, id)| *id).collect();
         for id in &ended {
-            let ttl = self.timers.get(id).map_or(Duration::ZERO, |(ttl, _)| *ttl);
-            self.set(*id, ttl, LeaseTimer::Ended { retry_at: now + REVOKE_RETRY });
+            if let Some(timed) = self.timers.get(id).copied() {
+                self.set(*id, Timed { timer: LeaseTimer::Ended { retry_at: now + REVOKE_RETRY }, ..timed });
+            }
         }
         ended
     }
 
-    fn set(&mut self, id: LeaseId, ttl: Duration, timer: LeaseTimer) {
-        if let Some((_, old)) = self.timers.insert(id, (ttl, timer)) {
-            self.due.remove(&(when(old), id));
+    fn next_note(&mut self) -> u64 {
+        self.notes += 1;
+        self.notes
+    }
+
+    fn set(&mut self, id: LeaseId, timed: Timed) {
+        if let Some(old) = self.timers.insert(id, timed) {
+            self.due.remove(&(when(old.timer), id));
         }
-        self.due.insert((when(timer), id));
+        self.due.insert((when(timed.timer), id));
     }
 }
 
@@ -185,5 +259,24 @@ mod tests {
         assert_eq!(times.tick(secs(12), 10), [2], "handed out again");
         times.remove(2);
         assert_eq!((times.next(), times.left(2, secs(12))), (None, None));
+    }
+
+    #[test]
+    fn the_rest_of_long_leases_is_noted_now_and_then() {
+        let secs = Duration::from_secs;
+        let mut times = LeaseTimes::default();
+        times.start(1, secs(1000), secs(0));
+        times.start(2, secs(100), secs(0));
+        assert_eq!(times.to_note(secs(300), secs(299), 9), [], "it is too soon for one, and no use for the other");
+        assert_eq!((times.to_note(secs(300), secs(300), 9), times.noted(2)), (vec![(1, 700)], None));
+        assert_eq!(times.to_note(secs(300), secs(599), 9), []);
+        assert_eq!(times.keep_alive(1, secs(400)), Some(secs(1000)));
+        let note = times.noted(1).expect("a renewal alone takes no note back");
+        assert_eq!(times.to_note(secs(300), secs(700), 9), [(1, 700)]);
+        times.note_gone(1, note);
+        assert!(times.noted(1).is_some(), "there is a later one");
+        times.resume(3, secs(500), secs(40), secs(0));
+        assert_eq!((times.left(3, secs(30)), times.noted(3).is_some()), (Some(secs(10)), true));
+        assert_eq!(times.keep_alive(3, secs(30)), Some(secs(500)));
     }
 }

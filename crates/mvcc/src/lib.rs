@@ -54,7 +54,7 @@ pub use command::{Command, Effects, Response};
 pub use export::{Export, Import, ImportError, Write as ExportedWrite};
 pub use hash::HashQuery;
 pub use lease::{LeaseTimer, LeaseTimes};
-pub use range::{KeyRange, RangeEnd, RangeQuery};
+pub use range::{KeyRange, Progress, RangeEnd, RangeQuery};
 pub use replay::Replay;
 pub use snapshot::{Loader, SnapshotCut, SnapshotReader};
 pub use state::{FIRST_REVISION, Pin, State};

@@ -6,14 +6,22 @@ use std::{
 };
 
 use bytes::Bytes;
-use store_api::{KeyValue, RangeRequest, RangeResponse, Revision, SortOrder, SortTarget, StoreError};
+use store_api::{Charge, KeyValue, RangeRequest, RangeResponse, Revision, SortOrder, SortTarget, StoreError};
 
-use crate::{index::Item, shelf::Shelf, state::State};
+use crate::{
+    history::{Value, Version},
+    index::Item,
+    shelf::Shelf,
+    state::State,
+};
 
 /// Keys that are only counted cost a step so many times less than keys that are read.
 const COUNTED: usize = 16;
 /// Records that are asked for ahead of the one that is read: memory answers several questions in the time of one.
 const WARMED: usize = 16;
+
+/// What a key takes in an encoded answer beside its key and value: tags, lengths and the revisions, about.
+const HEAD_BYTES: usize = 32;
 
 /// A single key, the keys below an end, or every key from a start on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -97,6 +105,18 @@ pub struct RangeQuery {
     kvs: Vec<KeyValue>,
     shelf: Shelf,
     count: i64,
+    /// Bytes that the answer takes, and how many it may.
+    weight: usize,
+    room: usize,
+}
+
+/// How far a step has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    Done,
+    More,
+    /// The answer has no room for the next key, which takes so many bytes.
+    Full(usize),
 }
 
 impl RangeQuery {
@@ -120,17 +140,29 @@ impl RangeQuery {
             _ => usize::MAX,
         };
         let shelf = Shelf::default();
-        RangeQuery { request, at, revision, keep, after: None, kvs: Vec::new(), shelf, count: 0 }
+        let (kvs, room) = (Vec::new(), usize::MAX);
+        RangeQuery { request, at, revision, keep, after: None, kvs, shelf, count: 0, weight: 0, room }
     }
 
-    /// Visits at most `budget` keys. Returns whether the range is done.
-    pub fn step(&mut self, state: &State, budget: usize) -> bool {
+    /// Bounds the bytes that the answer may take. It may be raised after [`Progress::Full`].
+    pub fn set_room(&mut self, bytes: usize) {
+        self.room = bytes;
+    }
+
+    /// Bytes that the answer takes so far. What it shares with the state is not counted.
+    pub fn weight(&self) -> usize {
+        self.weight
+    }
+
+    /// Visits at most `budget` keys.
+    pub fn step(&mut self, state: &State, budget: usize) -> Progress {
         if self.request.range_end.is_empty() {
-            self.single(state);
-            return true;
+            return self.single(state);
         }
         let (mut left, after) = (budget, self.after.take());
-        let Some(bounds) = bounds(&self.request.key, &self.request.range_end, after.as_deref()) else { return true };
+        let Some(bounds) = bounds(&self.request.key, &self.request.range_end, after.as_deref()) else {
+            return Progress::Done;
+        };
         let values = !self.request.keys_only || self.request.sort_target == SortTarget::Value;
         let mut visited = None;
         for (items, newest) in state.space.range(bounds) {
@@ -138,7 +170,10 @@ impl RangeQuery {
             while !items.is_empty() {
                 if left == 0 {
                     self.after = visited.map(|(_, item)| key_of(state, item));
-                    return false;
+                    return Progress::More;
+                }
+                if self.request.skip_count && self.keep > 0 && self.kvs.len() == self.keep {
+                    return Progress::Done;
                 }
                 // What is read one by one, and what is only to be counted and has no version newer than the query's.
                 let (read, count) = match self.keep - self.kvs.len() {
@@ -151,12 +186,19 @@ impl RangeQuery {
                         items[i..read.min(i + WARMED)].iter().for_each(|(_, item)| state.space.warm(*item));
                     }
                     let Some(version) = state.space.history_of(*item).at(self.at) else { continue };
-                    self.count += 1;
                     if self.kvs.len() < self.keep {
+                        let needed = self.needed(&version, values);
+                        if needed > self.room - self.weight {
+                            let before = if i > 0 { Some(items[i - 1]) } else { visited };
+                            self.after = before.map(|(_, item)| key_of(state, item)).or_else(|| after.clone());
+                            return Progress::Full(needed);
+                        }
+                        self.weight += needed;
                         let key = self.shelf.copy(version.key);
                         let value = if values { self.shelf.value(version.value) } else { Bytes::new() };
                         self.kvs.push(version.with(key, value));
                     }
+                    self.count += 1;
                 }
                 self.count += items[..count].iter().filter(|(_, item)| !item.is_dead()).count() as i64;
                 left -= read + count.div_ceil(COUNTED);
@@ -164,16 +206,34 @@ impl RangeQuery {
                 items = &items[read + count..];
             }
         }
-        true
+        Progress::Done
+    }
+
+    /// Bytes that a version adds to the answer.
+    fn needed(&self, version: &Version<'_>, values: bool) -> usize {
+        let value = match version.value {
+            Value::Inline(value) if values => value.len(),
+            _ => 0,
+        };
+        // The list doubles when it is full.
+        let grown = if self.kvs.len() == self.kvs.capacity() { self.kvs.capacity().max(4) } else { 0 };
+        version.key.len() + value + HEAD_BYTES + grown * size_of::<KeyValue>()
     }
 
     /// Reads the one key that is asked for.
-    fn single(&mut self, state: &State) {
-        let Some(version) = state.space.history(&self.request.key).and_then(|h| h.at(self.at)) else { return };
-        self.count = 1;
+    fn single(&mut self, state: &State) -> Progress {
+        let history = state.space.history(&self.request.key);
+        let Some(version) = history.and_then(|history| history.at(self.at)) else { return Progress::Done };
         if self.keep > 0 {
+            let needed = self.needed(&version, true);
+            if needed > self.room {
+                return Progress::Full(needed);
+            }
+            self.weight = needed;
             self.kvs = vec![version.to_kv(&mut Shelf::exact(&version))];
         }
+        self.count = 1;
+        Progress::Done
     }
 
     /// Filters, sorts and cuts what the steps have found.
@@ -200,7 +260,7 @@ impl RangeQuery {
         if r.keys_only {
             kvs.iter_mut().for_each(|kv| kv.value = Bytes::new());
         }
-        RangeResponse { revision, kvs, more, count }
+        RangeResponse { revision, kvs, more, count, charge: Charge::default() }
     }
 }
 

@@ -15,6 +15,7 @@ use store_api::{LeaseId, Revision};
 
 use crate::{
     codec::{DecodeError, Reader, put_bytes, put_i64, put_u64},
+    command::codec::{left, put_left},
     history::History,
     keyspace::Loading,
     record::Facts,
@@ -24,6 +25,8 @@ use crate::{
 
 const HEAD: u8 = 0;
 const KEY: u8 = 1;
+/// After the head, where something was noted of what is left of leases.
+const LEFT: u8 = 2;
 /// Versions of one record at most: a key that is written all the time must not be one endless portion.
 const RECORD_VERSIONS: usize = 256;
 
@@ -32,6 +35,8 @@ pub struct SnapshotCut {
     pub revision: Revision,
     pub compacted: Revision,
     leases: Vec<(LeaseId, i64)>,
+    /// What was noted to be left of some of them.
+    left: Vec<(LeaseId, i64)>,
     pin: Pin,
 }
 
@@ -39,7 +44,8 @@ impl State {
     /// Fixes this moment for a snapshot.
     pub fn cut(&self) -> SnapshotCut {
         let (revision, compacted) = (self.revision(), self.compacted());
-        SnapshotCut { revision, compacted, leases: self.leases().collect(), pin: self.pin() }
+        let left = self.leases_left().filter(|(.., left)| *left > 0).map(|(id, _, left)| (id, left)).collect();
+        SnapshotCut { revision, compacted, leases: self.leases().collect(), left, pin: self.pin() }
     }
 }
 
@@ -93,6 +99,10 @@ impl SnapshotReader {
         for (id, ttl) in &self.cut.leases {
             put_i64(out, *id);
             put_i64(out, *ttl);
+        }
+        if !self.cut.left.is_empty() {
+            out.push(LEFT);
+            put_left(out, &self.cut.left);
         }
     }
 
@@ -157,6 +167,10 @@ impl Loader {
             match (reader.u8()?, self.head) {
                 (HEAD, false) => self.take_head(&mut reader)?,
                 (KEY, true) => self.take_key(&mut reader)?,
+                (LEFT, true) => {
+                    let left = left(&mut reader)?;
+                    left.iter().for_each(|(id, left)| self.state.leases.note(*id, *left));
+                }
                 (HEAD, true) => return Err(DecodeError("second head")),
                 (KEY, false) => return Err(DecodeError("key before the head")),
                 _ => return Err(DecodeError("unknown record")),

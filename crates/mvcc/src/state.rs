@@ -15,7 +15,7 @@ use crate::{
     index::Place,
     keyspace::Keyspace,
     lease::Leases,
-    range::RangeQuery,
+    range::{Progress, RangeQuery},
     record::Facts,
     slab::Ref,
     txn::{self, Write},
@@ -81,6 +81,10 @@ impl State {
             Command::Compact(revision) => write.state.compact(revision).map(Response::Compacted),
             Command::LeaseGrant { id, ttl } => write.state.leases.grant(id, ttl).map(Response::LeaseGranted),
             Command::LeaseRevoke { id } => write.revoke(id).map(Response::LeaseRevoked),
+            Command::LeaseCheckpoint(left) => {
+                left.iter().for_each(|(id, left)| write.state.leases.note(*id, *left));
+                Ok(Response::LeasesNoted)
+            }
         };
         let events = write.finish();
         if !events.is_empty() {
@@ -121,9 +125,21 @@ impl State {
         Ok(query.finish())
     }
 
-    /// Runs a transaction that has no writes in either branch.
-    pub fn read_txn(&self, txn: &TxnRequest) -> Result<TxnResponse, StoreError> {
-        txn::read(self, txn)
+    /// Runs a transaction that has no writes in either branch. Fails with [`StoreError::RangeTooLarge`] where its ranges
+    /// take more than `room` bytes together; afterwards `room` is what is left.
+    pub fn read_txn(&self, txn: &TxnRequest, room: &mut usize) -> Result<TxnResponse, StoreError> {
+        txn::read(self, txn, room)
+    }
+
+    /// As [`State::range`], within `room` bytes, of which it takes what the answer weighs.
+    pub(crate) fn range_within(&self, request: RangeRequest, room: &mut usize) -> Result<RangeResponse, StoreError> {
+        let mut query = RangeQuery::new(self, request)?;
+        query.set_room(*room);
+        if let Progress::Full(next) = query.step(self, usize::MAX) {
+            return Err(StoreError::RangeTooLarge { needed: query.weight() + next, budget: *room });
+        }
+        *room -= query.weight();
+        Ok(query.finish())
     }
 
     /// The revision that a reader who asks for `revision` reads at; 0 asks for the newest.
@@ -150,6 +166,11 @@ impl State {
     /// All leases, with the seconds granted to each.
     pub fn leases(&self) -> impl Iterator<Item = (LeaseId, i64)> + '_ {
         self.leases.iter()
+    }
+
+    /// All leases, with the seconds granted to each and those that were left when that was noted; 0 where nothing was.
+    pub fn leases_left(&self) -> impl Iterator<Item = (LeaseId, i64, i64)> + '_ {
+        self.leases.iter_left()
     }
 
     /// The seconds granted to a lease.

@@ -150,18 +150,18 @@ pub(crate) fn apply(write: &mut Write<'_>, txn: TxnRequest) -> Result<TxnRespons
 }
 
 /// Does a transaction without writes.
-pub(crate) fn read(state: &State, txn: &TxnRequest) -> Result<TxnResponse, StoreError> {
+pub(crate) fn read(state: &State, txn: &TxnRequest, room: &mut usize) -> Result<TxnResponse, StoreError> {
     let succeeded = txn.compare.iter().all(|c| holds(state, c));
     let ops = if succeeded { &txn.success } else { &txn.failure };
     let responses = ops.iter().map(|op| match op {
-        RequestOp::Range(range) => Ok(ResponseOp::Range(state.range(range.clone())?)),
-        RequestOp::Txn(txn) => Ok(ResponseOp::Txn(read(state, txn)?)),
+        RequestOp::Range(range) => Ok(ResponseOp::Range(state.range_within(range.clone(), room)?)),
+        RequestOp::Txn(txn) => Ok(ResponseOp::Txn(read(state, txn, room)?)),
         RequestOp::Put(_) | RequestOp::DeleteRange(_) => {
             Err(StoreError::InvalidArgument("a transaction with writes must be proposed".to_owned()))
         }
     });
     let responses = responses.collect::<Result<_, _>>()?;
-    Ok(TxnResponse { revision: state.revision(), succeeded, responses })
+    Ok(TxnResponse { revision: state.revision(), succeeded, responses, ..Default::default() })
 }
 
 /// Decides the branches taken, outer before inner, and checks what they will do.
@@ -191,7 +191,7 @@ fn execute(write: &mut Write<'_>, txn: TxnRequest, path: &mut impl Iterator<Item
             RequestOp::Txn(txn) => ResponseOp::Txn(execute(write, txn, path)),
         });
     }
-    TxnResponse { revision: write.revision(), succeeded, responses }
+    TxnResponse { revision: write.revision(), succeeded, responses, ..Default::default() }
 }
 
 fn check_put(state: &State, put: &PutRequest) -> Result<(), StoreError> {

@@ -36,6 +36,8 @@ pub enum Response {
 pub enum LeaseChange {
     Granted(LeaseId, i64),
     Revoked(LeaseId),
+    /// It was noted that of the seconds granted so many are left; 0: all.
+    Noted(LeaseId, i64, i64),
 }
 
 /// What came of some entries.
@@ -170,6 +172,10 @@ impl Machine {
             Command::LeaseRevoke { id } => Some(id),
             _ => None,
         };
+        if let Command::LeaseCheckpoint(left) = &command {
+            let noted = |(id, left): &(LeaseId, i64)| Some(LeaseChange::Noted(*id, self.kv.lease_ttl(*id)?, *left));
+            out.leases.extend(left.iter().filter_map(noted));
+        }
         let mut effects = self.kv.apply(command);
         out.events.append(&mut effects.events);
         match (&effects.response, revoked) {
@@ -205,6 +211,8 @@ pub fn allow(permit: &Permit<'_>, command: &Command, kv: &State) -> Result<(), A
         Command::Compact(_) => permit.compact(),
         Command::LeaseGrant { .. } => permit.lease_grant(),
         Command::LeaseRevoke { id } => permit.lease_revoke(*id, lease_keys),
+        // Only the cluster itself notes what is left of leases.
+        Command::LeaseCheckpoint(_) => Err(AuthError::PermissionDenied),
     }
 }
 

@@ -228,6 +228,7 @@ mod tests {
         let check = |request: Request| assert_eq!(Request::decode(request.encode()), Ok(request));
         check(Request::Kv(Command::Compact(7)));
         check(Request::Own(Command::LeaseRevoke { id: 9 }));
+        check(Request::Own(Command::LeaseCheckpoint(vec![(9, 400), (-7, 0)])));
         let put = Command::Put(PutRequest { key: "a".into(), value: "b".into(), ..Default::default() });
         check(Request::KvAs(Caller::new("alice", 7), put));
         let change = AuthChange::UserAdd { name: "bob".into(), hash: "x".into(), no_password: false };

@@ -224,7 +224,10 @@ impl Shards {
             Command::Txn(txn) => {
                 spans(txn, &mut |key, range_end, writes| self.served(key, range_end, writes).map(drop))
             }
-            Command::Compact(_) | Command::LeaseGrant { .. } | Command::LeaseRevoke { .. } => Ok(()),
+            Command::Compact(_)
+            | Command::LeaseGrant { .. }
+            | Command::LeaseRevoke { .. }
+            | Command::LeaseCheckpoint(_) => Ok(()),
         }
     }
 

@@ -93,6 +93,7 @@ pub fn outcome(outcome: Outcome) -> seen::Outcome {
             mvcc::Response::Compacted(revision) | mvcc::Response::LeaseRevoked(revision) => {
                 (revision, seen::Answer::Done)
             }
+            mvcc::Response::LeasesNoted => (0, seen::Answer::Done),
             mvcc::Response::LeaseGranted(lease) => (0, seen::Answer::Lease { ttl: lease.ttl }),
         },
         Ok(Reply::Done(_)) => (0, seen::Answer::Done),

@@ -50,6 +50,11 @@ pub enum StoreError {
     /// A bounded queue is full. Try later.
     #[error("too many requests")]
     TooManyRequests,
+    /// The answer does not fit into what is left of the memory for answers. Fewer keys at a time do, or it does later.
+    #[error(
+        "range needs more memory than is left: {needed} bytes at least, the budget of the member is {budget} bytes; read it in pages with a limit"
+    )]
+    RangeTooLarge { needed: usize, budget: usize },
     /// A watcher did not read and was cut off at its bound. It can resume from the revision it has seen.
     #[error("watcher fell behind and was cancelled")]
     SlowWatcher,
@@ -137,6 +142,7 @@ impl StoreError {
     pub fn retry(&self) -> Retry {
         match self {
             StoreError::TooManyRequests
+            | StoreError::RangeTooLarge { .. }
             | StoreError::SlowWatcher
             | StoreError::Unavailable(_)
             | StoreError::NoLeader

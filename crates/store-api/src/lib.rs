@@ -9,6 +9,7 @@
 //! value means "not given", `range_end` empty means the single key, `[0]` means every key from `key` on.
 
 mod auth;
+mod charge;
 mod cluster;
 mod error;
 mod shards;
@@ -17,6 +18,7 @@ mod types;
 pub use auth::{
     Auth, AuthAnswer, AuthChange, AuthError, AuthQuery, Caller, Demand, PasswordHash, Permission, PermissionKind, ROOT,
 };
+pub use charge::Charge;
 pub use cluster::{Alarm, AlarmKind, Backup, Cluster, Member};
 pub use error::{MembershipError, Retry, StoreError};
 pub use shards::Shard;

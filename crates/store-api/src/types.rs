@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::{LeaseId, Revision};
+use crate::{Charge, LeaseId, Revision};
 
 /// A key with its value and history.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,6 +52,8 @@ pub struct RangeRequest {
     pub serializable: bool,
     pub keys_only: bool,
     pub count_only: bool,
+    /// Keys past the limit need not be counted: then `count` may say fewer than there are.
+    pub skip_count: bool,
     pub min_mod_revision: Revision,
     pub max_mod_revision: Revision,
     pub min_create_revision: Revision,
@@ -80,6 +82,8 @@ pub struct RangeResponse {
     pub more: bool,
     /// Keys in the range, whatever the limit.
     pub count: i64,
+    /// What `kvs` hold of the store's memory budget.
+    pub charge: Charge,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -182,6 +186,8 @@ pub struct TxnResponse {
     pub revision: Revision,
     pub succeeded: bool,
     pub responses: Vec<ResponseOp>,
+    /// What `responses` hold of the store's memory budget.
+    pub charge: Charge,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

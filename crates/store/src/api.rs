@@ -1,9 +1,10 @@
 //! The store as `store-api` wants it.
 
-use std::sync::atomic::Ordering;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use async_trait::async_trait;
-use mvcc::{Command, HashQuery, RangeQuery, Response, check_command, check_range};
+use mvcc::{Command, HashQuery, Progress, RangeQuery, Response, check_command, check_range};
+use replica::Request;
 use store_api::{
     Alarm, AlarmKind, DeleteRangeRequest, DeleteRangeResponse, HashKv, Lease, LeaseId, LeaseStatus, PutRequest,
     PutResponse, RangeRequest, RangeResponse, RequestOp, Revision, Status, StoreError, TxnRequest, TxnResponse,
@@ -11,6 +12,7 @@ use store_api::{
 };
 
 use crate::{
+    budget::FREE_BYTES,
     peers::{Question, Reply},
     snapshot::usage,
     store::Store,
@@ -33,21 +35,31 @@ impl store_api::Store for Store {
             self.settle().await?;
         }
         let group = self.group();
-        let (mut query, _pin) = {
+        let (mut query, mut progress, _pin) = {
             let machine = group.machine.read();
             self.allow(&machine, |permit, _| permit.range(&request))?;
             machine.shards.readable_at(&request.key, &request.range_end, request.revision)?;
             let mut query = RangeQuery::new(&machine.kv, request)?;
-            if query.step(&machine.kv, READ_STEP) {
-                drop(machine);
-                return Ok(query.finish());
+            query.set_room(FREE_BYTES);
+            match query.step(&machine.kv, READ_STEP) {
+                Progress::Done => return Ok(query.finish()),
+                progress => (query, progress, machine.kv.pin()),
             }
-            (query, machine.kv.pin())
         };
-        while !query.step(&group.machine.read().kv, READ_STEP) {
-            tokio::task::yield_now().await;
+        let mut reservation = self.shared.budget.reserve();
+        loop {
+            match progress {
+                Progress::Done => break,
+                Progress::More => tokio::task::yield_now().await,
+                Progress::Full(next) => {
+                    reservation.grow((query.weight() + next).saturating_sub(reservation.room())).await?;
+                    query.set_room(reservation.room());
+                }
+            }
+            progress = query.step(&group.machine.read().kv, READ_STEP);
         }
-        Ok(query.finish())
+        let charge = reservation.settle(query.weight());
+        Ok(RangeResponse { charge, ..query.finish() })
     }
 
     async fn put(&self, request: PutRequest) -> Result<PutResponse, StoreError> {
@@ -72,11 +84,7 @@ impl store_api::Store for Store {
             let command = Command::Txn(request);
             check_command(&command, &self.shared.limits)?;
             let Command::Txn(request) = command else { unreachable!("it was made a transaction above") };
-            self.settle().await?;
-            let machine = self.group().machine.read();
-            self.allow(&machine, |permit, kv| permit.txn(&request, |id| kv.lease_keys(id)))?;
-            machine.shards.readable_txn(&request)?;
-            return machine.kv.read_txn(&request);
+            return self.read_txn(&request).await;
         }
         match self.command(Command::Txn(request)).await? {
             Response::Txn(response) => Ok(response),
@@ -193,6 +201,30 @@ impl store_api::Store for Store {
 }
 
 impl Store {
+    /// Runs a transaction without writes, again with more room where its ranges have not enough.
+    async fn read_txn(&self, request: &TxnRequest) -> Result<TxnResponse, StoreError> {
+        self.settle().await?;
+        let mut reservation = self.shared.budget.reserve();
+        loop {
+            let mut room = reservation.room();
+            let answer = {
+                let machine = self.group().machine.read();
+                self.allow(&machine, |permit, kv| permit.txn(request, |id| kv.lease_keys(id)))?;
+                machine.shards.readable_txn(request)?;
+                machine.kv.read_txn(request, &mut room)
+            };
+            match answer {
+                Ok(response) => {
+                    let weight = reservation.room() - room;
+                    return Ok(TxnResponse { charge: reservation.settle(weight), ..response });
+                }
+                // It begins anew, so it asks for as much again as it had.
+                Err(StoreError::RangeTooLarge { .. }) => reservation.grow(reservation.room()).await?,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     pub(crate) async fn command(&self, command: Command) -> Result<Response, StoreError> {
         if self.group != 0 && self.shared.users.enabled() {
             // Who may do what is group 0's knowledge.
@@ -212,8 +244,22 @@ impl Store {
         if !self.group().standing.leads() {
             return Err(StoreError::LeaderChanged);
         }
-        let renewed = self.group().lease_times.lock().keep_alive(id, self.shared.clock.monotonic());
+        let (renewed, taken_back) = {
+            let mut times = self.group().lease_times.lock();
+            let renewed = times.keep_alive(id, self.shared.clock.monotonic());
+            // Proposed under the lock, so that the order of the log is that of the notes.
+            let back = times.noted(id).filter(|_| renewed.is_some()).map(|note| {
+                let whole = Request::Own(Command::LeaseCheckpoint(vec![(id, 0)]));
+                (note, self.submit(whole, Some(self.group().standing.term.load(Ordering::Acquire))))
+            });
+            (renewed, back)
+        };
         let ttl = renewed.ok_or(StoreError::LeaseNotFound(id))?;
+        if let Some((note, answer)) = taken_back {
+            // Before the caller counts on the new time: the next leader must not know of less.
+            answer?.await.unwrap_or(Err(StoreError::Stopped))?;
+            self.group().lease_times.lock().note_gone(id, note);
+        }
         self.shared.metrics.leases_renewed.inc();
         Ok(Lease { id, ttl: ttl.as_secs().cast_signed() })
     }
@@ -226,6 +272,21 @@ impl Store {
         }
         self.settle().await?;
         Ok(self.time_to_live_now(id, keys))
+    }
+
+    /// Notes what is left of at most `limit` leases for which that is due. Returns whether there were any.
+    pub(crate) async fn note_some(&self, every: Duration, term: u64, limit: usize) -> Result<bool, StoreError> {
+        let answer = {
+            let mut times = self.group().lease_times.lock();
+            let left = times.to_note(every, self.shared.clock.monotonic(), limit);
+            if left.is_empty() {
+                return Ok(false);
+            }
+            // Under the lock, as in `keep_alive`.
+            self.submit(Request::Own(Command::LeaseCheckpoint(left)), Some(term))
+        };
+        answer?.await.unwrap_or(Err(StoreError::Stopped))?;
+        Ok(true)
     }
 
     fn time_to_live_now(&self, id: LeaseId, keys: bool) -> LeaseStatus {

@@ -148,7 +148,7 @@ fn one(shared: &Shared, group: &Group, entry: &Entry) -> Result<(), String> {
     runtime::failpoint!("beforeWritebackBuf");
     applied.released.iter().for_each(|prefix| dispatch.release(prefix));
     dispatch.finish(std::mem::take(&mut applied.events), revision, &shared.metrics);
-    group.follow_leases(&applied.leases, shared.clock.monotonic(), &shared.metrics);
+    group.follow_leases(&applied.leases, entry.term, shared.clock.monotonic(), &shared.metrics);
     runtime::failpoint!("afterWritebackBuf");
     reached(shared, group, entry.index, entry.term, applied.members_changed);
     runtime::failpoint!("commitAfterPreCommitHook");
@@ -187,6 +187,7 @@ fn reached(shared: &Shared, group: &Group, index: u64, term: u64, members_change
     group.pending.applied(index);
     if before != term {
         group.pending.term_applied(term);
+        group.lease_sooner.notify_one();
         group.changed.send_modify(|n| *n += 1);
     }
     if members_changed && group.id == 0 {

@@ -10,6 +10,11 @@ use crate::{divided, options::AutoCompaction, store::Store};
 
 /// Leases revoked at once.
 const REVOKE_BATCH: usize = 256;
+/// Leases noted by one proposal, and the pause before the next, as in etcd.
+const NOTE_BATCH: usize = 1000;
+const NOTE_PAUSE: Duration = Duration::from_secs(1);
+/// How often in the time between two notes of a lease it is looked whether one is due.
+const NOTE_PARTS: u32 = 10;
 /// How often the quota is looked at without being asked.
 const QUOTA_EVERY: Duration = Duration::from_secs(1);
 /// How often compaction by revisions looks, and the longest pause of compaction by age, as in etcd.
@@ -22,7 +27,8 @@ const PERIOD_PARTS: u32 = 10;
 pub async fn end_leases(store: Store) {
     let (shared, group) = (&store.shared, store.group());
     loop {
-        let next = group.lease_times.lock().next().filter(|_| group.standing.leads());
+        // What was noted of leases before this member's time may be among what is not applied yet.
+        let next = group.lease_times.lock().next().filter(|_| group.standing.has_begun_to_lead());
         match next {
             None => group.lease_sooner.notified().await,
             Some(at) => {
@@ -35,7 +41,7 @@ pub async fn end_leases(store: Store) {
         }
         // A member that was paused may lead no more without knowing it yet, and the new leader counts anew.
         let term = group.standing.term.load(Ordering::Acquire);
-        if !group.standing.leads() {
+        if !group.standing.has_begun_to_lead() {
             continue;
         }
         let ended = group.lease_times.lock().tick(shared.clock.monotonic(), REVOKE_BATCH);
@@ -54,6 +60,26 @@ pub async fn end_leases(store: Store) {
                 }
                 Ok(Err(error)) => tracing::warn!(lease = id, %error, "an ended lease could not be revoked yet"),
                 Err(_) => return,
+            }
+        }
+    }
+}
+
+/// Notes in the log, while this member leads, what is left of leases that have longer than `every`, so that a new leader
+/// does not give them their whole time again.
+pub async fn note_leases(store: Store, every: Duration) {
+    let standing = &store.group().standing;
+    loop {
+        tokio::time::sleep(every / NOTE_PARTS).await;
+        let term = standing.term.load(Ordering::Acquire);
+        while standing.has_begun_to_lead() {
+            match store.note_some(every, term, NOTE_BATCH).await {
+                Ok(false) => break,
+                Ok(true) => tokio::time::sleep(NOTE_PAUSE).await,
+                Err(error) => {
+                    tracing::warn!(%error, "what is left of leases could not be noted; it is tried again");
+                    break;
+                }
             }
         }
     }

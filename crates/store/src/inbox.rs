@@ -132,10 +132,12 @@ impl Inbox {
         }
         inner.sleeping = false;
         inner.drain(into, count, bytes);
+        into.inputs.append(&mut inner.inputs);
+        (inner.messages, inner.reads) = (0, 0);
         true
     }
 
-    /// As [`Inbox::take`], without waiting.
+    /// Takes proposals that have come since.
     pub fn take_more(&self, into: &mut Taken, count: usize, bytes: usize) {
         self.inner.lock().drain(into, count, bytes);
     }
@@ -189,7 +191,5 @@ impl Inner {
             into.proposals.push(proposal);
         }
         self.bytes -= taken;
-        into.inputs.append(&mut self.inputs);
-        (self.messages, self.reads) = (0, 0);
     }
 }

@@ -21,6 +21,7 @@ mod api;
 mod applier;
 mod background;
 mod backup;
+mod budget;
 mod caller;
 mod cluster;
 mod disk;
@@ -44,6 +45,7 @@ mod watch;
 mod writer;
 
 pub use backup::{FolderBackup, export_folder};
+pub use budget::DEFAULT_RANGE_BYTES;
 pub use disk::{DiskFault, DiskOp};
 pub use door::Incoming;
 pub use import::{ImportError, ImportOptions, Imported, import};

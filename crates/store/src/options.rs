@@ -10,6 +10,7 @@ use runtime::{Clock, Tasks};
 use store_api::Member;
 
 use crate::{
+    budget::DEFAULT_RANGE_BYTES,
     disk::DiskFault,
     peers::{Nobody, Peers},
 };
@@ -79,6 +80,8 @@ pub struct Options {
     pub limits: Limits,
     /// Writes that add data are refused while the data takes more than this.
     pub quota_bytes: u64,
+    /// Memory for the answers to ranges, of all callers together; past it ranges are refused.
+    pub range_bytes: usize,
     pub auto_compaction: AutoCompaction,
     /// A log segment's size.
     pub segment_bytes: u64,
@@ -105,6 +108,9 @@ pub struct Options {
     pub peers: Arc<dyn Peers>,
     /// How long a user's token lives after it was last shown: etcd's `--auth-token-ttl`.
     pub token_ttl: Duration,
+    /// How often the leader notes in the log what is left of leases that have longer than this; absent: a new leader
+    /// gives every lease its whole time again.
+    pub lease_checkpoints: Option<Duration>,
     /// For tests: makes operations on the disk fail.
     pub disk_fault: Option<DiskFault>,
 }
@@ -118,6 +124,7 @@ impl Options {
             tasks,
             limits: Limits::default(),
             quota_bytes: 2 << 30,
+            range_bytes: DEFAULT_RANGE_BYTES,
             auto_compaction: AutoCompaction::Off,
             segment_bytes: 16 << 20,
             snapshot_bytes: 64 << 20,
@@ -132,6 +139,7 @@ impl Options {
             pre_vote: true,
             peers: Arc::new(Nobody),
             token_ttl: TOKEN_TTL,
+            lease_checkpoints: None,
             disk_fault: None,
         }
     }

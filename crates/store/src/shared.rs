@@ -19,6 +19,7 @@ use store_api::{LeaseId, Revision, StoreError};
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::{
+    budget::Budget,
     disk::RealDisk,
     folder::Identity,
     hub::Hub,
@@ -36,6 +37,8 @@ pub struct Shared {
     pub clock: Clock,
     pub limits: Limits,
     pub quota_bytes: u64,
+    /// For the answers to ranges.
+    pub budget: Budget,
     pub progress_interval: Duration,
     pub timing: Timing,
     pub disk: RealDisk,
@@ -123,18 +126,22 @@ impl Standing {
         self.leads.load(Ordering::Acquire)
     }
 
+    /// Whether this member leads, and everything from before its leadership is applied.
+    pub fn has_begun_to_lead(&self) -> bool {
+        self.leads() && self.applied_term.load(Ordering::Acquire) == self.term.load(Ordering::Acquire)
+    }
+
     /// Whether the applied state is what a linearizable read must see: nobody else can have committed anything, and
     /// everything from before this member's leadership is applied.
     pub fn is_last_word(&self) -> bool {
-        self.leads()
-            && self.lone.load(Ordering::Acquire)
-            && self.applied_term.load(Ordering::Acquire) == self.term.load(Ordering::Acquire)
+        self.lone.load(Ordering::Acquire) && self.has_begun_to_lead()
     }
 }
 
 impl Group {
-    /// The time of leases goes on as the state says. It is group 0's; the others know only which keys a lease has.
-    pub fn follow_leases(&self, changes: &[LeaseChange], now: Duration, metrics: &Metrics) {
+    /// The time of leases goes on as the state says; `term` is that of the entry that said it. It is group 0's; the others
+    /// know only which keys a lease has.
+    pub fn follow_leases(&self, changes: &[LeaseChange], term: u64, now: Duration, metrics: &Metrics) {
         if self.id != 0 {
             return;
         }
@@ -148,6 +155,10 @@ impl Group {
                     metrics.leases_revoked.inc();
                     self.lease_times.lock().remove(id);
                 }
+                // What this leader has noted itself it knows better: the lease may have been renewed since.
+                LeaseChange::Noted(..)
+                    if self.standing.leads() && term == self.standing.term.load(Ordering::Acquire) => {}
+                LeaseChange::Noted(id, ttl, left) => resume_lease(&mut self.lease_times.lock(), id, ttl, left, now),
             }
         }
     }
@@ -162,8 +173,8 @@ impl Group {
         }
     }
 
-    /// All leases have their whole time from now on: after a start, a snapshot, or when this member begins to lead,
-    /// for nobody knows how much was left.
+    /// All leases have their whole time from now on, or what was noted to be left: after a start, a snapshot, or when
+    /// this member begins to lead.
     pub fn restart_leases(&self, now: Duration) {
         if self.id != 0 {
             return;
@@ -171,8 +182,8 @@ impl Group {
         // Held while the state is read: a lease that is revoked meanwhile must not come back as a time without a lease.
         let mut held = self.lease_times.lock();
         let mut times = LeaseTimes::default();
-        for (id, ttl) in self.machine.read().kv.leases() {
-            times.start(id, Duration::from_secs(ttl.max(1).unsigned_abs()), now);
+        for (id, ttl, left) in self.machine.read().kv.leases_left() {
+            resume_lease(&mut times, id, ttl, left, now);
         }
         *held = times;
         drop(held);
@@ -181,6 +192,14 @@ impl Group {
 
     pub fn revision(&self) -> Revision {
         self.machine.read().kv.revision()
+    }
+}
+
+fn resume_lease(times: &mut LeaseTimes, id: LeaseId, ttl: i64, left: i64, now: Duration) {
+    let ttl = Duration::from_secs(ttl.max(1).unsigned_abs());
+    match u64::try_from(left) {
+        Ok(1..) => times.resume(id, ttl, Duration::from_secs(left.unsigned_abs()), now),
+        _ => times.start(id, ttl, now),
     }
 }
 

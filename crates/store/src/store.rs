@@ -21,6 +21,7 @@ use wal::disk::SharedDisk;
 use crate::{
     applier::{Applier, measure},
     background,
+    budget::Budget,
     caller::Who,
     disk::RealDisk,
     divided,
@@ -58,7 +59,7 @@ pub struct Store {
 impl Store {
     /// Reads the data folder and starts the member. Refuses a folder that is damaged, in use, or not a store's.
     pub async fn open(options: Options) -> Result<Store, StoreError> {
-        let (tasks, plan) = (options.tasks.clone(), options.auto_compaction);
+        let (tasks, plan, notes) = (options.tasks.clone(), options.auto_compaction, options.lease_checkpoints);
         let (store, writer) = runtime::blocking(move || prepare(options)).await?;
         let lone = writer.core.is_lone();
         tasks.spawn_thread("store-writer", move || writer.run());
@@ -72,6 +73,9 @@ impl Store {
         });
         tasks.spawn("quota", background::watch_quota(store.clone()));
         tasks.spawn("leases", background::end_leases(store.clone()));
+        if let Some(every) = notes {
+            tasks.spawn("lease-notes", background::note_leases(store.clone(), every));
+        }
         if store.groups() > 1 {
             tasks.spawn("shards", moves::run(store.clone()));
             tasks.spawn("revisions", divided::note_revisions(store.clone()));
@@ -249,6 +253,7 @@ fn prepare(options: Options) -> Result<(Store, Writer), StoreError> {
         clock: options.clock,
         limits: options.limits,
         quota_bytes: options.quota_bytes,
+        budget: Budget::new(options.range_bytes),
         progress_interval: options.progress_interval,
         timing: options.timing,
         disk,

@@ -74,22 +74,38 @@ impl Writer {
         }
         self.turn();
         while self.shared.inbox.take(&mut taken, MAX_BATCH, MAX_BATCH_BYTES, self.patience()) {
-            self.linger(&mut taken);
             self.tick();
             if self.is_broken() {
                 self.refuse_all(&mut taken);
                 continue;
             }
-            let deferred = std::mem::take(&mut self.deferred);
-            for input in deferred.into_iter().chain(std::mem::take(&mut taken.inputs)) {
-                self.input(input);
-            }
+            self.inputs(&mut taken);
+            self.linger(&mut taken);
             self.propose(&mut taken.proposals);
             self.ask();
             self.turn();
             self.maybe_snapshot();
         }
         self.applier.drain(&self.shared);
+    }
+
+    /// What others have sent or asked. What that commits is applied and answered before the next batch is put together:
+    /// who is answered may ask again in it.
+    fn inputs(&mut self, taken: &mut Taken) {
+        let deferred = std::mem::take(&mut self.deferred);
+        if deferred.is_empty() && taken.inputs.is_empty() {
+            return;
+        }
+        let more = !taken.proposals.is_empty();
+        let groups = self.shared.groups.len() as GroupId;
+        (0..groups).for_each(|id| self.core.group(id).raft.expect_more(more));
+        for input in deferred.into_iter().chain(std::mem::take(&mut taken.inputs)) {
+            self.input(input);
+        }
+        if more && !self.core.is_lone() {
+            self.turn();
+        }
+        (0..groups).for_each(|id| self.core.group(id).raft.expect_more(false));
     }
 
     /// How long nothing has to happen: ticks are for members that have others, or callers that wait.

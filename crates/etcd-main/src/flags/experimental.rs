@@ -29,19 +29,18 @@ pub(super) const FEATURES: &[Flag] = &[
     ),
     applied("experimental-compact-hash-check-time", Kind::Duration, "1m0s", "How often it does."),
     nothing("experimental-enable-v2v3", Kind::Text, "", "Serve v2 from v3.", "the v2 API is not served"),
-    nothing(
+    applied(
         "experimental-enable-lease-checkpoint",
         Kind::Bool,
         "false",
-        "Tell other members how long leases have left.",
-        "a new leader gives every lease its whole time again",
+        "Keep in the log how long leases have left, so that a new leader does not begin their time anew.",
     ),
     nothing(
         "experimental-enable-lease-checkpoint-persist",
         Kind::Bool,
         "false",
         "Keep that on disk.",
-        "a new leader gives every lease its whole time again",
+        "what is in the log is on disk in any case",
     ),
     nothing("experimental-compaction-batch-limit", Kind::Int, "1000", "Revisions compacted in one batch.", NO_BATCHES),
     nothing("experimental-compaction-sleep-interval", Kind::Duration, "10ms", "The pause between batches.", NO_BATCHES),

@@ -28,6 +28,12 @@ pub(super) const MEMBER: &[Flag] = &[
         "0",
         "Bytes of data past which writes are refused; 0 is 2 GiB, negative is no limit.",
     ),
+    applied(
+        "range-memory-bytes",
+        Kind::Uint,
+        "1073741824",
+        "Memory for the answers to all reads together; past it reads are refused. Not in etcd.",
+    ),
     nothing("backend-bbolt-freelist-type", Kind::Text, "map", "bbolt's free list.", NO_BBOLT),
     nothing("backend-batch-interval", Kind::Duration, "0s", "The longest time between commits of bbolt.", NO_BBOLT),
     nothing("backend-batch-limit", Kind::Int, "0", "The most operations between commits of bbolt.", NO_BBOLT),

@@ -10,6 +10,8 @@ use crate::config::{AutoCompaction, Config};
 
 /// How often a watcher without events hears of the revision, where nothing is said.
 const DEFAULT_PROGRESS: Duration = Duration::from_secs(600);
+/// As in etcd.
+const LEASE_CHECKPOINTS_EVERY: Duration = Duration::from_secs(300);
 const DEFAULT_QUOTA_BYTES: u64 = 2 << 30;
 
 /// What the store cannot do yet. Better refused than ignored.
@@ -66,6 +68,7 @@ pub fn store_options(config: &Config, clock: Clock, tasks: Tasks) -> store::Opti
     options.limits.max_request_bytes = bounded(config.limits.max_request_bytes);
     options.limits.max_txn_ops = bounded(config.limits.max_txn_ops);
     options.quota_bytes = quota_bytes(config);
+    options.range_bytes = bounded(config.limits.range_memory_bytes);
     let election_ticks = config.raft.election_ms.div_ceil(config.raft.heartbeat_ms.max(1));
     options.timing = store::Timing {
         tick: Duration::from_millis(config.raft.heartbeat_ms),
@@ -85,6 +88,7 @@ pub fn store_options(config: &Config, clock: Clock, tasks: Tasks) -> store::Opti
         Duration::ZERO => DEFAULT_PROGRESS,
         given => given,
     };
+    options.lease_checkpoints = config.lease_checkpoint.then_some(LEASE_CHECKPOINTS_EVERY);
     options.token_ttl = config.auth.token_ttl;
     options.groups = config.shards;
     options.shards = config.shard_map.iter().map(|(prefix, group)| (prefix.clone().into(), *group)).collect();

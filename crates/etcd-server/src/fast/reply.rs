@@ -1,7 +1,7 @@
 //! The store's answers, written as the messages that clients know, without a copy of them in between.
 
 use etcd_proto::etcdserverpb::ResponseHeader;
-use grpc::{Encode, Rope};
+use grpc::{Encode, Keep, Rope};
 use store_api::{
     DeleteRangeResponse, Event, EventKind, KeyValue, PutResponse, RangeResponse, ResponseOp, Revision, TxnResponse,
 };
@@ -39,6 +39,43 @@ impl Encode for Reply {
             Reply::Txn(head, response) => (head, response).put(into),
             Reply::Compact(head) => put_message(1, head, into),
         }
+    }
+
+    fn encode_whole(self, into: &mut Rope) {
+        let Reply::Range(head, response) = self else { return self.encode(into) };
+        put_message(1, &head, into);
+        for kv in response.kvs {
+            put_message(2, &kv, into);
+            into.settle();
+        }
+        put_number(3, response.more.into(), into.tail());
+        put_signed(4, response.count, into.tail());
+    }
+
+    fn keep(&self) -> Option<Keep> {
+        let charge = match self {
+            Reply::Range(_, response) => &response.charge,
+            Reply::Txn(_, response) => &response.charge,
+            _ => return None,
+        };
+        (!charge.is_empty()).then(|| -> Keep { Box::new(charge.clone()) })
+    }
+}
+
+/// A part of a range that is sent as a stream; the last one has a header.
+#[derive(Debug, Default)]
+pub(crate) struct Portion {
+    pub head: Option<ResponseHeader>,
+    pub response: RangeResponse,
+}
+
+impl Encode for Portion {
+    fn encoded_len(&self) -> usize {
+        message_len(&(self.head.as_ref(), &self.response))
+    }
+
+    fn encode(&self, into: &mut Rope) {
+        put_message(1, &(self.head.as_ref(), &self.response), into);
     }
 }
 
@@ -105,14 +142,27 @@ fn kind(kind: EventKind) -> u64 {
 
 impl Wire for (&ResponseHeader, &RangeResponse) {
     fn len(&self) -> usize {
+        (Some(self.0), self.1).len()
+    }
+
+    fn put(&self, into: &mut Rope) {
+        (Some(self.0), self.1).put(into);
+    }
+}
+
+impl Wire for (Option<&ResponseHeader>, &RangeResponse) {
+    fn len(&self) -> usize {
         let (head, response) = self;
         let kvs: usize = response.kvs.iter().map(message_len).sum();
-        message_len(*head) + kvs + number_len(response.more.into()) + signed_len(response.count)
+        let head = head.map_or(0, message_len);
+        head + kvs + number_len(response.more.into()) + signed_len(response.count)
     }
 
     fn put(&self, into: &mut Rope) {
         let (head, response) = self;
-        put_message(1, *head, into);
+        if let Some(head) = head {
+            put_message(1, *head, into);
+        }
         response.kvs.iter().for_each(|kv| put_message(2, kv, into));
         put_number(3, response.more.into(), into.tail());
         put_signed(4, response.count, into.tail());
@@ -179,6 +229,7 @@ impl Wire for ResponseOp {
 
 #[cfg(test)]
 mod tests {
+    use etcd_proto::etcdserverpb::{RangeResponse as RangeResponseMessage, RangeStreamResponse};
     use prost::Message;
 
     use super::*;
@@ -195,6 +246,9 @@ mod tests {
         reply.encode(&mut rope);
         assert_eq!(reply.encoded_len(), rope.len(), "{reply:?}");
         assert!(rope.to_bytes()[..] == message.encode_to_vec()[..], "{reply:?}");
+        let mut whole = Rope::default();
+        reply.encode_whole(&mut whole);
+        assert!(whole.to_bytes() == rope.to_bytes());
     }
 
     #[test]
@@ -202,19 +256,35 @@ mod tests {
         let head = ResponseHeader { cluster_id: u64::MAX, member_id: 7, revision: 300, raft_term: 2 };
         let ranges = [
             RangeResponse::default(),
-            RangeResponse { revision: 300, kvs: (0..4).map(kv).collect(), more: true, count: 1000 },
+            RangeResponse {
+                revision: 300,
+                kvs: (0..90).map(|n| kv(n % 60)).collect(),
+                more: true,
+                count: 1000,
+                ..Default::default()
+            },
         ];
         let puts = [PutResponse::default(), PutResponse { revision: 300, prev_kv: Some(kv(1)) }];
         let deletes = DeleteRangeResponse { revision: 300, deleted: 2, prev_kvs: vec![kv(0), kv(2)] };
         let responses: Vec<ResponseOp> = ranges.iter().cloned().map(ResponseOp::Range).collect();
-        let inner = TxnResponse { revision: 300, succeeded: false, responses };
+        let inner = TxnResponse { revision: 300, responses, ..Default::default() };
         let responses = vec![
             ResponseOp::Put(puts[1].clone()),
             ResponseOp::DeleteRange(deletes.clone()),
             ResponseOp::Txn(inner),
             ResponseOp::Txn(TxnResponse::default()),
         ];
-        let txn = TxnResponse { revision: 300, succeeded: true, responses };
+        let txn = TxnResponse { revision: 300, succeeded: true, responses, ..Default::default() };
+        for (portion, head) in ranges.iter().cloned().zip([None, Some(head)]) {
+            let message = convert::range_response(head.unwrap_or_default(), portion.clone());
+            let message =
+                RangeStreamResponse { range_response: Some(RangeResponseMessage { header: head, ..message }) };
+            let mut rope = Rope::default();
+            let portion = Portion { head, response: portion };
+            portion.encode(&mut rope);
+            assert_eq!(portion.encoded_len(), rope.len(), "{portion:?}");
+            assert!(rope.to_bytes()[..] == message.encode_to_vec()[..], "{portion:?}");
+        }
         for range in ranges {
             check(Reply::Range(head, range.clone()), convert::range_response(head, range));
         }

@@ -45,7 +45,8 @@ async fn what_cannot_be_read_in_portions_is_refused() {
     let served = Served::start().await;
     let mut kv = served.kv().await;
     let mut refused = async |request: pb::RangeRequest| {
-        let status = kv.range_stream(pb::RangeRequest { key: "r".into(), ..request }).await.unwrap_err();
+        let mut answers = kv.range_stream(pb::RangeRequest { key: "r".into(), ..request }).await.unwrap().into_inner();
+        let status = answers.message().await.unwrap_err();
         (status.code(), status.message().to_owned())
     };
     let sorted = pb::RangeRequest { sort_order: 2, ..Default::default() };

@@ -102,6 +102,7 @@ impl<R: Encode + Send + 'static> Engine<R> {
             received: 0,
             held: 0,
             out: Rope::default(),
+            keep: None,
             end: None,
             counted,
         };

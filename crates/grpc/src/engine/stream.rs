@@ -8,7 +8,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 
-use crate::{Call, Code, Observer, Rope, Status, head::Head, pipe::Pipe};
+use crate::{Call, Code, Keep, Observer, Rope, Status, head::Head, pipe::Pipe};
 
 /// Streams by their number. The peer counts them up, so that a multiplication spreads them well; and it can put no
 /// more of them here than the settings allow, however it chooses.
@@ -109,6 +109,8 @@ pub(super) struct Stream {
     pub held: usize,
     /// A unary answer that did not go out at once.
     pub out: Rope,
+    /// Lives until all of that is sent.
+    pub keep: Option<Keep>,
     /// How the handler ended: with an error, or well. Told once what waits is sent.
     pub end: Option<Option<Status>>,
     pub counted: Counted,

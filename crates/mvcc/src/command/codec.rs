@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use store_api::{
-    Compare, CompareResult, CompareTarget, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, SortOrder,
+    Compare, CompareResult, CompareTarget, DeleteRangeRequest, LeaseId, PutRequest, RangeRequest, RequestOp, SortOrder,
     SortTarget, TxnRequest,
 };
 
@@ -26,6 +26,7 @@ impl Command {
                 put_i64(o, *ttl);
             }),
             Command::LeaseRevoke { id } => tagged(&mut out, 6, |o| put_i64(o, *id)),
+            Command::LeaseCheckpoint(left) => tagged(&mut out, 7, |o| put_left(o, left)),
         }
         out.into()
     }
@@ -41,6 +42,7 @@ impl Command {
             4 => Command::Compact(r.i64()?),
             5 => Command::LeaseGrant { id: r.i64()?, ttl: r.i64()? },
             6 => Command::LeaseRevoke { id: r.i64()? },
+            7 => Command::LeaseCheckpoint(left(r)?),
             _ => return Err(DecodeError("unknown command")),
         };
         if reader.is_empty() { Ok(command) } else { Err(DecodeError("bytes after the command")) }
@@ -52,9 +54,24 @@ impl Command {
             Command::Put(put) => 24 + put.key.len() + put.value.len(),
             Command::DeleteRange(delete) => 24 + delete.key.len() + delete.range_end.len(),
             Command::Txn(txn) => 1 + txn_size(txn),
+            Command::LeaseCheckpoint(left) => 24 + 20 * left.len(),
             _ => 24,
         }
     }
+}
+
+/// Leases, each with what was left of it.
+pub(crate) fn put_left(out: &mut Vec<u8>, left: &[(LeaseId, i64)]) {
+    put_u64(out, left.len() as u64);
+    for (id, left) in left {
+        put_i64(out, *id);
+        put_i64(out, *left);
+    }
+}
+
+/// Reads what [`put_left`] wrote.
+pub(crate) fn left(r: &mut Reader) -> Result<Vec<(LeaseId, i64)>, DecodeError> {
+    (0..r.count()?).map(|_| Ok((r.i64()?, r.i64()?))).collect()
 }
 
 fn txn_size(txn: &TxnRequest) -> usize {
@@ -148,6 +165,7 @@ fn range(r: &mut Reader) -> Result<RangeRequest, DecodeError> {
         serializable: flags & 1 != 0,
         keys_only: flags & 2 != 0,
         count_only: flags & 4 != 0,
+        skip_count: false,
         sort_order,
         sort_target,
         key: r.bytes()?,

@@ -58,6 +58,8 @@ impl Model {
                 }
                 lives
             }
+            // What was left is for whoever watches over time.
+            Command::LeaseCheckpoint(_) => true,
         };
         if self.events.len() > before {
             self.copies.push(keys);

@@ -122,6 +122,7 @@ impl Part {
             match *change {
                 LeaseChange::Granted(id, ttl) => self.leases.start(id, seconds(ttl), clock),
                 LeaseChange::Revoked(id) => self.leases.remove(id),
+                LeaseChange::Noted(..) => {}
             }
         }
         self.serve_reached(scene);

@@ -127,6 +127,7 @@ impl Cluster {
         let mut options = options(&self.folder(i), tasks.clone());
         options.timing = Timing { tick: std::time::Duration::from_millis(20), election_ticks: 10 };
         options.snapshot_bytes = 200 * 1024;
+        options.lease_checkpoints = Some(std::time::Duration::from_millis(100));
         options.bootstrap = bootstrap;
         options.groups = self.groups;
         let network = Arc::downgrade(&self.network);
@@ -204,6 +205,28 @@ async fn writes_reach_every_member_and_reads_see_them_everywhere() {
     for i in 0..3 {
         assert_eq!(cluster.at(i).store.lease_keep_alive(lease.id).await.unwrap().ttl, 60, "the leader is asked");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_leader_knows_what_is_left_of_leases() {
+    const TTL: i64 = 60;
+    let cluster = Cluster::start(3).await;
+    let lease = cluster.at(0).store.lease_grant(0, TTL).await.unwrap().id;
+    let left = async || cluster.at(0).store.lease_time_to_live(lease, false).await.map_or(TTL, |status| status.ttl);
+    let hand_over = async || {
+        let old = cluster.leader().await;
+        let new = (old + 1) % 3;
+        cluster.at(old).store.move_leader(cluster.ids[new]).await.unwrap();
+        eventually("another leader", async || cluster.led_by().await == Some(new)).await;
+    };
+    // It was noted about a second ago at the latest.
+    eventually("time passes", async || left().await < TTL - 3).await;
+    hand_over().await;
+    assert!((TTL - 10..TTL - 1).contains(&left().await), "{} s are left", left().await);
+    // A renewal counts also where less was noted before.
+    assert_eq!(cluster.at(1).store.lease_keep_alive(lease).await.unwrap().ttl, TTL);
+    hand_over().await;
+    assert!(left().await >= TTL - 2, "{} s are left", left().await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
