@@ -98,9 +98,14 @@ pub struct Options {
     pub peers: Arc<dyn Peers>,
     /// How long a user's token lives after it was last shown: etcd's `--auth-token-ttl`.
     pub token_ttl: Duration,
+    /// Entries that take longer to become state are warned of, batch by batch.
+    pub slow_apply: Duration,
     /// For tests: makes operations on the disk fail.
     pub disk_fault: Option<DiskFault>,
 }
+
+/// etcd's `--experimental-warning-apply-duration`.
+const SLOW_APPLY: Duration = Duration::from_millis(100);
 
 impl Options {
     /// etcd's defaults.
@@ -123,6 +128,7 @@ impl Options {
             pre_vote: true,
             peers: Arc::new(Nobody),
             token_ttl: TOKEN_TTL,
+            slow_apply: SLOW_APPLY,
             disk_fault: None,
         }
     }

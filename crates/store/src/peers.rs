@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use replica::{GroupId, Message};
-use store_api::{Lease, LeaseId, LeaseStatus, Member, StoreError};
+use store_api::{HashKv, Lease, LeaseId, LeaseStatus, Member, Revision, StoreError};
 
 /// Carries messages to other members. Messages may be lost; they arrive in order if they arrive.
 #[async_trait]
@@ -26,6 +26,8 @@ pub enum Question {
     Promote(u64),
     /// Who the members are: asked by one that wants to join.
     Members,
+    /// What its keys hash to at a revision.
+    Hash(Revision),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +35,7 @@ pub enum Reply {
     KeepAlive(Lease),
     TimeToLive(LeaseStatus),
     Members(Vec<Member>),
+    Hash(HashKv),
 }
 
 /// There is nobody else.

@@ -4,6 +4,7 @@
 
 mod api;
 mod cluster;
+mod corruption;
 mod crash;
 mod damage;
 mod full;
