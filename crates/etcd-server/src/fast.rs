@@ -17,7 +17,7 @@ use grpc::{Call, Code, Methods, Requests, Sender, Server, Status, Streaming, Una
 use prost::Message;
 use tracing::{Instrument, Span, info_span};
 
-use crate::{codes, convert, lease, metrics, range_stream, shared::Shared, watch};
+use crate::{codes, convert, leader, lease, metrics, range_stream, shared::Shared, watch};
 use reply::Reply;
 
 /// The paths, in the order in which they are registered.
@@ -38,6 +38,7 @@ pub(crate) fn server(
     watch: watch::Service,
     router: axum::Router,
     max_message_bytes: usize,
+    max_streams: u32,
     metrics: Option<&metrics::Calls>,
 ) -> Server<Reply> {
     let [range, put, delete_range, txn, compact, watching, keep_alive, range_stream] = PATHS;
@@ -53,7 +54,8 @@ pub(crate) fn server(
         .streaming(range_stream, move |call, requests, sender| {
             range_stream::send(ranges.clone(), call, requests, sender)
         });
-    let mut builder = Server::builder(methods).max_message_bytes(max_message_bytes).fallback(router);
+    let mut builder =
+        Server::builder(methods).max_message_bytes(max_message_bytes).max_streams(max_streams).fallback(router);
     if let Some(metrics) = metrics {
         builder = builder.observer(metrics.observer(&PATHS));
     }
@@ -68,9 +70,22 @@ fn method<F: Future<Output = Result<Reply, Status>> + Send + 'static>(
 ) -> impl Fn(Call, Bytes) -> Unary<Reply> + use<F> {
     let shared = shared.clone();
     move |call, message| {
-        let (span, answer) = (span(), answer(shared.clone(), call, message));
+        let (span, answer) = (span(), answered(shared.clone(), call, message, answer));
         if span.is_disabled() { Box::pin(answer) } else { Box::pin(answer.instrument(span)) }
     }
+}
+
+/// An answer, or the refusal of a caller who wants a leader where there is none.
+async fn answered<F: Future<Output = Result<Reply, Status>>>(
+    shared: Arc<Shared>,
+    call: Call,
+    message: Bytes,
+    answer: fn(Arc<Shared>, Call, Bytes) -> F,
+) -> Result<Reply, Status> {
+    if leader::wanted(&call) {
+        shared.require_leader().await.map_err(status)?;
+    }
+    answer(shared, call, message).await
 }
 
 pub(crate) fn decode<M: Message + Default>(message: Bytes) -> Result<M, Status> {
@@ -134,7 +149,14 @@ async fn compact(shared: Arc<Shared>, call: Call, message: Bytes) -> Result<Repl
 /// Answers each keep-alive before it reads the next: the stream's own window is the bound.
 fn renew(shared: Arc<Shared>, call: Call, mut requests: Requests, sender: Sender) -> Streaming {
     Box::pin(async move {
-        while let Some(message) = requests.next().await? {
+        let mut loss = shared.lost_leader(&call).await.map_err(status)?;
+        loop {
+            let next = tokio::select! {
+                biased;
+                next = requests.next() => next?,
+                lost = loss.happened() => return Err(status(lost)),
+            };
+            let Some(message) = next else { break };
             let request: pb::LeaseKeepAliveRequest = decode(message)?;
             let answer = lease::keep_alive(&shared, &call, request.id).await.map_err(status)?;
             let told = Bytes::from(answer.encode_to_vec());

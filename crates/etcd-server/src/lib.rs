@@ -22,6 +22,7 @@ mod election;
 mod fast;
 mod http;
 mod kv;
+mod leader;
 mod lease;
 mod line;
 mod lock;
@@ -37,7 +38,7 @@ mod shared;
 mod snapshot;
 mod watch;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use etcd_proto::{
     etcdserverpb::{
@@ -59,6 +60,8 @@ use shared::Shared;
 
 /// The largest request that is carried out, as etcd's `--max-request-bytes` has it by default.
 pub const MAX_REQUEST_BYTES: usize = 1536 * 1024;
+/// etcd's, where nothing else is said.
+const ELECTION_TIMEOUT: Duration = Duration::from_secs(1);
 /// What the gRPC framing may add to the largest request.
 const MESSAGE_OVERHEAD_BYTES: usize = 512 * 1024;
 
@@ -75,6 +78,10 @@ pub struct Options {
     pub max_request_bytes: usize,
     /// How the store is guarded, if it knows users.
     pub auth: Option<AuthOptions>,
+    /// Calls at one time on one connection; what is more than the server takes by itself changes nothing.
+    pub max_streams: u32,
+    /// How often a leader is looked for that a stream's caller wants: the election timeout.
+    pub leader_interval: Duration,
     /// Where the calls are counted, if anywhere.
     pub metrics: Option<telemetry::Metrics>,
     /// The group that the streams' tasks belong to.
@@ -86,7 +93,21 @@ impl Options {
     pub fn new(store: Arc<dyn Store>, tasks: Tasks) -> Self {
         let (name, client_urls) = ("default".to_owned(), Vec::new());
         let max_request_bytes = MAX_REQUEST_BYTES;
-        Options { store, cluster: None, name, client_urls, max_request_bytes, auth: None, metrics: None, tasks }
+        let leader_interval = ELECTION_TIMEOUT;
+        let (cluster, auth, metrics) = (None, None, None);
+        let max_streams = u32::MAX;
+        Options {
+            store,
+            cluster,
+            name,
+            client_urls,
+            max_request_bytes,
+            auth,
+            max_streams,
+            leader_interval,
+            metrics,
+            tasks,
+        }
     }
 }
 
@@ -102,8 +123,10 @@ impl Service {
     /// Asks the store who it is and puts the services together.
     pub async fn start(options: Options) -> Result<Self, StoreError> {
         let (tasks, metrics) = (options.tasks.clone(), options.metrics.clone());
+        let (leader_interval, max_streams) = (options.leader_interval, options.max_streams);
         let limit = options.max_request_bytes.saturating_add(MESSAGE_OVERHEAD_BYTES);
         let shared = Arc::new(Shared::start(options).await?);
+        leader::spawn(shared.clone(), leader_interval, &tasks);
         let watch = watch::Service::new(shared.clone(), tasks.child("watch"));
         // Each reads what clients pack, as etcd does; answers are as they are, which each client takes.
         macro_rules! packed {
@@ -128,7 +151,7 @@ impl Service {
             }
             None => routes,
         };
-        let (mut grpc, mut calls) = (routes.prepare().into_axum_router(), None);
+        let (mut grpc, mut calls) = (leader::guard(routes.prepare().into_axum_router(), shared.clone()), None);
         if let Some(metrics) = &metrics {
             metrics::identify(&shared, metrics);
             let counts = metrics::Calls::register(metrics);
@@ -136,7 +159,7 @@ impl Service {
             calls = Some(counts);
         }
         let router = http::add(grpc, shared.clone(), metrics);
-        let server = fast::server(&shared, watch, router.clone(), limit, calls.as_ref());
+        let server = fast::server(&shared, watch, router.clone(), limit, max_streams, calls.as_ref());
         Ok(Service { router, server, tasks })
     }
 

@@ -1,5 +1,7 @@
 //! Figures of the gRPC calls, under the names that etcd's have.
 
+mod files;
+
 use std::{
     pin::Pin,
     sync::{Arc, OnceLock},
@@ -67,6 +69,7 @@ impl Calls {
             registry.register("etcd_network_client_grpc_received_bytes", bytes, received);
             let bytes = "The total number of bytes sent to grpc clients";
             registry.register("etcd_network_client_grpc_sent_bytes", bytes, sent);
+            registry.register_collector(Box::new(files::Files));
         });
         calls
     }

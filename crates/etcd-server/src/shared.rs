@@ -15,6 +15,7 @@ use crate::{
     auth::{Access, Gate, Head},
     codes,
     downgrade::Downgrade,
+    leader::Losses,
 };
 
 pub(crate) struct Shared {
@@ -30,6 +31,7 @@ pub(crate) struct Shared {
     pub max_request_bytes: usize,
     /// Absent before a store that knows no users.
     pub gate: Option<Arc<Gate>>,
+    pub losses: Losses,
     cluster_id: u64,
     member_id: u64,
     raft_term: AtomicU64,
@@ -49,6 +51,7 @@ impl Shared {
             version: status.version,
             max_request_bytes: options.max_request_bytes,
             gate: options.auth.map(|auth| Arc::new(Gate::new(auth))),
+            losses: Losses::default(),
             cluster_id: status.cluster_id,
             member_id: status.member_id,
             raft_term: AtomicU64::new(status.raft_term),

@@ -60,13 +60,17 @@ impl Service {
 
     /// Serves a stream of a fast connection, in the connection's task.
     pub fn serve(&self, call: grpc::Call, requests: grpc::Requests, sender: grpc::Sender) -> grpc::Streaming {
+        let (shared, head) = (self.shared.clone(), call.clone());
         let stream = Stream::new(self.shared.clone(), Box::new(call), Responses::Fast(sender));
         // In a set, so that it is looked at when it was woken, and not for every event of every stream.
         let mut stop = FuturesUnordered::from_iter([self.tasks.stopping().cancelled_owned()]);
         Box::pin(async move {
+            let mut loss = shared.lost_leader(&head).await.map_err(fast::status)?;
+            let mut lost = FuturesUnordered::from_iter([loss.happened()]);
             tokio::select! {
                 biased;
                 Some(()) = stop.next() => Err(fast::status(codes::stopped())),
+                Some(status) = lost.next() => Err(fast::status(status)),
                 ended = stream.run(Requests::Fast(requests)) => ended.map_err(fast::status),
             }
         })

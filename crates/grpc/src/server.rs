@@ -136,9 +136,9 @@ impl<R: message::Encode + Send + 'static> Builder<R> {
         self
     }
 
-    /// Calls at one time on one connection.
+    /// Calls at one time on one connection; never more than the bound that holds by itself.
     pub fn max_streams(mut self, streams: u32) -> Self {
-        self.0.max_streams = streams;
+        self.0.max_streams = streams.min(DEFAULT_MAX_STREAMS);
         self
     }
 

@@ -13,6 +13,7 @@
 mod frame;
 mod link;
 mod listen;
+mod metrics;
 mod network;
 mod wire;
 

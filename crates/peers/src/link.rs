@@ -15,6 +15,7 @@ use tokio::{io::AsyncWriteExt, sync::Notify, time::timeout};
 use crate::{
     PeerError,
     frame::{self, Greeting, Kind},
+    metrics::Metrics,
     network::{Network, Stream, buffer},
     wire,
 };
@@ -68,6 +69,10 @@ impl Link {
     pub fn send(&self, group: GroupId, message: Message) {
         let mut queue = self.shared.queue.lock();
         if queue.len() >= MAX_QUEUE {
+            drop(queue);
+            if let Some(network) = self.shared.network.upgrade() {
+                network.metrics.dropped(self.shared.greeting.to, 1);
+            }
             return;
         }
         queue.push_back((group, message));
@@ -98,19 +103,24 @@ impl Shared {
             let urls = self.urls.lock().clone();
             match network.connect(&urls, self.greeting).await {
                 Ok(stream) => {
+                    let metrics = network.metrics.clone();
                     drop(network);
+                    let Greeting { from, to, .. } = self.greeting;
+                    metrics.connected(from, to);
                     pause = FIRST_PAUSE;
                     tracing::debug!(peer = format!("{:x}", self.greeting.to), "connected");
-                    let error = self.carry(stream).await;
+                    let error = self.carry(stream, &metrics).await;
+                    metrics.lost(from, to);
                     tracing::debug!(peer = format!("{:x}", self.greeting.to), %error, "connection lost");
                 }
                 Err(error) => tracing::debug!(peer = format!("{:x}", self.greeting.to), %error, "cannot connect"),
             }
             // What waited is old by the time there is a connection again.
-            self.queue.lock().clear();
+            let old = std::mem::take(&mut *self.queue.lock()).len();
             if let Some(network) = self.network.upgrade()
                 && let Some(store) = network.store()
             {
+                network.metrics.dropped(self.greeting.to, old);
                 store.unreachable(self.greeting.to);
             }
             tokio::time::sleep(pause).await;
@@ -119,7 +129,7 @@ impl Shared {
     }
 
     /// Writes what comes, until the connection breaks.
-    async fn carry(self: &Arc<Self>, mut stream: Box<dyn Stream>) -> PeerError {
+    async fn carry(self: &Arc<Self>, mut stream: Box<dyn Stream>, metrics: &Metrics) -> PeerError {
         let mut out = buffer();
         loop {
             out.clear();
@@ -139,7 +149,7 @@ impl Shared {
                     stream.flush().await
                 };
                 match timeout(WRITE_LIMIT, written).await {
-                    Ok(Ok(())) => {}
+                    Ok(Ok(())) => metrics.sent(self.greeting.to, out.len()),
                     Ok(Err(error)) => return error.into(),
                     Err(_) => return PeerError::Late,
                 }

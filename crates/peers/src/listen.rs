@@ -16,6 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     PeerError,
     frame::{self, Greeting, Kind},
+    metrics::Metrics,
     network::Stream,
     wire,
 };
@@ -29,7 +30,7 @@ const SILENCE_LIMIT: Duration = Duration::from_secs(30);
 /// The pause after a failed accept (no more file descriptors, most likely).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-pub fn spawn(listener: TcpListener, tls: Option<TlsAcceptor>, store: Store, tasks: &Tasks) {
+pub fn spawn(listener: TcpListener, tls: Option<TlsAcceptor>, store: Store, metrics: Metrics, tasks: &Tasks) {
     let (slots, connections) = (Arc::new(Semaphore::new(MAX_CONNECTIONS)), tasks.clone());
     tasks.spawn("peer-accept", async move {
         loop {
@@ -41,10 +42,10 @@ pub fn spawn(listener: TcpListener, tls: Option<TlsAcceptor>, store: Store, task
                 tracing::warn!(limit = MAX_CONNECTIONS, "too many connections from peers: one is refused");
                 continue;
             };
-            let (tls, store) = (tls.clone(), store.clone());
+            let (tls, store, metrics) = (tls.clone(), store.clone(), metrics.clone());
             connections.spawn("peer-in", async move {
                 let _slot = slot;
-                if let Err(error) = serve(stream, tls, store).await {
+                if let Err(error) = serve(stream, tls, store, &metrics).await {
                     tracing::debug!(%from, %error, "a peer's connection ended");
                 }
             });
@@ -52,7 +53,7 @@ pub fn spawn(listener: TcpListener, tls: Option<TlsAcceptor>, store: Store, task
     });
 }
 
-async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, store: Store) -> Result<(), PeerError> {
+async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, store: Store, metrics: &Metrics) -> Result<(), PeerError> {
     stream.set_nodelay(true)?;
     let mut stream: Box<dyn Stream> = match tls {
         Some(acceptor) => {
@@ -64,13 +65,17 @@ async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, store: Store) -> Res
     if begun.is_some() {
         return Err(PeerError::Protocol("not a member's greeting"));
     }
-    member(stream, store).await
+    member(stream, store, metrics).await
 }
 
 /// Serves a member's connection to its end. What does not begin as one is handed back, with what was read of it.
-pub async fn take(mut stream: Box<dyn Stream>, store: Store) -> Result<Option<Box<dyn Stream>>, PeerError> {
+pub async fn take(
+    mut stream: Box<dyn Stream>,
+    store: Store,
+    metrics: &Metrics,
+) -> Result<Option<Box<dyn Stream>>, PeerError> {
     match timeout(GREETING_LIMIT, begins(&mut stream)).await.map_err(|_| PeerError::Late)?? {
-        None => member(stream, store).await.map(|()| None),
+        None => member(stream, store, metrics).await.map(|()| None),
         Some(read) => {
             let (reader, writer) = tokio::io::split(stream);
             Ok(Some(Box::new(tokio::io::join(Cursor::new(read).chain(reader), writer))))
@@ -90,7 +95,7 @@ async fn begins(stream: &mut Box<dyn Stream>) -> Result<Option<Vec<u8>>, PeerErr
     Ok(None)
 }
 
-async fn member(mut stream: Box<dyn Stream>, store: Store) -> Result<(), PeerError> {
+async fn member(mut stream: Box<dyn Stream>, store: Store, metrics: &Metrics) -> Result<(), PeerError> {
     let greeted = async {
         let greeting = Greeting::read(&mut stream).await?;
         let refusal = check(&store, greeting);
@@ -103,7 +108,7 @@ async fn member(mut stream: Box<dyn Stream>, store: Store) -> Result<(), PeerErr
     let (stream, greeting) = timeout(GREETING_LIMIT, greeted).await.map_err(|_| PeerError::Late)??;
     match greeting.kind {
         Kind::Messages => {
-            let ended = messages(stream, store.clone()).await;
+            let ended = messages(stream, store.clone(), |bytes| metrics.received(greeting.from, bytes)).await;
             // A connection that breaks says nothing of the peer; one that is closed does.
             if matches!(&ended, Err(PeerError::Io(error)) if is_closed(error)) {
                 store.gone(greeting.from);
@@ -138,9 +143,11 @@ fn check(store: &Store, greeting: Greeting) -> Option<String> {
     None
 }
 
-async fn messages(mut stream: Box<dyn Stream>, store: Store) -> Result<(), PeerError> {
+async fn messages(mut stream: Box<dyn Stream>, store: Store, received: impl Fn(usize)) -> Result<(), PeerError> {
     loop {
-        for (group, message) in wire::messages(frame::read(&mut stream).await?)? {
+        let body = frame::read(&mut stream).await?;
+        received(body.len());
+        for (group, message) in wire::messages(body)? {
             // A full inbox drops it; Raft sends again.
             drop(store.receive(group, message));
         }

@@ -24,7 +24,9 @@ use crate::{
     PeerError,
     frame::{self, Greeting, Kind},
     link::Link,
-    listen, wire,
+    listen,
+    metrics::Metrics,
+    wire,
 };
 
 /// How long connecting, the handshakes and the greeting may take together.
@@ -55,6 +57,7 @@ pub struct Network {
     /// Set when the store is open; what comes before is dropped.
     store: OnceLock<Store>,
     links: Mutex<HashMap<u64, Link>>,
+    pub(crate) metrics: Metrics,
 }
 
 /// An open connection of any kind.
@@ -70,7 +73,13 @@ impl Network {
             tls: options.tls,
             store: OnceLock::new(),
             links: Mutex::default(),
+            metrics: Metrics::default(),
         })
+    }
+
+    /// Adds the figures of the traffic, under etcd's names.
+    pub fn register_metrics(&self, registry: &mut prometheus_client::registry::Registry) {
+        self.metrics.register(registry);
     }
 
     /// Lets peers in, for the store that sends through this network. `known` are the members of whom a member that
@@ -86,7 +95,7 @@ impl Network {
         let own = store.membership().0;
         self.update(if own.is_empty() { known } else { own });
         for (listener, acceptor) in listeners {
-            listen::spawn(listener, acceptor, store.clone(), &self.tasks);
+            listen::spawn(listener, acceptor, store.clone(), self.metrics.clone(), &self.tasks);
         }
     }
 
@@ -94,7 +103,7 @@ impl Network {
     /// was read of it.
     pub async fn take(&self, stream: Box<dyn Stream>) -> Option<Box<dyn Stream>> {
         let store = self.store()?.clone();
-        match listen::take(stream, store).await {
+        match listen::take(stream, store, &self.metrics).await {
             Ok(other) => other,
             Err(error) => {
                 tracing::debug!(%error, "a peer's connection ended");

@@ -9,7 +9,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use mvcc::codec::{DecodeError, Reader, put_bytes, put_i64, put_u64};
 use replica::{GroupId, Members, Message};
 use store::{Question, Reply};
-use store_api::{Lease, LeaseStatus, MembershipError, StoreError};
+use store_api::{HashKv, Lease, LeaseStatus, MembershipError, StoreError};
 
 use crate::PeerError;
 
@@ -58,6 +58,10 @@ pub fn put_question(question: &Question) -> Vec<u8> {
             put_u64(&mut out, *id);
         }
         Question::Joining => out.push(4),
+        Question::Hash(revision) => {
+            out.push(5);
+            put_i64(&mut out, *revision);
+        }
     }
     out
 }
@@ -69,6 +73,7 @@ pub fn question(body: Bytes) -> Result<Question, DecodeError> {
         2 => Question::TimeToLive(r.u32()?, r.i64()?, r.bool()?),
         3 => Question::Promote(r.u64()?),
         4 => Question::Joining,
+        5 => Question::Hash(r.i64()?),
         _ => return Err(DecodeError("unknown question")),
     })
 }
@@ -100,9 +105,14 @@ pub fn put_reply(cluster: u64, reply: &Result<Reply, StoreError>) -> Vec<u8> {
             Members::new(members.iter().cloned()).encode(&mut out);
         }
         Ok(Reply::Joining(members, groups)) => {
-            out.push(4);
+            out.push(5);
             Members::new(members.iter().cloned()).encode(&mut out);
             put_u64(&mut out, u64::from(*groups));
+        }
+        Ok(Reply::Hash(hash)) => {
+            out.push(4);
+            put_u64(&mut out, u64::from(hash.hash));
+            [hash.hash_revision, hash.compact_revision, hash.revision].iter().for_each(|n| put_i64(&mut out, *n));
         }
     }
     out
@@ -121,7 +131,12 @@ pub fn reply(body: Bytes) -> Result<(u64, Result<Reply, StoreError>), DecodeErro
             Ok(Reply::TimeToLive(LeaseStatus { id, ttl, granted_ttl, keys }))
         }
         3 => Ok(Reply::Members(Members::decode(&mut r)?.list())),
-        4 => Ok(Reply::Joining(Members::decode(&mut r)?.list(), r.u32()?)),
+        5 => Ok(Reply::Joining(Members::decode(&mut r)?.list(), r.u32()?)),
+        4 => {
+            let hash = r.u32()?;
+            let (hash_revision, compact_revision, revision) = (r.i64()?, r.i64()?, r.i64()?);
+            Ok(Reply::Hash(HashKv { hash, hash_revision, compact_revision, revision }))
+        }
         _ => return Err(DecodeError("unknown reply")),
     };
     Ok((cluster, reply))
@@ -170,6 +185,7 @@ mod tests {
             Question::TimeToLive(0, 7, true),
             Question::Promote(u64::MAX),
             Question::Joining,
+            Question::Hash(9),
         ] {
             assert_eq!(question(put_question(&q).into()), Ok(q));
         }
@@ -180,6 +196,7 @@ mod tests {
             Ok(Reply::TimeToLive(LeaseStatus { id: 1, ttl: -1, granted_ttl: 60, keys })),
             Ok(Reply::Members(members.clone())),
             Ok(Reply::Joining(members, 4)),
+            Ok(Reply::Hash(HashKv { hash: u32::MAX, hash_revision: 3, compact_revision: 1, revision: 4 })),
             Err(StoreError::LeaseNotFound(9)),
             Err(StoreError::Membership(MembershipError::LearnerNotReady)),
         ] {

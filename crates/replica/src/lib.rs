@@ -28,7 +28,7 @@ pub use ident::{cluster_id, divided_cluster_id, member_id};
 pub use machine::{Answer, Applied, LeaseChange, Machine, Response, allow};
 pub use members::{MemberChange, Members};
 pub use proposal::{Batch, Request};
-pub use recover::{Folders, Recovery, found, found_with, read, recover};
+pub use recover::{Folders, Recovery, found, found_with, leave_alone, read, recover};
 
 pub use consensus::{Base, Consensus, Dropped, Entry, Message, Role, SnapshotMetadata, Status};
 

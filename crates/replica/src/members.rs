@@ -120,6 +120,15 @@ impl Members {
         Ok(())
     }
 
+    /// Removes all but one, who has a vote from now on.
+    pub fn keep_only(&mut self, id: u64) -> Result<(), MembershipError> {
+        let mut kept = self.members.remove(&id).ok_or(MembershipError::NotFound)?;
+        kept.is_learner = false;
+        self.removed.extend(std::mem::take(&mut self.members).into_keys());
+        self.members.insert(id, kept);
+        Ok(())
+    }
+
     pub fn set_attributes(&mut self, id: u64, name: String, client_urls: Vec<String>) {
         if let Some(member) = self.members.get_mut(&id) {
             (member.name, member.client_urls) = (name, client_urls);

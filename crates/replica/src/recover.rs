@@ -117,6 +117,35 @@ pub fn read(
     Ok(machines)
 }
 
+/// Makes a member that is not running the only one of its cluster: for the day on which most of the others are lost for
+/// good. Its log is taken to its end, whatever was known to be committed: what was acknowledged and has come here is in
+/// it. The other members count as removed and are not let in again.
+///
+/// Each group's new state is a snapshot after its whole log, home last; cut short, it is done again.
+pub fn leave_alone(
+    disk: &SharedDisk,
+    folders: &Folders<'_>,
+    member: u64,
+    groups: GroupId,
+) -> Result<Vec<Machine>, StoreError> {
+    let Found { groups, mut machines, .. } = look(disk, folders, groups)?;
+    for (group, machine) in groups.into_iter().zip(&mut machines) {
+        for entry in group.restored.entries {
+            machine.apply(&entry, &mut Applied::default()).map_err(StoreError::Corrupt)?;
+        }
+        machine.members.keep_only(member)?;
+    }
+    for (id, machine) in machines.iter().enumerate().rev() {
+        let point = Point { group: id as GroupId, index: machine.index, term: machine.term };
+        let mut portions = snapshot::Portions::new(machine);
+        snapshot::write(&**disk, folders.snapshots, folders.salt, point, |out| portions.next(machine, out))
+            .and_then(|_| disk.sync_dir(folders.snapshots))
+            .map_err(|e| wal::disk::full_or("cannot write", folders.snapshots, &e))?;
+        portions.finish();
+    }
+    Ok(machines)
+}
+
 /// What a folder has.
 struct Found {
     groups: Vec<RestoredGroup>,

@@ -71,6 +71,11 @@ pub trait Store: Send + Sync + 'static {
     /// Facts about the backend, for `etcdctl endpoint status` and for health.
     async fn status(&self) -> Result<Status, StoreError>;
 
+    /// Whether a leader is known; asked often, where a store can tell it for less than its whole status.
+    async fn has_leader(&self) -> Result<bool, StoreError> {
+        Ok(self.status().await?.leader != 0)
+    }
+
     /// A hash over all keys and values up to `revision` (0: the newest), comparable between members.
     async fn hash_kv(&self, revision: Revision) -> Result<HashKv, StoreError>;
 }

@@ -64,6 +64,7 @@ impl store_api::Store for Store {
 
     async fn put(&self, request: PutRequest) -> Result<PutResponse, StoreError> {
         self.shared.metrics.puts.inc();
+        self.shared.metrics.put_bytes.inc_by((request.key.len() + request.value.len()) as i64);
         match self.command(Command::Put(request)).await? {
             Response::Put(response) => Ok(response),
             other => Err(mismatch(&other)),
@@ -159,6 +160,10 @@ impl store_api::Store for Store {
         Ok(ids().collect())
     }
 
+    async fn has_leader(&self) -> Result<bool, StoreError> {
+        Ok(self.group().standing.leader.load(Ordering::Acquire) != 0)
+    }
+
     async fn status(&self) -> Result<Status, StoreError> {
         let shared = self.shared.clone();
         let db_size = runtime::blocking(move || usage(&shared.wal_dir) + usage(&shared.snapshot_dir)).await;
@@ -191,11 +196,12 @@ impl store_api::Store for Store {
     }
 
     async fn hash_kv(&self, revision: Revision) -> Result<HashKv, StoreError> {
-        let group = self.group();
+        let (group, start) = (self.group(), self.shared.clock.monotonic());
         let mut query = HashQuery::new(&group.machine.read().kv, revision)?;
         while !query.step(&group.machine.read().kv, READ_STEP)? {
             tokio::task::yield_now().await;
         }
+        self.shared.metrics.hash.observe((self.shared.clock.monotonic() - start).as_secs_f64());
         Ok(query.finish())
     }
 }

@@ -91,7 +91,7 @@ impl Applier {
             }
             drop(queue);
             self.drain(shared);
-            patience = shared.groups.iter().filter_map(trim).min();
+            patience = shared.groups.iter().filter_map(|group| trim(shared, group)).min();
         }
     }
 
@@ -110,10 +110,24 @@ impl Applier {
 }
 
 fn apply(shared: &Shared, item: Item) -> Result<(), String> {
+    let start = shared.clock.monotonic();
+    let applied = take(shared, item);
+    let took = shared.clock.monotonic() - start;
+    shared.metrics.commit.observe(took.as_secs_f64());
+    if took > shared.slow_apply {
+        shared.metrics.slow_applies.inc();
+        tracing::warn!(?took, "expected-duration" = ?shared.slow_apply, "apply request took too long");
+    }
+    applied
+}
+
+fn take(shared: &Shared, item: Item) -> Result<(), String> {
     match item {
         Item::Entries(group, entries) => entries.iter().try_for_each(|entry| one(shared, shared.group(group), entry)),
         Item::Install(group, machine) => {
+            shared.metrics.installing.inc();
             install(shared, shared.group(group), *machine);
+            shared.metrics.installing.dec();
             Ok(())
         }
     }
@@ -209,23 +223,26 @@ pub fn measure(shared: &Shared, group: &Group, machine: &Machine) {
         m.compact_revision.set(state.compacted());
         m.committed.set(machine.index as i64);
         m.applied.set(machine.index as i64);
+        m.auth_revision.set(machine.users.revision().cast_signed());
         shared.alarmed.store(!machine.alarms.is_empty(), Ordering::Release);
     }
 }
 
 /// Frees a portion of what was compacted; says when to come again.
-fn trim(group: &Group) -> Option<Duration> {
+fn trim(shared: &Shared, group: &Group) -> Option<Duration> {
     if !group.machine.read().kv.needs_trim() {
         return tidy(group);
     }
     let mut machine = group.machine.write();
-    let before = machine.kv.bytes();
+    let (before, start) = (machine.kv.bytes(), shared.clock.monotonic());
     runtime::failpoint!("compactBeforeCommitBatch");
     machine.kv.trim(TRIM_STEP);
+    shared.metrics.trim.observe((shared.clock.monotonic() - start).as_secs_f64() * 1000.0);
     runtime::failpoint!("compactAfterCommitBatch");
     if !machine.kv.needs_trim() {
         runtime::failpoint!("compactBeforeSetFinishedCompact");
         runtime::failpoint!("compactAfterSetFinishedCompact");
+        shared.metrics.compacted_at.set(shared.clock.now().as_second());
         group.trimmed.notify_waiters();
         return Some(TRIM_PAUSE);
     }

@@ -108,7 +108,12 @@ impl Cluster for Store {
     async fn defragment(&self) -> Result<(), StoreError> {
         runtime::failpoint!(async "defragBeforeCopy");
         // Space is given back as snapshots replace the log: one more of them does what can be done.
-        self.snapshot().await
+        let (metrics, start) = (&self.shared.metrics, self.shared.clock.monotonic());
+        metrics.defragmenting.set(1);
+        let done = self.snapshot().await;
+        metrics.defragmenting.set(0);
+        metrics.defrag.observe((self.shared.clock.monotonic() - start).as_secs_f64());
+        done
     }
 
     async fn shards(&self) -> Result<Vec<Shard>, StoreError> {
@@ -145,7 +150,9 @@ impl Store {
             return Err(MembershipError::LearnerNotReady.into());
         }
         self.check_quorum(|members| members.iter_mut().filter(|m| m.id == id).for_each(|m| m.is_learner = false))?;
-        self.change(MemberChange::Promote(id)).await
+        let promoted = self.change(MemberChange::Promote(id)).await;
+        self.shared.metrics.promotions.inc_by(i64::from(promoted.is_ok()));
+        promoted
     }
 
     /// Refuses a change after which the voters that have started would be no majority.

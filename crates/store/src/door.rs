@@ -7,7 +7,7 @@ use replica::{
     GroupId, Message,
     snapshot::{self, FileReader, Point, forget_received, path, received_path},
 };
-use store_api::{Member, StoreError};
+use store_api::{Member, Store as _, StoreError};
 use wal::disk::full_or;
 
 use crate::{
@@ -90,6 +90,7 @@ impl Store {
             }
             Question::Promote(id) => self.leading(0)?.promote_here(id).await.map(Reply::Members),
             Question::Joining => Ok(Reply::Joining(self.membership().0, self.groups())),
+            Question::Hash(revision) => self.hash_kv(revision).await.map(Reply::Hash),
         }
     }
 

@@ -111,9 +111,14 @@ pub struct Options {
     /// How often the leader notes in the log what is left of leases that have longer than this; absent: a new leader
     /// gives every lease its whole time again.
     pub lease_checkpoints: Option<Duration>,
+    /// Entries that take longer to become state are warned of, batch by batch.
+    pub slow_apply: Duration,
     /// For tests: makes operations on the disk fail.
     pub disk_fault: Option<DiskFault>,
 }
+
+/// etcd's `--experimental-warning-apply-duration`.
+const SLOW_APPLY: Duration = Duration::from_millis(100);
 
 impl Options {
     /// etcd's defaults.
@@ -140,6 +145,7 @@ impl Options {
             peers: Arc::new(Nobody),
             token_ttl: TOKEN_TTL,
             lease_checkpoints: None,
+            slow_apply: SLOW_APPLY,
             disk_fault: None,
         }
     }

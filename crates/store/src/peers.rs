@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use replica::{GroupId, Message};
-use store_api::{Lease, LeaseId, LeaseStatus, Member, StoreError};
+use store_api::{HashKv, Lease, LeaseId, LeaseStatus, Member, Revision, StoreError};
 
 /// Carries messages to other members. Messages may be lost; they arrive in order if they arrive.
 #[async_trait]
@@ -26,6 +26,8 @@ pub enum Question {
     Promote(u64),
     /// Who the members are, and how the keys are divided: asked by one that wants to join.
     Joining,
+    /// What its keys hash to at a revision.
+    Hash(Revision),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +37,7 @@ pub enum Reply {
     Members(Vec<Member>),
     /// The members, and how many groups there are.
     Joining(Vec<Member>, GroupId),
+    Hash(HashKv),
 }
 
 /// There is nobody else.

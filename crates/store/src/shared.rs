@@ -31,6 +31,9 @@ use crate::{
     users,
 };
 
+/// A read that waits longer to be linearizable is counted as slow, as in etcd.
+const SLOW_READ: Duration = Duration::from_millis(500);
+
 /// One member.
 pub struct Shared {
     pub identity: Identity,
@@ -41,6 +44,7 @@ pub struct Shared {
     pub budget: Budget,
     pub progress_interval: Duration,
     pub timing: Timing,
+    pub slow_apply: Duration,
     pub disk: RealDisk,
     pub wal_dir: PathBuf,
     pub snapshot_dir: PathBuf,
@@ -149,6 +153,7 @@ impl Group {
             match *change {
                 LeaseChange::Granted(id, ttl) => {
                     metrics.leases_granted.inc();
+                    metrics.lease_ttl.observe(ttl as f64);
                     self.start_lease(id, ttl, now);
                 }
                 LeaseChange::Revoked(id) => {
@@ -223,10 +228,17 @@ impl Shared {
         }
         let (sender, receiver) = oneshot::channel();
         self.inbox.push(Input::Read(group, sender))?;
-        match tokio::time::timeout(self.timing.request_limit(), receiver).await {
+        let start = self.clock.monotonic();
+        let settled = match tokio::time::timeout(self.timing.request_limit(), receiver).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(StoreError::Stopped),
             Err(_) => Err(StoreError::Timeout),
+        };
+        if settled.is_err() {
+            self.metrics.failed_reads.inc();
+        } else if self.clock.monotonic() - start > SLOW_READ {
+            self.metrics.slow_reads.inc();
         }
+        settled
     }
 }

@@ -256,6 +256,7 @@ fn prepare(options: Options) -> Result<(Store, Writer), StoreError> {
         budget: Budget::new(options.range_bytes),
         progress_interval: options.progress_interval,
         timing: options.timing,
+        slow_apply: options.slow_apply,
         disk,
         wal_dir,
         snapshot_dir,

@@ -449,7 +449,7 @@ impl Writer {
             standing.set(role, leader, term, lone);
             if (led, before) != (role == Role::Leader, (leader, term)) {
                 if group.id == 0 {
-                    self.shared.metrics.leader.set(i64::from(leader != 0));
+                    self.shared.metrics.standing(role == Role::Leader, learner, leader, before.0);
                 }
                 group.lease_sooner.notify_one();
                 group.changed.send_modify(|n| *n += 1);

@@ -8,7 +8,7 @@ mod trace;
 pub mod zap;
 
 pub use exposition::{Exposition, Format};
-pub use metrics::Metrics;
+pub use metrics::{Metrics, open_files};
 pub use trace::set_parent;
 
 use std::io::IsTerminal;

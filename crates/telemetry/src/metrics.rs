@@ -75,6 +75,23 @@ impl Collector for Process {
             )?;
             gauge.encode(metric)?;
         }
+        for (name, help, figure) in [
+            ("process_max_fds", "Maximum number of open file descriptors", limit("Max open files")),
+            ("process_virtual_memory_bytes", "Virtual memory size in bytes", virtual_bytes()),
+            ("process_virtual_memory_max_bytes", "Maximum amount of virtual memory", limit("Max address space")),
+        ] {
+            let Some(figure) = figure else { continue };
+            let gauge = ConstGauge::new(figure);
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        for (name, help, column) in [
+            ("process_network_receive_bytes", "Bytes received over the network", 0),
+            ("process_network_transmit_bytes", "Bytes sent over the network", 8),
+        ] {
+            let Some(bytes) = network_bytes(column) else { continue };
+            let counter = ConstCounter::new(bytes);
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
         if let Some(seconds) = start_seconds() {
             let gauge = ConstGauge::new(seconds);
             let help = "Start time of the process since unix epoch";
@@ -84,6 +101,32 @@ impl Collector for Process {
         }
         Ok(())
     }
+}
+
+/// Files that this process has open, and how many it may have.
+pub fn open_files() -> (Option<i64>, Option<i64>) {
+    let open = fs::read_dir("/proc/self/fd").ok().and_then(|entries| i64::try_from(entries.count()).ok());
+    (open, limit("Max open files"))
+}
+
+/// The soft limit of that name; -1 for none.
+fn limit(name: &str) -> Option<i64> {
+    let limits = fs::read_to_string("/proc/self/limits").ok()?;
+    let soft = limits.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?;
+    if soft == "unlimited" { Some(-1) } else { soft.parse().ok() }
+}
+
+fn virtual_bytes() -> Option<i64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmSize:"))?;
+    Some(line.trim().strip_suffix(" kB")?.trim().parse::<i64>().ok()? * 1024)
+}
+
+/// A column of all the network namespace's devices together.
+fn network_bytes(column: usize) -> Option<u64> {
+    let devices = fs::read_to_string("/proc/self/net/dev").ok()?;
+    let of = |line: &str| line.split_once(':')?.1.split_whitespace().nth(column)?.parse::<u64>().ok();
+    Some(devices.lines().filter_map(of).sum())
 }
 
 /// `USER_HZ`, which the kernel fixes at 100 for what it shows in /proc.
@@ -125,6 +168,9 @@ mod tests {
             "process_cpu_seconds_total ",
             "process_open_fds ",
             "process_start_time_seconds ",
+            "process_max_fds ",
+            "process_virtual_memory_bytes ",
+            "process_network_receive_bytes_total ",
         ] {
             assert!(text.lines().any(|line| line.starts_with(name)), "{name} in\n{text}");
         }

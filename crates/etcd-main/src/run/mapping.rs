@@ -19,37 +19,26 @@ const DEFAULT_QUOTA_BYTES: u64 = 2 << 30;
 pub enum Unsupported {
     #[error("--wal-dir: the log is kept in the data folder")]
     WalDir,
-    #[error(
-        "--force-new-cluster: not supported; `plinth store export --data-dir` and `import` begin a new cluster with the data"
-    )]
-    ForceNewCluster,
 }
 
 pub fn supported(config: &Config) -> Result<(), Unsupported> {
     if config.wal_dir.is_some() {
         return Err(Unsupported::WalDir);
     }
-    if config.force_new_cluster {
-        return Err(Unsupported::ForceNewCluster);
-    }
     Ok(())
 }
 
 /// Flags with a value of their own that neither the store nor its server takes yet.
 pub fn not_yet(config: &Config) -> Vec<&'static str> {
-    let Config { raft, limits, keepalive, corruption, .. } = config;
+    let Config { raft, keepalive, corruption, .. } = config;
     let flags = [
         ("initial-election-tick-advance", !raft.initial_election_tick_advance),
         ("strict-reconfig-check", !config.strict_reconfig_check),
-        ("max-concurrent-streams", limits.max_concurrent_streams != u32::MAX),
         ("enable-grpc-gateway", !config.grpc_gateway),
         ("grpc-keepalive-min-time", keepalive.min_time != Duration::from_secs(5)),
         ("grpc-keepalive-interval", keepalive.interval != Duration::from_secs(7_200)),
         ("grpc-keepalive-timeout", keepalive.timeout != Duration::from_secs(20)),
-        ("experimental-initial-corrupt-check", corruption.initial),
-        ("experimental-corrupt-check-time", !corruption.interval.is_zero()),
         ("experimental-compact-hash-check-enabled", corruption.compact_hash),
-        ("experimental-warning-apply-duration", config.warning_apply_duration != Duration::from_millis(100)),
         ("metrics", config.metrics_extensive),
     ];
     flags.into_iter().filter_map(|(flag, own)| own.then_some(flag)).collect()
@@ -92,6 +81,7 @@ pub fn store_options(config: &Config, clock: Clock, tasks: Tasks) -> store::Opti
     options.token_ttl = config.auth.token_ttl;
     options.groups = config.shards;
     options.shards = config.shard_map.iter().map(|(prefix, group)| (prefix.clone().into(), *group)).collect();
+    options.slow_apply = config.warning_apply_duration;
     options
 }
 
@@ -107,6 +97,8 @@ pub fn server_options(
     options.name = config.name.clone();
     options.client_urls = crate::url::texts(&config.advertise_client_urls);
     options.max_request_bytes = bounded(config.limits.max_request_bytes);
+    options.max_streams = config.limits.max_concurrent_streams;
+    options.leader_interval = Duration::from_millis(config.raft.election_ms);
     options.metrics = Some(metrics);
     options
 }

@@ -71,6 +71,19 @@ pub async fn origin(config: &Config, found: Found, cluster: &Cluster, network: &
     Ok(Origin { bootstrap: Bootstrap::New { me, cluster, members }, groups: None, known: Vec::new() })
 }
 
+/// Makes this member the only one, before its store is opened.
+pub async fn force_new_cluster(config: &Config) -> Result<(), StoreError> {
+    let folder = config.member_dir();
+    let forced = runtime::blocking(move || store::force_new_cluster(&folder)).await?;
+    tracing::warn!(
+        "cluster-id" = format!("{:x}", forced.cluster),
+        "local-member-id" = format!("{:x}", forced.member),
+        "commit-index" = forced.index,
+        "forcing restart member: all other members are removed from the cluster"
+    );
+    Ok(())
+}
+
 fn founder(config: &Config, name: &str, urls: &[url::Url]) -> Member {
     let peer_urls = url::texts(urls);
     let id = member_id(&peer_urls, &config.cluster_token);

@@ -87,6 +87,9 @@ pub async fn start(config: &Config, found: Found, tasks: &Layers) -> Result<Runn
     announce::starting(config, found, &cluster);
     data_dir::take(&config.data_dir)?;
 
+    if config.force_new_cluster && found == Found::Member {
+        members::force_new_cluster(config).await?;
+    }
     let network = members::network(config, tasks)?;
     let origin = members::origin(config, found, &cluster, &network).await?;
     let mut options = mapping::store_options(config, clock.clone(), tasks.store.clone());
@@ -96,7 +99,10 @@ pub async fn start(config: &Config, found: Found, tasks: &Layers) -> Result<Runn
     let store = store::Store::open(options).await?;
     network.start(&store, Vec::new(), origin.known);
     let metrics = Metrics::default();
-    metrics.register(|registry| store.register_metrics(registry));
+    metrics.register(|registry| {
+        store.register_metrics(registry);
+        network.register_metrics(registry);
+    });
     let auth = mapping::auth_options(config, &store, tokens, clock);
     let mut options = mapping::server_options(config, store.clone(), metrics, tasks.clients.clone());
     options.auth = Some(auth);
@@ -111,6 +117,12 @@ pub async fn start(config: &Config, found: Found, tasks: &Layers) -> Result<Runn
         tracing::info!(address = bound.address, "serving peer traffic");
         let tls = peer_tls.clone().filter(|_| bound.url.scheme.is_secure());
         plain::spawn(bound.listener, tls, router.clone(), Some(network.clone()), &tasks.peers);
+    }
+    if config.corruption.initial && found == Found::Member {
+        store.check_against_peers().await?;
+    }
+    if !config.corruption.interval.is_zero() {
+        tasks.store.spawn("corruption", store.clone().check_for_corruption(config.corruption.interval));
     }
     members::publish(config, &store).await?;
     let status = store.status().await?;

@@ -4,11 +4,18 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails by panicking, also in its helpers")]
 
 mod clients;
+mod commands;
+mod corruption;
+mod force;
+mod kube;
 mod member;
+mod metrics;
 mod refused;
 mod served;
 mod shards;
 mod started;
+mod streams;
 mod tls;
 mod transfer;
+mod trio;
 mod users;

@@ -5,6 +5,7 @@
 mod api;
 mod budget;
 mod cluster;
+mod corruption;
 mod crash;
 mod damage;
 mod full;
