@@ -252,7 +252,7 @@ mod tests {
             Step::Plan { to: 3 },
             Step::Route { plan: 300 },
             Step::Done { plan: 1 },
-            Step::Freeze(ticket),
+            Step::Freeze { plan: 9 },
             Step::Release(ticket, 2),
             Step::Sweep(ticket),
             Step::Receive(ticket, 1 << 40),

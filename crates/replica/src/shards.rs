@@ -32,8 +32,9 @@ pub const MAX_PREFIXES: usize = 1024;
 /// A prefix's bytes.
 pub const MAX_PREFIX_BYTES: usize = 1024;
 
-/// Which plan, and the how manieth attempt at it; attempts are numbered by chance.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Which plan, and which attempt at it: an attempt's number is the place of its `Freeze` in the source's log, so a later
+/// one has a greater number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket {
     pub plan: u64,
     pub attempt: u64,
@@ -85,7 +86,10 @@ pub enum Step {
     Done {
         plan: u64,
     },
-    Freeze(Ticket),
+    /// Begins an attempt.
+    Freeze {
+        plan: u64,
+    },
     Release(Ticket, GroupId),
     /// Deletes a portion of keys that are served by another group.
     Sweep(Ticket),
@@ -108,6 +112,8 @@ pub struct ShardStep {
 pub enum Stepped {
     /// All shards after it, and the plan's number if there is one.
     Map(Vec<Shard>, Option<u64>),
+    /// The attempt that has begun, and the group's revision.
+    Frozen(Ticket, Revision),
     /// The group's revision after it.
     At(Revision),
     /// Whether there is more to sweep.

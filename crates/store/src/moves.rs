@@ -10,7 +10,7 @@ use replica::{
     Request, Response,
     shards::{Claim, Held, Plan, ShardStep, Step, Stepped, Ticket, check_target},
 };
-use store_api::{KeyValue, LeaseId, RangeRequest, Revision, Shard, StoreError, prefix_end};
+use store_api::{KeyValue, LeaseId, RangeRequest, Shard, StoreError, prefix_end};
 
 use crate::{Store, divided};
 
@@ -30,9 +30,10 @@ pub async fn shard_move(store: &Store, prefix: Bytes, group: u32) -> Result<Vec<
             Ok(Stepped::Map(shards, planned)) => break (shards, planned),
             Ok(other) => return Err(StoreError::Unavailable(format!("the plan was answered with {other:?}"))),
             // It has just moved, and what it has left behind is still swept up.
-            Err(StoreError::InvalidArgument(_)) if is_swept(&home, &prefix) => {
-                changed.changed().await.map_err(|_| StoreError::Stopped)?;
-            }
+            Err(StoreError::ShardMoving(_)) => match tokio::time::timeout(PAUSE, changed.changed()).await {
+                Ok(Err(_)) => return Err(StoreError::Stopped),
+                Ok(Ok(())) | Err(_) => {}
+            },
             Err(error) => return Err(error),
         }
     };
@@ -46,12 +47,6 @@ pub async fn shard_move(store: &Store, prefix: Bytes, group: u32) -> Result<Vec<
         }
         changed.changed().await.map_err(|_| StoreError::Stopped)?;
     }
-}
-
-fn is_swept(home: &Store, prefix: &Bytes) -> bool {
-    let shards = &home.group().machine.read().shards;
-    let mut near = shards.plans().filter(|(other, _)| other.starts_with(prefix) || prefix.starts_with(other));
-    near.next().is_some_and(|(_, plan)| plan.routed)
 }
 
 /// Carries out whatever is planned, while this member leads.
@@ -111,10 +106,11 @@ async fn carry_out(home: &Store, prefix: &Bytes, plan: Plan) -> Result<(), Store
 
 /// Has the target receive all keys, and the source serve none of them any more.
 async fn transfer(source: &Store, target: &Store, prefix: &Bytes, plan: Plan) -> Result<Ticket, StoreError> {
-    let ticket = Ticket { plan: plan.id, attempt: runtime::entropy::random_u64() };
     runtime::failpoint!(async "shardBeforeFreeze");
-    let frozen = at(step(source, prefix, Step::Freeze(ticket)).await?)?;
-    step(target, prefix, Step::Receive(ticket, frozen)).await?;
+    let Stepped::Frozen(ticket, revision) = step(source, prefix, Step::Freeze { plan: plan.id }).await? else {
+        return Err(StoreError::Unavailable("the freeze was answered with something else".to_owned()));
+    };
+    step(target, prefix, Step::Receive(ticket, revision)).await?;
     // What an attempt before has left.
     sweep(target, prefix, ticket).await?;
     let mut from = if prefix.is_empty() { Bytes::from_static(&[0]) } else { prefix.clone() };
@@ -177,13 +173,6 @@ async fn step(store: &Store, prefix: &Bytes, step: Step) -> Result<Stepped, Stor
     match store.propose(Request::Shard(ShardStep { prefix: prefix.clone(), step })).await? {
         Response::Shard(stepped) => Ok(stepped),
         other => Err(StoreError::Unavailable(format!("the state machine answered another request: {other:?}"))),
-    }
-}
-
-fn at(stepped: Stepped) -> Result<Revision, StoreError> {
-    match stepped {
-        Stepped::At(revision) => Ok(revision),
-        other => Err(StoreError::Unavailable(format!("a step was answered with {other:?}"))),
     }
 }
 

@@ -170,6 +170,15 @@ impl store_api::Store for Routed {
         self.home.leases().await
     }
 
+    async fn has_leader(&self) -> Result<bool, StoreError> {
+        for group in self.groups() {
+            if !group.has_leader().await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     async fn status(&self) -> Result<Status, StoreError> {
         let mut status = self.home.status().await?;
         for group in self.groups().skip(1) {

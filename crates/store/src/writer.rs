@@ -98,7 +98,9 @@ impl Writer {
         }
         let more = !taken.proposals.is_empty();
         let groups = self.shared.groups.len() as GroupId;
-        (0..groups).for_each(|id| self.core.group(id).raft.expect_more(more));
+        for id in 0..groups {
+            self.core.group(id).raft.expect_more(taken.proposals.iter().any(|p| p.group == id));
+        }
         for input in deferred.into_iter().chain(std::mem::take(&mut taken.inputs)) {
             self.input(input);
         }

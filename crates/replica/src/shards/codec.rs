@@ -14,7 +14,7 @@ impl ShardStep {
             Step::Plan { to } => numbers(out, 1, &[u64::from(*to)]),
             Step::Route { plan } => numbers(out, 2, &[*plan]),
             Step::Done { plan } => numbers(out, 3, &[*plan]),
-            Step::Freeze(ticket) => put_ticket(out, 4, *ticket),
+            Step::Freeze { plan } => numbers(out, 4, &[*plan]),
             Step::Release(ticket, to) => {
                 put_ticket(out, 5, *ticket);
                 put_u64(out, u64::from(*to));
@@ -45,7 +45,7 @@ impl ShardStep {
             1 => Step::Plan { to: r.u32()? },
             2 => Step::Route { plan: r.u64()? },
             3 => Step::Done { plan: r.u64()? },
-            4 => Step::Freeze(ticket(r)?),
+            4 => Step::Freeze { plan: r.u64()? },
             5 => Step::Release(ticket(r)?, r.u32()?),
             6 => Step::Sweep(ticket(r)?),
             7 => Step::Receive(ticket(r)?, r.i64()?),

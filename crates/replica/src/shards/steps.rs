@@ -33,7 +33,11 @@ impl Shards {
             Step::Plan { to } => self.plan(prefix, to, index),
             Step::Route { plan } => self.route_to(&prefix, plan),
             Step::Done { plan } => self.done(&prefix, plan),
-            Step::Freeze(ticket) => self.freeze(prefix, ticket).map(|()| Stepped::At(kv.revision())),
+            Step::Freeze { plan } => {
+                let ticket = Ticket { plan, attempt: index };
+                self.freeze(prefix, ticket)?;
+                Ok(Stepped::Frozen(ticket, kv.revision()))
+            }
             Step::Release(ticket, to) => {
                 self.release(&prefix, ticket, to)?;
                 told.released = Some(prefix);
@@ -78,6 +82,10 @@ impl Shards {
         if let Some((other, plan)) = self.plans.iter().find(|(p, _)| p.starts_with(&prefix) || prefix.starts_with(p)) {
             if *other == prefix && plan.to == to {
                 return Ok(Stepped::Map(self.list(), Some(plan.id)));
+            }
+            if plan.routed {
+                // It has moved, and what it has left behind is still swept up: that is soon over.
+                return Err(StoreError::ShardMoving(text(other)));
             }
             return Err(invalid(format!("the shard of {:?} is on its way to group {}", text(other), plan.to)));
         }
@@ -146,7 +154,8 @@ impl Shards {
     fn receive(&mut self, prefix: Bytes, ticket: Ticket) -> Result<(), StoreError> {
         let fits = |held: &Held| match held.claim {
             Claim::There(_) => held.ticket.plan < ticket.plan,
-            Claim::Coming { .. } => held.ticket.plan <= ticket.plan,
+            // An attempt that was given up must not take the place of a later one.
+            Claim::Coming { .. } => held.ticket < ticket,
             Claim::Here { .. } | Claim::Leaving { .. } => false,
         };
         if !self.under(&prefix).iter().all(fits) {
