@@ -30,10 +30,11 @@ pub async fn shard_move(store: &Store, prefix: Bytes, group: u32) -> Result<Vec<
             Ok(Stepped::Map(shards, planned)) => break (shards, planned),
             Ok(other) => return Err(StoreError::Unavailable(format!("the plan was answered with {other:?}"))),
             // It has just moved, and what it has left behind is still swept up.
-            Err(StoreError::ShardMoving(_)) => match tokio::time::timeout(PAUSE, changed.changed()).await {
-                Ok(Err(_)) => return Err(StoreError::Stopped),
-                Ok(Ok(())) | Err(_) => {}
-            },
+            Err(StoreError::ShardMoving(_)) => {
+                if let Ok(Err(_)) = tokio::time::timeout(PAUSE, changed.changed()).await {
+                    return Err(StoreError::Stopped);
+                }
+            }
             Err(error) => return Err(error),
         }
     };
