@@ -202,6 +202,11 @@ impl Cache {
         Subscription { cache: self.clone(), id, watcher }
     }
 
+    /// What the kind's keys begin with.
+    pub fn prefix(&self) -> Bytes {
+        Bytes::copy_from_slice(self.resource.kind().storage_prefix.as_bytes())
+    }
+
     async fn run(self: Arc<Self>) {
         let mut pause = RETRY_MIN;
         loop {
@@ -221,7 +226,7 @@ impl Cache {
 
     /// Fills the cache, or goes on where it stands, and follows the store until it fails.
     async fn follow(&self) -> Result<std::convert::Infallible, StoreError> {
-        let prefix = Bytes::copy_from_slice(self.resource.kind().storage_prefix.as_bytes());
+        let prefix = self.prefix();
         let mut revision = self.inner.read().state.revision();
         if revision == 0 {
             revision = self.fill(&prefix).await?;

@@ -185,8 +185,9 @@ pub(crate) async fn most_recent(
 }
 
 pub(crate) async fn wait_most_recent(core: &Core, cache: &Arc<Cache>) -> Result<(), Status> {
-    // The header of any answer tells the store's revision; a key that cannot exist keeps the answer empty.
-    let response = core.store.range(RangeRequest { count_only: true, ..RangeRequest::key("/registry/health") }).await;
+    // The header of any answer about these keys tells their newest revision, which is not that of others where they are kept
+    // in different shards; a key that cannot exist keeps the answer empty.
+    let response = core.store.range(RangeRequest { count_only: true, ..RangeRequest::key(cache.prefix()) }).await;
     let revision = response.map_err(|error| respond::store_error(&error))?.revision;
     wait(cache, revision).await
 }
