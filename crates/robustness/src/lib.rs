@@ -42,6 +42,8 @@ pub enum Trigger {
     NeedSnapshot,
     /// A client asks for what a watch would have seen before.
     Watch,
+    /// A client watches what nobody writes, and asks how far it has come.
+    Bookmark,
     /// A learner is added to the cluster and removed again.
     ChangeMembers,
 }
@@ -73,7 +75,7 @@ const fn sleep(name: &'static str, trigger: Trigger, place: &'static str) -> Fai
 }
 
 use Target::{Any, Follower, Leader};
-use Trigger::{ChangeMembers, Compact, CompactMuch, Defragment, Load, NeedSnapshot, Watch};
+use Trigger::{Bookmark, ChangeMembers, Compact, CompactMuch, Defragment, Load, NeedSnapshot, Watch};
 
 /// All of them: panics first, then delays.
 pub const FAILPOINTS: [Failpoint; 34] = [
@@ -151,7 +153,7 @@ pub const FAILPOINTS: [Failpoint; 34] = [
     sleep("beforeSendWatchResponse", Load, "etcd-server: before a watch response goes into its stream"),
     sleep("beforeSyncWatchers", Watch, "store: before watches that are behind are given what they miss"),
     sleep("beforeMoveVictims", Load, "store: before a watch takes what the hub has put aside for it"),
-    sleep("beforeProgressIfSync", Load, "store: before a requested bookmark is answered"),
+    sleep("beforeProgressIfSync", Bookmark, "store: before a requested bookmark is answered"),
 ];
 
 #[cfg(test)]

@@ -99,7 +99,8 @@ async fn trigger(cluster: &Cluster, n: usize, trigger: Trigger) {
     match trigger {
         Trigger::Load | Trigger::NeedSnapshot => {}
         Trigger::ChangeMembers => change_members(cluster, n).await,
-        Trigger::Watch => watch(cluster, n).await,
+        Trigger::Watch => watch(cluster, n, Keys::all()).await,
+        Trigger::Bookmark => watch(cluster, n, Keys::one("nobody writes this")).await,
         Trigger::Defragment => drop(MaintenanceClient::new(channel(&url)).defragment(pb::DefragmentRequest {}).await),
         Trigger::Compact | Trigger::CompactMuch => {
             let others: Vec<String> = cluster.urls();
@@ -130,13 +131,14 @@ async fn change_members(cluster: &Cluster, n: usize) {
     .await;
 }
 
-/// Watches a member from a revision of the past until its first events are there.
-async fn watch(cluster: &Cluster, n: usize) {
+/// Watches a member from a revision of the past until it has told everything up to now: by events, or where there are
+/// none, because it is asked.
+async fn watch(cluster: &Cluster, n: usize, keys: Keys) {
     let revision = cluster.status(n).await.unwrap_or_else(|reason| panic!("{reason}")).revision;
     let wish = Wish {
         client: 301,
         url: cluster.urls()[n - 1].clone(),
-        keys: Keys::all(),
+        keys,
         start: revision - 50,
         prev_kv: true,
         fragment: false,
