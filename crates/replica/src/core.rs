@@ -74,7 +74,7 @@ pub trait Output {
     /// Role or leader changed.
     fn changed(&mut self, group: GroupId, role: Role, leader: u64);
 
-    /// This member was removed from the cluster.
+    /// This member was removed from the cluster, in every group.
     fn removed(&mut self);
 }
 
@@ -198,7 +198,8 @@ impl Core {
                 }
             }
             if busy.is_empty() {
-                if self.groups[0].members.is_removed(self.settings.member) {
+                // Until the last group has let it go, another member may need its vote there.
+                if self.groups.iter().all(|group| group.members.is_removed(self.settings.member)) {
                     out.removed();
                 }
                 return Ok(());

@@ -204,8 +204,8 @@ fn reached(shared: &Shared, group: &Group, index: u64, term: u64, members_change
         group.lease_sooner.notify_one();
         group.changed.send_modify(|n| *n += 1);
     }
-    if members_changed && group.id == 0 {
-        shared.peers.update(group.machine.read().members.list());
+    if members_changed {
+        shared.peers.update(shared.everybody());
         group.members_changed.notify_waiters();
     }
 }

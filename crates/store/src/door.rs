@@ -23,10 +23,12 @@ impl Store {
         (self.shared.identity.cluster, self.shared.identity.member)
     }
 
-    /// The members as of the last applied entry, and the ids that were removed.
+    /// The members as of the last applied entry, and the ids that were removed and that no group needs any more.
     pub fn membership(&self) -> (Vec<Member>, Vec<u64>) {
+        let needed = self.shared.everybody();
         let machine = self.shared.group(0).machine.read();
-        (machine.members.list(), machine.members.removed().collect())
+        let gone = machine.members.removed().filter(|id| needed.iter().all(|member| member.id != *id));
+        (machine.members.list(), gone.collect())
     }
 
     /// Whether this member was removed from its cluster; waits for it.

@@ -15,7 +15,7 @@ use mvcc::{LeaseTimes, Limits};
 use parking_lot::{Mutex, RwLock};
 use replica::{GroupId, LeaseChange, Machine, Role};
 use runtime::Clock;
-use store_api::{LeaseId, Revision, StoreError};
+use store_api::{LeaseId, Member, Revision, StoreError};
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::{
@@ -209,6 +209,18 @@ fn resume_lease(times: &mut LeaseTimes, id: LeaseId, ttl: i64, left: i64, now: D
 }
 
 impl Shared {
+    /// The members as group 0 has them, and those that it has let go while another group still needs them.
+    pub fn everybody(&self) -> Vec<Member> {
+        let mut all = self.group(0).machine.read().members.list();
+        for group in &self.groups[1..] {
+            let others = group.machine.read().members.list();
+            let staying = others.into_iter().filter(|m| all.iter().all(|known| known.id != m.id));
+            let staying: Vec<Member> = staying.collect();
+            all.extend(staying);
+        }
+        all
+    }
+
     /// Bytes that all groups' data takes.
     pub fn used_bytes(&self) -> u64 {
         self.groups.iter().map(|g| g.machine.read().kv.bytes()).sum()

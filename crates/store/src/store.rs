@@ -281,7 +281,7 @@ fn prepare(options: Options) -> Result<(Store, Writer), StoreError> {
         measure(&shared, group, &group.machine.read());
     }
     shared.metrics.disk_bytes.set(disk_bytes as i64);
-    shared.peers.update(shared.group(0).machine.read().members.list());
+    shared.peers.update(shared.everybody());
     let applier = Arc::new(Applier::default());
     let writer = Writer {
         shared: shared.clone(),

@@ -291,8 +291,21 @@ async fn one_far_behind_is_sent_a_snapshot_and_its_watchers_miss_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_come_and_go() {
-    let mut cluster = Cluster::start(3).await;
-    cluster.at(0).put("a", "1").await.unwrap();
+    come_and_go(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_come_and_go_in_every_group() {
+    come_and_go(2).await;
+}
+
+/// A key of group 0, and one of the last group.
+const KEYS: [&str; 2] = ["a", "/s/a"];
+
+async fn come_and_go(groups: GroupId) {
+    let mut cluster = Cluster::divided(3, groups).await;
+    cluster.at(0).store.shard_move("/s/".into(), groups - 1).await.unwrap();
+    assert_eq!(write(&cluster, 0).await, Ok(()));
     let (added, members) = cluster.at(1).store.member_add(vec![url(3)], true).await.unwrap();
     assert_eq!((members.len(), added.is_learner), (4, true));
     let too_many = cluster.at(1).store.member_add(vec![url(4)], true).await;
@@ -301,22 +314,40 @@ async fn members_come_and_go() {
     cluster.members.push(None);
     let cluster_id = cluster.at(0).store.identity().0;
     cluster.run_with(3, Bootstrap::Join { me: added.id, cluster: cluster_id }).await;
-    let read = RangeRequest { serializable: true, ..RangeRequest::key("a") };
     eventually("the learner has everything", async || {
-        cluster.at(3).store.range(read.clone()).await.unwrap().kvs.len() == 1
+        let mut found = 0;
+        for key in KEYS {
+            let read = RangeRequest { serializable: true, ..RangeRequest::key(key) };
+            found += cluster.at(3).store.whole().range(read).await.map_or(0, |range| range.kvs.len());
+        }
+        found == KEYS.len()
     })
     .await;
-    assert_eq!(cluster.at(3).put("b", "1").await, Err(StoreError::Learner));
+    assert_eq!(write(&cluster, 3).await, Err(StoreError::Learner));
     cluster.at(3).store.publish("m3", vec![]).await.unwrap();
     eventually("it is promoted", async || cluster.at(0).store.member_promote(added.id).await.is_ok()).await;
-    eventually("it votes", async || cluster.at(3).put("b", "1").await.is_ok()).await;
-    let leader = cluster.leader().await;
-    let left = cluster.at((leader + 1) % 4).store.member_remove(cluster.ids[leader]).await.unwrap();
-    assert_eq!(left.len(), 3);
-    tokio::time::timeout(crate::support::DEADLINE, cluster.at(leader).store.removed()).await.unwrap();
-    cluster.stop(leader).await;
-    eventually("those left go on", async || cluster.at((leader + 1) % 4).put("c", "1").await.is_ok()).await;
-    cluster.same_hash().await;
+    eventually("it votes", async || write(&cluster, 3).await.is_ok()).await;
+    // One after another goes, the leader each time, down to the last one.
+    let mut staying: Vec<usize> = (0..4).collect();
+    while staying.len() > 1 {
+        let leader = cluster.leader().await;
+        staying.retain(|i| *i != leader);
+        let left = cluster.at(staying[0]).store.member_remove(cluster.ids[leader]).await.unwrap();
+        assert_eq!(left.len(), staying.len());
+        tokio::time::timeout(crate::support::DEADLINE, cluster.at(leader).store.removed()).await.unwrap();
+        cluster.stop(leader).await;
+        eventually("those left go on", async || write(&cluster, staying[0]).await.is_ok()).await;
+        cluster.same_hash().await;
+    }
+}
+
+/// Writes to each group.
+async fn write(cluster: &Cluster, i: usize) -> Result<(), StoreError> {
+    let store = cluster.at(i).store.whole();
+    for key in KEYS {
+        store.put(PutRequest { key: key.into(), value: "1".into(), ..Default::default() }).await?;
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
