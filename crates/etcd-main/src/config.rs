@@ -42,7 +42,7 @@ pub struct Config {
     /// Raft groups that the keys of a new cluster are divided among.
     pub shards: u32,
     /// Prefixes of keys that are not group 0's from the beginning.
-    pub shard_map: Vec<(String, u32)>,
+    pub shard_map: Vec<store_api::Shard>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

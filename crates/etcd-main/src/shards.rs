@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use comfy_table::{CellAlignment, Table};
 use serde_json::{Value, json};
 use store_api::Shard;
 
@@ -15,6 +16,8 @@ usage: plinth store shards [list] | plinth store shards move PREFIX GROUP
     [--endpoints http://127.0.0.1:2379[,URL]] [--write-out simple|table|json]
     [--cacert FILE] [--cert FILE --key FILE] [--user NAME:PASSWORD]";
 const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:2379";
+/// The lines of a table as etcdctl draws them.
+const LINES: &str = "||--+-++|    ++++++";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
@@ -101,27 +104,17 @@ fn show(shards: &[Shard], format: Format) -> String {
         }
         Format::Table => {
             let row = |shard: &Shard| [shard.group.to_string(), moving(shard), prefix(shard)];
-            let head = ["GROUP", "MOVING TO", "PREFIX"].map(str::to_owned);
-            table(&std::iter::once(head).chain(shards.iter().map(row)).collect::<Vec<_>>())
+            table(["GROUP", "MOVING TO", "PREFIX"], shards.iter().map(row))
         }
     }
 }
 
 /// Rows below a head, as etcdctl draws them.
-fn table(rows: &[[String; 3]]) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths = [width(0), width(1), width(2)];
-    let rule = format!("+{}+", widths.map(|width| "-".repeat(width + 2)).join("+"));
-    let mut lines = vec![rule.clone()];
-    for (n, row) in rows.iter().enumerate() {
-        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!(" {cell:>width$} ")).collect();
-        lines.push(format!("|{}|", cells.join("|")));
-        if n == 0 {
-            lines.push(rule.clone());
-        }
-    }
-    lines.push(rule);
-    lines.join("\n")
+fn table(head: [&str; 3], rows: impl Iterator<Item = [String; 3]>) -> String {
+    let mut table = Table::new();
+    table.load_preset(LINES).set_header(head).add_rows(rows);
+    table.column_iter_mut().for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    table.to_string()
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! What is refused of flags' values, in etcd's order and words.
 
+use store_api::Shard;
+
 use crate::{
     flags::{self, Effect},
     go,
@@ -218,14 +220,10 @@ fn check_tls(values: &Values) -> Result<(), ConfigError> {
     }
 }
 
-/// Prefixes and the groups that keep their keys. A prefix may have a "=" in it.
-pub fn shard_map(values: &Values) -> Result<Vec<(String, u32)>, ConfigError> {
+/// The shards that are not group 0's.
+pub fn shard_map(values: &Values) -> Result<Vec<Shard>, ConfigError> {
     let last = values.uint("shards").saturating_sub(1);
-    let read = |part: &str| {
-        let (prefix, group) = part.rsplit_once('=')?;
-        let group: u32 = group.parse().ok()?;
-        (!prefix.is_empty() && u64::from(group) <= last).then(|| (prefix.to_owned(), group))
-    };
+    let read = |part: &str| part.parse().ok().filter(|shard: &Shard| u64::from(shard.group) <= last);
     let parts = values.text("shard-map").split(',').filter(|part| !part.is_empty());
     parts.map(|part| read(part).ok_or_else(|| ConfigError::ShardMap { part: part.to_owned(), last })).collect()
 }

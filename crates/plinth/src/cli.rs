@@ -105,8 +105,8 @@ pub struct UpArgs {
     pub shards: u32,
     /// Which keys are not group 0's from the beginning. Default: the kinds of objects that are written most have groups
     /// of their own.
-    #[arg(long, value_name = "PREFIX=GROUP", value_delimiter = ',', value_parser = shard, help_heading = "Store")]
-    pub shard_map: Vec<(String, u32)>,
+    #[arg(long, value_name = "PREFIX=GROUP", value_delimiter = ',', help_heading = "Store")]
+    pub shard_map: Vec<store_api::Shard>,
     /// Address on which the built-in store speaks etcd v3 (TLS with client certificates); `none` turns it off.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:2379", help_heading = "Store")]
     pub etcd_listen_address: String,
@@ -241,14 +241,6 @@ fn octal(text: &str) -> Result<u32, String> {
         Ok(mode) if mode <= 0o777 => Ok(mode),
         _ => Err("expected an octal file mode such as 600".to_owned()),
     }
-}
-
-fn shard(text: &str) -> Result<(String, u32), String> {
-    let parse = || {
-        let (prefix, group) = text.rsplit_once('=')?;
-        Some((prefix.to_owned(), group.parse().ok()?)).filter(|_| !prefix.is_empty())
-    };
-    parse().ok_or_else(|| "expected a prefix and a group such as /registry/pods/=1".to_owned())
 }
 
 fn port_range(text: &str) -> Result<(u16, u16), String> {

@@ -67,11 +67,7 @@ pub fn found_with(
     let mut restored = Vec::new();
     for (id, machine) in (0..).zip(&machines) {
         if !machine.members.is_empty() {
-            let point = Point { group: id, index: machine.index, term: machine.term };
-            let mut portions = snapshot::Portions::new(machine);
-            snapshot::write(&**disk, folders.snapshots, folders.salt, point, |out| portions.next(machine, out))
-                .map_err(|e| full(folders.snapshots, &e))?;
-            portions.finish();
+            keep(disk, folders, id, machine).map_err(|e| full(folders.snapshots, &e))?;
         }
         let hard = HardState { term: machine.term, commit: machine.index, ..Default::default() };
         let (base, members) = (machine.base(), machine.members.clone());
@@ -136,14 +132,20 @@ pub fn leave_alone(
         machine.members.keep_only(member)?;
     }
     for (id, machine) in machines.iter().enumerate().rev() {
-        let point = Point { group: id as GroupId, index: machine.index, term: machine.term };
-        let mut portions = snapshot::Portions::new(machine);
-        snapshot::write(&**disk, folders.snapshots, folders.salt, point, |out| portions.next(machine, out))
-            .and_then(|_| disk.sync_dir(folders.snapshots))
+        keep(disk, folders, id as GroupId, machine)
+            .and_then(|()| disk.sync_dir(folders.snapshots))
             .map_err(|e| wal::disk::full_or("cannot write", folders.snapshots, &e))?;
-        portions.finish();
     }
     Ok(machines)
+}
+
+/// Writes a group's whole state as its newest snapshot; the folder still wants its sync.
+fn keep(disk: &SharedDisk, folders: &Folders<'_>, group: GroupId, machine: &Machine) -> std::io::Result<()> {
+    let point = Point { group, index: machine.index, term: machine.term };
+    let mut portions = snapshot::Portions::new(machine);
+    snapshot::write(&**disk, folders.snapshots, folders.salt, point, |out| portions.next(machine, out))?;
+    portions.finish();
+    Ok(())
 }
 
 /// What a folder has.

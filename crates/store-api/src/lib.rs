@@ -21,7 +21,7 @@ pub use auth::{
 pub use charge::Charge;
 pub use cluster::{Alarm, AlarmKind, Backup, Cluster, Member};
 pub use error::{MembershipError, Retry, StoreError};
-pub use shards::Shard;
+pub use shards::{NoShard, Shard};
 pub use types::*;
 
 use async_trait::async_trait;

@@ -22,7 +22,7 @@ use store_api::{AlarmKind, Backup, StoreError};
 
 use crate::{
     disk::RealDisk,
-    folder::{Folder, Identity},
+    folder::{Folder, Identity, SEGMENT_BYTES},
     shared::Shared,
     store::Store,
 };
@@ -33,8 +33,6 @@ const STEP: usize = 1024;
 const STEP_BYTES: usize = 256 * 1024;
 /// What etcd 3.5 stores as its cluster's version.
 const CLUSTER_VERSION: &str = "3.5.0";
-/// A folder's log is only read; its segments are of the usual size.
-const SEGMENT_BYTES: u64 = 16 << 20;
 
 /// Where the state is.
 enum Place<'a> {

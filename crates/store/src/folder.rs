@@ -24,6 +24,8 @@ use crate::disk::RealDisk;
 
 /// The version of everything in the folder. A change that older code cannot read raises it.
 pub const FORMAT: u32 = 2;
+/// A segment of the log, where nothing else is said.
+pub const SEGMENT_BYTES: u64 = 16 << 20;
 const MAGIC: &str = "plinth store";
 
 /// Who this store is. Bytes of another store do not pass as this one's.
@@ -203,15 +205,17 @@ fn parse(text: &str, path: &Path) -> Result<Identity, StoreError> {
 mod tests {
     use super::*;
 
+    fn one() -> Result<Founded, StoreError> {
+        Ok(Founded { cluster: 1, member: 2, groups: 1 })
+    }
+
     fn check(files: &[(&str, &str)], expected: &str) {
         let dir = tempfile::tempdir().unwrap();
         for (name, content) in files {
             fs::write(dir.path().join(name), content).unwrap();
         }
-        let error = Folder::open(dir.path(), &RealDisk::default(), || Ok(Founded { cluster: 1, member: 2, groups: 1 }))
-            .err()
-            .map(|e| e.to_string())
-            .unwrap_or_default();
+        let error =
+            Folder::open(dir.path(), &RealDisk::default(), one).err().map(|e| e.to_string()).unwrap_or_default();
         assert!(error.contains(expected) && error.is_empty() == expected.is_empty(), "{files:?} gave {error:?}");
     }
 
@@ -233,16 +237,10 @@ mod tests {
     #[test]
     fn one_process_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
-        let first = Folder::open(dir.path(), &RealDisk::default(), || Ok(Founded { cluster: 1, member: 2, groups: 1 }))
-            .unwrap();
-        let second =
-            Folder::open(dir.path(), &RealDisk::default(), || Ok(Founded { cluster: 1, member: 2, groups: 1 }))
-                .err()
-                .unwrap();
+        let first = Folder::open(dir.path(), &RealDisk::default(), one).unwrap();
+        let second = Folder::open(dir.path(), &RealDisk::default(), one).err().unwrap();
         assert!(second.to_string().contains("in use by another process"));
         drop(first);
-        assert!(
-            Folder::open(dir.path(), &RealDisk::default(), || Ok(Founded { cluster: 1, member: 2, groups: 1 })).is_ok()
-        );
+        assert!(Folder::open(dir.path(), &RealDisk::default(), one).is_ok());
     }
 }

@@ -9,11 +9,8 @@ use store_api::StoreError;
 
 use crate::{
     disk::RealDisk,
-    folder::{Folder, Identity},
+    folder::{Folder, Identity, SEGMENT_BYTES},
 };
-
-/// Segments are only read here; they are of the usual size.
-const SEGMENT_BYTES: u64 = 16 << 20;
 
 /// What is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,11 +14,10 @@ use wal::disk::SharedDisk;
 
 use crate::{
     disk::RealDisk,
-    folder::Folder,
+    folder::{Folder, SEGMENT_BYTES},
     options::{Bootstrap, Timing},
 };
 
-const SEGMENT_BYTES: u64 = 16 << 20;
 /// Records between two reports of progress.
 const REPORT_EVERY: u64 = 10_000;
 

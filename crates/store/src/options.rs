@@ -12,6 +12,7 @@ use store_api::Member;
 use crate::{
     budget::DEFAULT_RANGE_BYTES,
     disk::DiskFault,
+    folder::SEGMENT_BYTES,
     peers::{Nobody, Peers},
 };
 
@@ -131,7 +132,7 @@ impl Options {
             quota_bytes: 2 << 30,
             range_bytes: DEFAULT_RANGE_BYTES,
             auto_compaction: AutoCompaction::Off,
-            segment_bytes: 16 << 20,
+            segment_bytes: SEGMENT_BYTES,
             snapshot_bytes: 64 << 20,
             snapshot_entries: None,
             keep_entries: None,

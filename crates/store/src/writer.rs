@@ -98,8 +98,10 @@ impl Writer {
         }
         let more = !taken.proposals.is_empty();
         let groups = self.shared.groups.len() as GroupId;
-        for id in 0..groups {
-            self.core.group(id).raft.expect_more(taken.proposals.iter().any(|p| p.group == id));
+        let mut expected = vec![false; self.shared.groups.len()];
+        taken.proposals.iter().for_each(|proposal| expected[proposal.group as usize] = true);
+        for (id, expected) in (0..).zip(expected) {
+            self.core.group(id).raft.expect_more(expected);
         }
         for input in deferred.into_iter().chain(std::mem::take(&mut taken.inputs)) {
             self.input(input);

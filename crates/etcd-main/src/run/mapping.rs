@@ -80,7 +80,7 @@ pub fn store_options(config: &Config, clock: Clock, tasks: Tasks) -> store::Opti
     options.lease_checkpoints = config.lease_checkpoint.then_some(LEASE_CHECKPOINTS_EVERY);
     options.token_ttl = config.auth.token_ttl;
     options.groups = config.shards;
-    options.shards = config.shard_map.iter().map(|(prefix, group)| (prefix.clone().into(), *group)).collect();
+    options.shards = config.shard_map.iter().map(|shard| (shard.prefix.clone(), shard.group)).collect();
     options.slow_apply = config.warning_apply_duration;
     options
 }

@@ -211,6 +211,8 @@ fn what_this_store_cannot_do_is_refused() {
         ("--experimental-memory-mlock", "--experimental-memory-mlock=true is not supported: "),
         ("--experimental-enable-distributed-tracing", "is not supported: "),
         ("--shards 0", "--shards must be between 1 and 64 (set to 0)"),
+        ("--shards 2 --shard-map /a/=2", "with groups from 0 to 1: \"/a/=2\""),
+        ("--shard-map /a/", "--shard-map must be prefix=group[,prefix=group]"),
         ("--bcrypt-cost 3", "--bcrypt-cost must be between 4 and 31 (set to 3)"),
         ("gateway start", "gateway is not part of this store"),
         ("grpc-proxy start", "grpc-proxy is not part of this store"),

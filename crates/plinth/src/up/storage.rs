@@ -69,7 +69,7 @@ pub async fn open(args: &UpArgs, data_dir: &DataDir, ground: &Ground) -> anyhow:
 
 fn shard_map(args: &UpArgs) -> Vec<(Bytes, u32)> {
     if !args.shard_map.is_empty() {
-        return args.shard_map.iter().map(|(prefix, group)| (prefix.clone().into(), *group)).collect();
+        return args.shard_map.iter().map(|shard| (shard.prefix.clone(), shard.group)).collect();
     }
     let others = args.shards.saturating_sub(1);
     let place = |(n, prefix): (u32, &'static str)| Some((prefix.into(), 1 + n.checked_rem(others)?));

@@ -44,8 +44,10 @@ impl Shards {
                 Ok(Stepped::At(kv.revision()))
             }
             Step::Sweep(ticket) => {
-                let held = self.own(&prefix, ticket)?;
-                if !matches!(held.claim, Claim::There(_) | Claim::Coming { next: 0 }) {
+                let held = *self.own(&prefix, ticket)?;
+                // A part that has come since has keys of its own: the shard was swept before it could begin to come.
+                let divided = self.under(&prefix).len() > 1;
+                if divided || !matches!(held.claim, Claim::There(_) | Claim::Coming { next: 0 }) {
                     return Err(late(&prefix));
                 }
                 Ok(Stepped::Swept(kv.abandon(&first(&prefix), &prefix_end(&prefix), SWEEP_KEYS)))

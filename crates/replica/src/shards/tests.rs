@@ -226,7 +226,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
     #[test]
     fn one_group_at_a_time_serves_a_key_and_has_all_of_it(seed: u64) {
         let mut world = World::new(seed);
@@ -251,4 +251,62 @@ proptest! {
         }
         world.settle();
     }
+}
+
+#[test]
+fn an_attempt_that_was_given_up_cannot_begin_again() {
+    let (mut source, mut target) = (Shards::founded(0, &[]), Shards::founded(1, &[]));
+    let (mut from, mut to) = (State::default(), State::default());
+    let put = PutRequest { key: "/s/a".into(), value: "v".into(), ..Default::default() };
+    from.apply(Command::Put(put)).response.unwrap();
+    let keys = from.range(RangeRequest::key("/s/a")).unwrap().kvs;
+    let take = |shards: &mut Shards, kv: &mut State, index, step| {
+        shards.step(ShardStep { prefix: "/s/".into(), step }, kv, index, &mut Told::default())
+    };
+    let late = || Err(StoreError::ShardMoving("/s/".to_owned()));
+    let [first, second] = [5, 6].map(|attempt| Ticket { plan: 4, attempt });
+    for (index, ticket) in [(5, first), (6, second)] {
+        let frozen = take(&mut source, &mut from, index, Step::Freeze { plan: 4 });
+        assert_eq!(frozen, Ok(Stepped::Frozen(ticket, 2)), "the place in the log is the attempt");
+    }
+    assert_eq!(take(&mut target, &mut to, 2, Step::Receive(second, 2)), Ok(Stepped::At(2)));
+    assert_eq!(take(&mut target, &mut to, 3, Step::Keys(second, 0, Vec::new(), keys.clone())), Ok(Stepped::At(3)));
+    // What was proposed for the first attempt comes now.
+    for step in [
+        Step::Receive(first, 2),
+        Step::Receive(second, 2),
+        Step::Sweep(first),
+        Step::Keys(first, 0, Vec::new(), keys.clone()),
+        Step::Keys(second, 0, Vec::new(), keys),
+        Step::Open(first),
+    ] {
+        assert_eq!(take(&mut target, &mut to, 4, step), late());
+    }
+    assert_eq!(take(&mut source, &mut from, 7, Step::Release(first, 1)), late());
+    assert_eq!(take(&mut source, &mut from, 8, Step::Release(second, 1)), Ok(Stepped::At(2)));
+    assert_eq!(take(&mut source, &mut from, 9, Step::Freeze { plan: 4 }), late());
+    assert_eq!(take(&mut target, &mut to, 5, Step::Open(second)), Ok(Stepped::At(4)));
+    assert_eq!(target.readable(b"/s/a", &[]), Ok(4));
+    assert_eq!(to.range(RangeRequest::key("/s/a")).unwrap().kvs.len(), 1);
+}
+
+#[test]
+fn a_late_sweep_leaves_what_has_come_since() {
+    let (mut shards, mut kv) = (Shards::founded(0, &[]), State::default());
+    let mut take = |kv: &mut State, index, prefix: &'static str, step| {
+        shards.step(ShardStep { prefix: prefix.into(), step }, kv, index, &mut Told::default())
+    };
+    let all = Ticket { plan: 4, attempt: 5 };
+    assert!(take(&mut kv, 5, "/s/", Step::Freeze { plan: 4 }).is_ok());
+    assert!(take(&mut kv, 6, "/s/", Step::Release(all, 1)).is_ok());
+    assert_eq!(take(&mut kv, 7, "/s/", Step::Sweep(all)), Ok(Stepped::Swept(false)));
+    // A part of it comes back.
+    let part = Ticket { plan: 8, attempt: 1 };
+    let key = store_api::KeyValue { key: "/s/c/d".into(), version: 1, create_revision: 2, ..Default::default() };
+    assert!(take(&mut kv, 9, "/s/c/", Step::Receive(part, 1)).is_ok());
+    assert!(take(&mut kv, 10, "/s/c/", Step::Keys(part, 0, Vec::new(), vec![key])).is_ok());
+    assert!(take(&mut kv, 11, "/s/c/", Step::Open(part)).is_ok());
+    let late = Err(StoreError::ShardMoving("/s/".to_owned()));
+    assert_eq!(take(&mut kv, 12, "/s/", Step::Sweep(all)), late);
+    assert_eq!(kv.range(RangeRequest::key("/s/c/d")).unwrap().kvs.len(), 1);
 }
