@@ -112,7 +112,8 @@ impl Subscriber {
         }
     }
 
-    /// Takes about `limit` events up to revision `upto`, whole revisions only. The flag says that none are left.
+    /// Takes about `limit` events up to revision `upto`, whole revisions only. The flag says that nothing is missing up to
+    /// there: none are left, and the subscription is not over, after which events may have gone elsewhere.
     pub fn take(&self, upto: Revision, limit: usize) -> Result<(Vec<Arc<Event>>, bool), End> {
         let mut buffer = self.buffer.lock();
         if let Some(end) = buffer.end
@@ -132,7 +133,7 @@ impl Subscriber {
         if buffer.events.capacity() > 1024 {
             buffer.events = VecDeque::new();
         }
-        Ok((taken, true))
+        Ok((taken, buffer.end.is_none()))
     }
 
     fn push(&self, event: &Shared, dispatch: u64, bound: usize) -> Pushed {
@@ -346,5 +347,40 @@ impl Inner {
         let watcher = self.watchers.remove(id)?;
         self.index.remove(&watcher.range, id);
         Some(watcher)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use store_api::KeyValue;
+
+    fn put(revision: Revision) -> Event {
+        let kv = KeyValue { key: "a".into(), mod_revision: revision, ..Default::default() };
+        Event { kind: EventKind::Put, kv, prev_kv: None }
+    }
+
+    #[test]
+    fn what_waited_when_the_state_was_replaced_is_not_taken_for_all_there_was() {
+        let (hub, metrics) = (Hub::new(1, 100), Metrics::default());
+        let me = Subscriber::new(&WatchRequest { key: "a".into(), ..Default::default() });
+        assert!(hub.subscribe(&me, &metrics, || Some(2)).is_some());
+        hub.begin().finish(vec![put(2)], 2, &metrics);
+        hub.begin().finish(vec![put(3)], 3, &metrics);
+        // Revisions 4 to 9 are in the history that came with the new state.
+        hub.begin().jump(9);
+        let (events, all) = me.take(hub.dispatched(), 100).unwrap();
+        assert_eq!((events.last().map(|e| e.kv.mod_revision), all), (Some(3), false));
+        assert_eq!(me.take(hub.dispatched(), 100).unwrap_err(), End::Jumped);
+    }
+
+    #[test]
+    fn who_has_taken_everything_is_told_so() {
+        let (hub, metrics) = (Hub::new(1, 100), Metrics::default());
+        let me = Subscriber::new(&WatchRequest { key: "a".into(), ..Default::default() });
+        assert!(hub.subscribe(&me, &metrics, || Some(2)).is_some());
+        hub.begin().finish(vec![put(2), put(2), put(3)], 3, &metrics);
+        let taken = |limit| me.take(hub.dispatched(), limit).map(|(events, all)| (events.len(), all));
+        assert_eq!((taken(1), taken(1), taken(1)), (Ok((2, false)), Ok((1, true)), Ok((0, true))));
     }
 }
