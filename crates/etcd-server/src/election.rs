@@ -36,8 +36,8 @@ impl Election for Service {
         let lease = line::lease(&*store, request.lease).await.map_err(told)?;
         let prefix = line::prefix(&request.name);
         let candidate = Candidate { key: line::key(&prefix, lease), lease, value: request.value };
-        let (created, revision) = candidate.stand(&*store).await?;
-        let place = Place::new(store.clone(), self.tasks.clone(), candidate.key.clone(), created);
+        let (place, revision) = candidate.stand(&store, &self.tasks).await?;
+        let created = place.created;
         let waited = line::wait_for_turn(&*store, &prefix, created).await;
         // As in etcd: only a client that goes away gives its candidacy up. One that is told an error may ask again.
         place.keep();
@@ -97,25 +97,28 @@ struct Candidate {
 }
 
 impl Candidate {
-    /// Stands in line, or goes on standing there with a new value. Returns since when, and the revision at which it was
-    /// asked.
-    async fn stand(&self, store: &dyn Store) -> Result<(Revision, Revision), Status> {
+    /// Stands in line, or goes on standing there with a new value. Returns the revision at which it was asked, too.
+    async fn stand(&self, store: &Arc<dyn Store>, tasks: &Tasks) -> Result<(Place, Revision), Status> {
         let enter = TxnRequest {
             compare: vec![line::created_at(&self.key, 0)],
             success: vec![self.put()],
             failure: vec![RequestOp::Range(RangeRequest::key(self.key.clone()))],
         };
-        let entered = store.txn(enter).await.map_err(told)?;
-        let standing = match entered.responses.into_iter().next() {
-            Some(ResponseOp::Range(range)) if !entered.succeeded => range.kvs.into_iter().next(),
+        let (entered, place) = line::enter(store, tasks, &self.key, enter).await.map_err(told)?;
+        let standing = match entered.responses.first() {
+            Some(ResponseOp::Range(range)) => range.kvs.first(),
             _ => None,
         };
-        let Some(standing) = standing else { return Ok((entered.revision, entered.revision)) };
-        if standing.value == self.value {
-            return Ok((standing.create_revision, entered.revision));
+        if standing.is_none_or(|standing| standing.value == self.value) {
+            return Ok((place, entered.revision));
         }
-        self.proclaim(store, standing.create_revision).await?;
-        Ok((standing.create_revision, entered.revision))
+        match self.proclaim(&**store, place.created).await {
+            Ok(_) => Ok((place, entered.revision)),
+            Err(error) => {
+                place.keep();
+                Err(error)
+            }
+        }
     }
 
     /// Changes the value, if the key is still the one made at `created`.

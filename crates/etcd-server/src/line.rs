@@ -9,8 +9,9 @@ use bytes::Bytes;
 use runtime::Tasks;
 use store_api::{
     Compare, CompareResult, CompareTarget, DeleteRangeRequest, EventKind, KeyValue, LeaseId, RangeRequest, RequestOp,
-    Revision, SortOrder, SortTarget, Store, StoreError, TxnRequest, WatchRequest,
+    ResponseOp, Revision, SortOrder, SortTarget, Store, StoreError, TxnRequest, TxnResponse, WatchRequest,
 };
+use tokio::sync::oneshot;
 use tonic::Status;
 
 use crate::codes;
@@ -89,21 +90,48 @@ pub(crate) async fn leave(store: &dyn Store, key: &Bytes, created: Revision) -> 
     Ok(store.txn(request).await?.revision)
 }
 
+/// Stands in line by a transaction whose first operation makes the key, or reads it when it is there.
+///
+/// The transaction is a task of its own: a client that goes away while it is under way leaves the line as well.
+pub(crate) async fn enter(
+    store: &Arc<dyn Store>,
+    tasks: &Tasks,
+    key: &Bytes,
+    request: TxnRequest,
+) -> Result<(TxnResponse, Place), StoreError> {
+    let (entered, waits) = oneshot::channel();
+    let (store, key, leaving) = (store.clone(), key.clone(), tasks.clone());
+    tasks.spawn("enter", async move {
+        let entered_by = store.txn(request).await.map(|answer| {
+            let created = created(answer.responses.first()).unwrap_or(answer.revision);
+            (answer, Place { store, tasks: leaving, key, created, given_up: true })
+        });
+        // Where nobody waits any more, the place comes back and is given up.
+        drop(entered.send(entered_by));
+    });
+    waits.await.unwrap_or(Err(StoreError::Stopped))
+}
+
+/// When the key that an operation has read was made; nothing for one that has written.
+pub(crate) fn created(response: Option<&ResponseOp>) -> Option<Revision> {
+    match response {
+        Some(ResponseOp::Range(range)) => range.kvs.first().map(|kv| kv.create_revision),
+        _ => None,
+    }
+}
+
 /// A place in line whose owner still waits. It is taken back when the client goes away, so that nobody waits for a
 /// holder who does not know of it.
 pub(crate) struct Place {
     store: Arc<dyn Store>,
     tasks: Tasks,
     key: Bytes,
-    created: Revision,
+    /// Since when it is in line.
+    pub created: Revision,
     given_up: bool,
 }
 
 impl Place {
-    pub fn new(store: Arc<dyn Store>, tasks: Tasks, key: Bytes, created: Revision) -> Self {
-        Place { store, tasks, key, created, given_up: true }
-    }
-
     /// It is somebody's now, or not to be touched any more.
     pub fn keep(mut self) {
         self.given_up = false;

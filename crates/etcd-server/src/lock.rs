@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use etcd_proto::v3lockpb::{LockRequest, LockResponse, UnlockRequest, UnlockResponse, lock_server::Lock};
 use runtime::Tasks;
-use store_api::{DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, ResponseOp, Revision, TxnRequest};
+use store_api::{DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest};
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::{
-    line::{self, Place, told},
+    line::{self, told},
     shared::Shared,
 };
 
@@ -33,13 +33,13 @@ impl Lock for Service {
             success: vec![RequestOp::Put(put), holder.clone()],
             failure: vec![RequestOp::Range(RangeRequest::key(key.clone())), holder],
         };
-        let entered = store.txn(enter).await.map_err(told)?;
-        let created = created(entered.responses.first()).unwrap_or(entered.revision);
-        if created_is_oldest(created, entered.responses.get(1)) {
+        let (entered, place) = line::enter(&store, &self.tasks, &key, enter).await.map_err(told)?;
+        let oldest = line::created(entered.responses.get(1));
+        if oldest.is_none_or(|oldest| oldest == place.created) {
+            place.keep();
             return Ok(Response::new(LockResponse { header: self.shared.header(entered.revision), key }));
         }
-        let place = Place::new(store.clone(), self.tasks.clone(), key.clone(), created);
-        line::wait_for_turn(&*store, &prefix, created).await.map_err(told)?;
+        line::wait_for_turn(&*store, &prefix, place.created).await.map_err(told)?;
         // The lease may have ended while its key stood in line.
         let own = store.range(RangeRequest::key(key.clone())).await.map_err(told)?;
         place.keep();
@@ -55,16 +55,4 @@ impl Lock for Service {
         let answer = store.delete_range(delete).await.map_err(told)?;
         Ok(Response::new(UnlockResponse { header: self.shared.header(answer.revision) }))
     }
-}
-
-/// When the key that an operation has read was made; nothing for one that has written.
-fn created(response: Option<&ResponseOp>) -> Option<Revision> {
-    match response {
-        Some(ResponseOp::Range(range)) => range.kvs.first().map(|kv| kv.create_revision),
-        _ => None,
-    }
-}
-
-fn created_is_oldest(own: Revision, oldest: Option<&ResponseOp>) -> bool {
-    created(oldest).is_none_or(|oldest| oldest == own)
 }
