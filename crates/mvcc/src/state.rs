@@ -191,9 +191,14 @@ impl State {
         self.trimmed < self.compacted
     }
 
+    /// Whether a [`Pin`] keeps compacted versions.
+    pub fn is_pinned(&self) -> bool {
+        self.pins.load(Ordering::Acquire) > 0
+    }
+
     /// Frees compacted versions, visiting about `budget` writes. Does nothing while a [`Pin`] lives.
     pub fn trim(&mut self, mut budget: usize) {
-        if !self.needs_trim() || self.pins.load(Ordering::Acquire) > 0 {
+        if !self.needs_trim() || self.is_pinned() {
             return;
         }
         while self.settled == 0
