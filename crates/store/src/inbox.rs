@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
+use consensus::MessageType;
 use parking_lot::{Condvar, Mutex};
 use replica::{Answer, Base, GroupId, MemberChange, Message};
 use store_api::StoreError;
@@ -50,6 +51,18 @@ pub enum Input {
     },
     /// A snapshot is on disk, and how many bytes it has; or none could be written.
     SnapshotWritten(Option<(GroupId, Base, u64)>),
+}
+
+impl Input {
+    /// A follower passes proposals on.
+    pub fn is_proposal(&self) -> bool {
+        matches!(self, Input::Message(_, message) if message.get_msg_type() == MessageType::MsgPropose)
+    }
+
+    /// The group that a message is for.
+    pub fn group(&self) -> Option<GroupId> {
+        if let Input::Message(group, _) = self { Some(*group) } else { None }
+    }
 }
 
 #[derive(Default)]

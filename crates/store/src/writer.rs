@@ -90,26 +90,30 @@ impl Writer {
     }
 
     /// What others have sent or asked. What that commits is applied and answered before the next batch is put together:
-    /// who is answered may ask again in it.
+    /// who is answered may ask again in it. What followers pass on belongs to that batch.
     fn inputs(&mut self, taken: &mut Taken) {
         let deferred = std::mem::take(&mut self.deferred);
         if deferred.is_empty() && taken.inputs.is_empty() {
             return;
         }
-        let more = !taken.proposals.is_empty();
-        let groups = self.shared.groups.len() as GroupId;
+        let inputs = deferred.into_iter().chain(std::mem::take(&mut taken.inputs));
+        let (passed_on, others): (Vec<Input>, Vec<Input>) = inputs.partition(Input::is_proposal);
         let mut expected = vec![false; self.shared.groups.len()];
-        taken.proposals.iter().for_each(|proposal| expected[proposal.group as usize] = true);
-        for (id, expected) in (0..).zip(expected) {
-            self.core.group(id).raft.expect_more(expected);
+        let groups = taken.proposals.iter().map(|proposal| proposal.group);
+        for group in groups.chain(passed_on.iter().filter_map(Input::group)) {
+            expected.get_mut(group as usize).into_iter().for_each(|expected| *expected = true);
         }
-        for input in deferred.into_iter().chain(std::mem::take(&mut taken.inputs)) {
-            self.input(input);
-        }
+        let more = expected.contains(&true);
+        let expect = |core: &mut Core, yes: bool| {
+            (0..).zip(&expected).for_each(|(id, expected)| core.group(id).raft.expect_more(yes && *expected));
+        };
+        expect(&mut self.core, true);
+        others.into_iter().for_each(|input| self.input(input));
         if more && !self.core.is_lone() {
             self.turn();
         }
-        (0..groups).for_each(|id| self.core.group(id).raft.expect_more(false));
+        expect(&mut self.core, false);
+        passed_on.into_iter().for_each(|input| self.input(input));
     }
 
     /// How long nothing has to happen: ticks are for members that have others, or callers that wait.
