@@ -60,6 +60,11 @@ impl Log {
         self.bytes
     }
 
+    /// Bytes that the entries after `index` take.
+    pub fn bytes_after(&self, index: u64) -> usize {
+        self.entries.iter().rev().take_while(|entry| entry.index > index).map(size).sum()
+    }
+
     /// Adds entries; they replace those from the first one's index on.
     pub fn append(&mut self, entries: &[Entry]) {
         let Some(first) = entries.first() else { return };

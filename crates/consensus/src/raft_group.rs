@@ -104,6 +104,14 @@ impl Raft {
         self.raw.mut_store().compact_to(index, bytes);
     }
 
+    /// Bytes of entries that are written and not committed yet; 0 for who does not lead others.
+    pub fn in_flight(&self) -> usize {
+        match self.raw.raft.state {
+            StateRole::Leader => self.raw.store().bytes_after(self.raw.raft.raft_log.committed),
+            _ => 0,
+        }
+    }
+
     /// Role, leader, term, commit index and last index: [`Consensus::status`] without the peers.
     pub fn brief(&self) -> (Role, u64, u64, u64, u64) {
         let raft = &self.raw.raft;

@@ -54,9 +54,13 @@ pub enum Input {
 }
 
 impl Input {
+    pub fn message(&self) -> Option<&Message> {
+        if let Input::Message(_, message) = self { Some(message) } else { None }
+    }
+
     /// A follower passes proposals on.
     pub fn is_proposal(&self) -> bool {
-        matches!(self, Input::Message(_, message) if message.get_msg_type() == MessageType::MsgPropose)
+        self.message().is_some_and(|message| message.get_msg_type() == MessageType::MsgPropose)
     }
 
     /// The group that a message is for.

@@ -297,6 +297,8 @@ fn prepare(options: Options) -> Result<(Store, Writer), StoreError> {
         backlog: VecDeque::new(),
         next_tick: Duration::ZERO,
         deferred: Vec::new(),
+        passed_on: Vec::new(),
+        held_since: None,
         last_batch: 0,
         last_fsync: Duration::ZERO,
     };

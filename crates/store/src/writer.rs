@@ -32,6 +32,10 @@ const MAX_ENTRY_BYTES: usize = 1 << 20;
 /// take: callers that were just answered ask again at once, and should share one fsync instead of two.
 const LINGER: Duration = Duration::from_micros(200);
 const LINGER_PART: u32 = 8;
+/// The longest that a batch waits while more than it has is in flight; and bytes in flight that show many callers: few
+/// of them get nothing for waiting.
+const HOLD: Duration = Duration::from_millis(2);
+const MANY_IN_FLIGHT: usize = 4096;
 /// The pause before a full disk is tried again.
 const FULL_PAUSE: Duration = Duration::from_millis(50);
 /// A question about the commit index is asked again after so many ticks.
@@ -58,6 +62,10 @@ pub struct Writer {
     pub next_tick: Duration,
     /// What came while a turn was unfinished and must not be lost.
     pub deferred: Vec<Input>,
+    /// Proposals of followers that belong to the next batch.
+    pub passed_on: Vec<Input>,
+    /// Since when the next batch waits for those before.
+    pub held_since: Option<Duration>,
     /// Proposals in the batch before.
     pub last_batch: usize,
     /// How long its fsync took.
@@ -80,8 +88,11 @@ impl Writer {
                 continue;
             }
             self.inputs(&mut taken);
-            self.linger(&mut taken);
-            self.propose(&mut taken.proposals);
+            if !self.waits(&taken) {
+                std::mem::take(&mut self.passed_on).into_iter().for_each(|input| self.input(input));
+                self.linger(&mut taken);
+                self.propose(&mut taken.proposals);
+            }
             self.ask();
             self.turn();
             self.maybe_snapshot();
@@ -113,7 +124,24 @@ impl Writer {
             self.turn();
         }
         expect(&mut self.core, false);
-        passed_on.into_iter().for_each(|input| self.input(input));
+        self.passed_on.extend(passed_on);
+    }
+
+    /// Whether the leader's next batch had better wait, because more is on its way to the others than it has: who is
+    /// answered soon asks again, and a small batch costs all members as much as a large one.
+    fn waits(&mut self, taken: &Taken) -> bool {
+        let passed_on = self.passed_on.iter().filter_map(Input::message).flat_map(|m| m.get_entries());
+        let bytes = taken.proposals.iter().map(|p| p.request.len()).sum::<usize>()
+            + passed_on.map(|entry| entry.data.len()).sum::<usize>();
+        let in_flight: usize = self.core.groups().iter().map(|group| group.raft.in_flight()).sum();
+        if bytes == 0 || in_flight < MANY_IN_FLIGHT || bytes >= in_flight {
+            self.held_since = None;
+            return false;
+        }
+        let now = self.shared.clock.monotonic();
+        let over = now >= *self.held_since.get_or_insert(now) + HOLD;
+        self.held_since.take_if(|_| over);
+        !over
     }
 
     /// How long nothing has to happen: ticks are for members that have others, or callers that wait.
@@ -121,7 +149,11 @@ impl Writer {
         let waits = !self.core.is_lone()
             || !self.backlog.is_empty()
             || self.shared.groups.iter().any(|g| !g.standing.leads() || g.pending.waits() || g.pending.asks());
-        waits.then(|| self.next_tick.saturating_sub(self.shared.clock.monotonic()))
+        waits.then(|| {
+            let now = self.shared.clock.monotonic();
+            let tick = self.next_tick.saturating_sub(now);
+            self.held_since.map_or(tick, |since| tick.min((since + HOLD).saturating_sub(now)))
+        })
     }
 
     /// Waits a moment where the batch has not half the size of the one before.
