@@ -63,7 +63,7 @@ pub(super) const FEATURES: &[Flag] = &[
         "How often a downgrade is looked for.",
         "no member runs another version",
     ),
-    refused("experimental-memory-mlock", Kind::Bool, "false", "Keep the data in RAM.", "memory is not locked"),
+    applied("experimental-memory-mlock", Kind::Bool, "false", "Keep the data in RAM."),
     applied("experimental-warning-apply-duration", Kind::Duration, "100ms", "A request that takes longer is logged."),
     nothing(
         "experimental-txn-mode-write-with-shared-buffer",
@@ -101,5 +101,5 @@ pub(super) const UNSAFE: &[Flag] = &[
         "false",
         "Begin a cluster of this member alone with the data that is there.",
     ),
-    nothing("unsafe-no-fsync", Kind::Bool, "false", "Do not wait for the disk.", "every acknowledged write is on disk"),
+    applied("unsafe-no-fsync", Kind::Bool, "false", "Do not wait for the disk: a power failure loses data."),
 ];
