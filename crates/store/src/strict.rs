@@ -22,7 +22,8 @@ impl Store {
         if !learner && !lone && !is_quorum(started, voters.len() + 1) {
             return refuse("add", MembershipError::NotEnoughStarted);
         }
-        if self.healthy(&voters) < voters.len() {
+        // The new one counts as one that is not there.
+        if voters.len() > 1 && !is_quorum(self.healthy(&voters), voters.len() + 1) {
             return refuse("add", MembershipError::Unhealthy);
         }
         Ok(())
@@ -84,7 +85,7 @@ fn is_quorum(count: usize, of: usize) -> bool {
 fn refuse(what: &str, why: MembershipError) -> Result<(), StoreError> {
     let reason = match why {
         MembershipError::Unhealthy => {
-            "local member has not been connected to all peers, reconfigure breaks active quorum"
+            "local member has not been connected to majority peers, reconfigure breaks active quorum"
         }
         _ => "not enough healthy members",
     };
