@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use telemetry::zap::Level;
+use telemetry::{Traces, zap::Level};
 
 use crate::{
     config::{
@@ -244,7 +244,23 @@ pub fn log(values: &Values) -> Result<Log, ConfigError> {
     };
     let level = values.text("log-level");
     let level = Level::parse(level).ok_or_else(|| ConfigError::Level(level.to_owned()))?;
-    Ok(Log { outputs, level, console: values.text("log-format") == "console", rotation })
+    Ok(Log { outputs, level, console: values.text("log-format") == "console", rotation, traces: traces(values)? })
+}
+
+/// The collector is asked without TLS, as etcd asks it.
+fn traces(values: &Values) -> Result<Option<Traces>, ConfigError> {
+    if !values.bool("experimental-enable-distributed-tracing") {
+        return Ok(None);
+    }
+    let text = |name: &str| values.text(name).to_owned();
+    let rate = values.int("experimental-distributed-tracing-sampling-rate");
+    let per_million = u32::try_from(rate).ok().filter(|rate| *rate <= 1_000_000);
+    Ok(Some(Traces {
+        endpoint: format!("http://{}", text("experimental-distributed-tracing-address")),
+        service: text("experimental-distributed-tracing-service-name"),
+        instance: Some(text("experimental-distributed-tracing-instance-id")).filter(|id| !id.is_empty()),
+        per_million: per_million.ok_or(ConfigError::SamplingRate(rate))?,
+    }))
 }
 
 fn rotation(outputs: &[String], json: &str) -> Result<Rotation, ConfigError> {

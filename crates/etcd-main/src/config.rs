@@ -154,6 +154,8 @@ pub struct Log {
     pub level: telemetry::zap::Level,
     pub console: bool,
     pub rotation: Option<Rotation>,
+    /// Where spans go, if anywhere.
+    pub traces: Option<telemetry::Traces>,
 }
 
 /// When a log file is full.

@@ -79,7 +79,12 @@ fn method<F: Future<Output = Result<Reply, Status>> + Send + 'static>(
 ) -> impl Fn(Call, Bytes) -> Unary<Reply> + use<F> {
     let shared = shared.clone();
     move |call, message| {
-        let (span, answer) = (span(), answered(shared.clone(), call, message, answer));
+        let span = span();
+        if !span.is_disabled() {
+            let parent = call.metadata("traceparent").and_then(|parent| std::str::from_utf8(parent).ok());
+            telemetry::set_parent(&span, parent);
+        }
+        let answer = answered(shared.clone(), call, message, answer);
         if span.is_disabled() { Box::pin(answer) } else { Box::pin(answer.instrument(span)) }
     }
 }

@@ -3,6 +3,8 @@
 use std::{
     collections::BTreeSet,
     fs,
+    io::{Read, Write},
+    net::TcpListener,
     path::Path,
     process::Command,
     time::{Duration, Instant},
@@ -12,7 +14,7 @@ use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn, sock
 use test_support::{run, tool};
 
 use crate::{
-    member::{BINARY, Member, Place, clean},
+    member::{BINARY, Member, Place, SOON, clean},
     trio::{Places, Trio},
 };
 
@@ -153,4 +155,36 @@ fn the_first_election_is_sooner() {
             }
         }
     }
+}
+
+/// Collects what is sent to it until all of the words have come, and answers nothing.
+fn collected(listener: &TcpListener, words: &[&str]) {
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    // Empty settings: the peer may begin.
+    stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).unwrap();
+    let (mut all, mut buffer) = (Vec::new(), [0; 4096]);
+    let has = |all: &[u8], word: &str| all.windows(word.len()).any(|part| part == word.as_bytes());
+    while !words.iter().all(|word| has(&all, word)) {
+        let count = stream.read(&mut buffer).unwrap();
+        assert!(count > 0, "{}", String::from_utf8_lossy(&all));
+        all.extend_from_slice(&buffer[..count]);
+    }
+}
+
+#[test]
+fn spans_are_exported() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("--experimental-distributed-tracing-address={}", listener.local_addr().unwrap());
+    let place = Place::new();
+    let flags = [
+        "--experimental-enable-distributed-tracing",
+        &address,
+        "--experimental-distributed-tracing-service-name=my-store",
+        "--experimental-distributed-tracing-instance-id=number-7",
+        "--experimental-distributed-tracing-sampling-rate=1000000",
+    ];
+    let _member = Member::start(clean(BINARY).args(place.flags("http")).args(flags));
+    place.etcdctl(&["--endpoints".into(), place.url("http")], "put a 1").expect_ok();
+    collected(&listener, &["my-store", "number-7", "etcd/Put"]);
 }
