@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use telemetry::zap::Level;
+use telemetry::{Traces, zap::Level};
 
 use crate::{
     config::{
@@ -101,6 +101,10 @@ pub fn assemble(values: &Values, host: Option<IpAddr>, notes: &mut Vec<Note>) ->
         },
         metrics_extensive: values.text("metrics") == "extensive",
         grpc_gateway: values.bool("enable-grpc-gateway"),
+        no_fsync: values.bool("unsafe-no-fsync"),
+        mlock: values.bool("experimental-memory-mlock"),
+        cors: values.list("cors"),
+        host_whitelist: values.words("host-whitelist"),
         strict_reconfig_check: values.bool("strict-reconfig-check"),
         lease_checkpoint: values.bool("experimental-enable-lease-checkpoint"),
         watch_progress_interval: values.duration("experimental-watch-progress-notify-interval"),
@@ -240,7 +244,23 @@ pub fn log(values: &Values) -> Result<Log, ConfigError> {
     };
     let level = values.text("log-level");
     let level = Level::parse(level).ok_or_else(|| ConfigError::Level(level.to_owned()))?;
-    Ok(Log { outputs, level, console: values.text("log-format") == "console", rotation })
+    Ok(Log { outputs, level, console: values.text("log-format") == "console", rotation, traces: traces(values)? })
+}
+
+/// The collector is asked without TLS, as etcd asks it.
+fn traces(values: &Values) -> Result<Option<Traces>, ConfigError> {
+    if !values.bool("experimental-enable-distributed-tracing") {
+        return Ok(None);
+    }
+    let text = |name: &str| values.text(name).to_owned();
+    let rate = values.int("experimental-distributed-tracing-sampling-rate");
+    let per_million = u32::try_from(rate).ok().filter(|rate| *rate <= 1_000_000);
+    Ok(Some(Traces {
+        endpoint: format!("http://{}", text("experimental-distributed-tracing-address")),
+        service: text("experimental-distributed-tracing-service-name"),
+        instance: Some(text("experimental-distributed-tracing-instance-id")).filter(|id| !id.is_empty()),
+        per_million: per_million.ok_or(ConfigError::SamplingRate(rate))?,
+    }))
 }
 
 fn rotation(outputs: &[String], json: &str) -> Result<Rotation, ConfigError> {

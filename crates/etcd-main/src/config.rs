@@ -33,7 +33,12 @@ pub struct Config {
     pub sockets: Sockets,
     pub metrics_extensive: bool,
     pub grpc_gateway: bool,
+    /// Origins of pages and names of this server that plain HTTP may come with; `*` is all.
+    pub cors: Vec<String>,
+    pub host_whitelist: Vec<String>,
     pub strict_reconfig_check: bool,
+    pub no_fsync: bool,
+    pub mlock: bool,
     pub watch_progress_interval: Duration,
     /// What is left of leases is kept in the log.
     pub lease_checkpoint: bool,
@@ -149,6 +154,8 @@ pub struct Log {
     pub level: telemetry::zap::Level,
     pub console: bool,
     pub rotation: Option<Rotation>,
+    /// Where spans go, if anywhere.
+    pub traces: Option<telemetry::Traces>,
 }
 
 /// When a log file is full.

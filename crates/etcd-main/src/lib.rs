@@ -37,7 +37,7 @@ use std::{
     process::ExitCode,
 };
 
-use telemetry::zap;
+use telemetry::{Guard, zap};
 
 use crate::{
     config::{Config, Log},
@@ -101,12 +101,20 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
             refuse(&error)
         }
         Ok(Command::Serve(config)) => {
-            if let Err(error) = begin_log(Some(&config.log), &early, Some(&arguments)) {
-                tracing::warn!(error, "failed to verify flags");
-                return ExitCode::FAILURE;
-            }
+            let threads = runtime::cpu::worker_threads();
+            let built = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
+            // Spans are exported from inside of it.
+            let entered = built.as_ref().ok().map(tokio::runtime::Runtime::enter);
+            let log = match begin_log(Some(&config.log), &early, Some(&arguments)) {
+                Ok(log) => log,
+                Err(error) => {
+                    tracing::warn!(error, "failed to verify flags");
+                    return ExitCode::FAILURE;
+                }
+            };
+            drop(entered);
             late.iter().for_each(Note::log);
-            serve(&config)
+            serve(&config, built, log)
         }
     }
 }
@@ -126,10 +134,10 @@ fn refuse(error: &ConfigError) -> ExitCode {
 }
 
 /// Opens the log and writes what was found so far. A log that cannot be opened is told on stderr.
-fn begin_log(log: Option<&Log>, early: &[Note], arguments: Option<&[String]>) -> Result<(), String> {
+fn begin_log(log: Option<&Log>, early: &[Note], arguments: Option<&[String]>) -> Result<Guard, String> {
     let opened = zap::init(&log.map_or_else(zap::Options::default, run::log_options));
-    let failed = opened.err().map(|error| error.to_string());
-    if failed.is_some() {
+    let opened = opened.map_err(|error| error.to_string());
+    if opened.is_err() {
         // Set up once only: what fails now was set up by whoever called.
         let _ = zap::init(&zap::Options::default());
     }
@@ -137,14 +145,12 @@ fn begin_log(log: Option<&Log>, early: &[Note], arguments: Option<&[String]>) ->
     if let Some(arguments) = arguments {
         tracing::info!(args = ?arguments, "Running: ");
     }
-    failed.map_or(Ok(()), Err)
+    opened
 }
 
-fn serve(config: &Config) -> ExitCode {
+fn serve(config: &Config, built: io::Result<tokio::runtime::Runtime>, log: Guard) -> ExitCode {
     // Whoever has installed one before has installed the same.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let threads = runtime::cpu::worker_threads();
-    let built = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
     let runtime = match built {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -153,6 +159,8 @@ fn serve(config: &Config) -> ExitCode {
         }
     };
     let end = runtime.block_on(run::run(config));
+    // The last spans go out while there is somebody to carry them.
+    drop(log);
     // A blocking call that hangs must not keep the process from ending.
     runtime.shutdown_background();
     match end {

@@ -265,7 +265,7 @@ mod tests {
             |line: &str, expected: Option<Command>| assert_eq!(outcome(line, &[], "").0.ok(), expected, "{line}");
         check("import", None);
         check("export", None);
-        let from = command::From::DataDir("d".into());
+        let from = command::From::DataDir("d".into(), None);
         check("export f --data-dir d", Some(Command::Export(Export { file: "f".into(), from })));
         check("--version", Some(Command::Version));
         check("-h", Some(Command::Help));

@@ -176,5 +176,5 @@ pub fn log_options(log: &Log) -> zap::Options {
         false => log.outputs.iter().map(output).collect(),
     };
     let encoding = if log.console { zap::Encoding::Console } else { zap::Encoding::Json };
-    zap::Options { level: log.level, encoding, outputs }
+    zap::Options { level: log.level, encoding, outputs, traces: log.traces.clone() }
 }

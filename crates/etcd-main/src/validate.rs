@@ -87,6 +87,8 @@ pub enum ConfigError {
     ShardMap { part: String, last: u64 },
     #[error("--bcrypt-cost must be between 4 and 31 (set to {0})")]
     BcryptCost(u64),
+    #[error("tracing sampling rate must be between 0 and 1000000 (set to {0})")]
+    SamplingRate(i64),
     #[error("--{flag}={value} is not supported: {why}")]
     Refused { flag: &'static str, value: String, why: &'static str },
 }

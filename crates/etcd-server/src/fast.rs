@@ -13,7 +13,7 @@ use std::{future::Future, sync::Arc};
 
 use bytes::Bytes;
 use etcd_proto::etcdserverpb as pb;
-use grpc::{Call, Code, Methods, Requests, Sender, Server, Status, Streaming, Unary};
+use grpc::{Call, Code, KeepAlive, Methods, Requests, Sender, Server, Status, Streaming, Unary};
 use prost::Message;
 use tracing::{Instrument, Span, info_span};
 
@@ -32,13 +32,19 @@ pub(crate) const PATHS: [&str; 8] = [
     "/etcdserverpb.KV/RangeStream",
 ];
 
+/// What a client may do to a connection.
+pub(crate) struct Limits {
+    pub max_message_bytes: usize,
+    pub max_streams: u32,
+    pub keep_alive: KeepAlive,
+}
+
 /// What is served on connections: the fast methods here, the rest by `router`.
 pub(crate) fn server(
     shared: &Arc<Shared>,
     watch: watch::Service,
     router: axum::Router,
-    max_message_bytes: usize,
-    max_streams: u32,
+    limits: Limits,
     metrics: Option<&metrics::Calls>,
 ) -> Server<Reply> {
     let [range, put, delete_range, txn, compact, watching, keep_alive, range_stream] = PATHS;
@@ -54,8 +60,11 @@ pub(crate) fn server(
         .streaming(range_stream, move |call, requests, sender| {
             range_stream::send(ranges.clone(), call, requests, sender)
         });
-    let mut builder =
-        Server::builder(methods).max_message_bytes(max_message_bytes).max_streams(max_streams).fallback(router);
+    let mut builder = Server::builder(methods)
+        .max_message_bytes(limits.max_message_bytes)
+        .max_streams(limits.max_streams)
+        .keep_alive(limits.keep_alive)
+        .fallback(router);
     if let Some(metrics) = metrics {
         builder = builder.observer(metrics.observer(&PATHS));
     }
@@ -70,7 +79,12 @@ fn method<F: Future<Output = Result<Reply, Status>> + Send + 'static>(
 ) -> impl Fn(Call, Bytes) -> Unary<Reply> + use<F> {
     let shared = shared.clone();
     move |call, message| {
-        let (span, answer) = (span(), answered(shared.clone(), call, message, answer));
+        let span = span();
+        if !span.is_disabled() {
+            let parent = call.metadata("traceparent").and_then(|parent| std::str::from_utf8(parent).ok());
+            telemetry::set_parent(&span, parent);
+        }
+        let answer = answered(shared.clone(), call, message, answer);
         if span.is_disabled() { Box::pin(answer) } else { Box::pin(answer.instrument(span)) }
     }
 }

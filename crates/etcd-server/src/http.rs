@@ -1,5 +1,6 @@
 //! What etcd answers in plain HTTP on the port of its clients: health, `/version`, `/metrics`, and the JSON gateway.
 
+mod access;
 mod gateway;
 mod health;
 
@@ -9,47 +10,37 @@ use axum::{
     Router,
     extract::Request,
     http::{
-        HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version,
-        header::{
-            ACCEPT, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW,
-            CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS,
-        },
+        HeaderMap, Method, StatusCode, Version,
+        header::{ACCEPT, ALLOW, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
     },
-    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::any,
 };
 
+pub(crate) use access::HostTrusted;
+pub use access::{AccessOptions, trust_hosts};
+
 use crate::{codes, downgrade, shared::Shared};
 
-/// What browsers are told, as etcd tells them by default (`--cors '*'`).
-const CORS: [(HeaderName, &str); 3] = [
-    (ACCESS_CONTROL_ALLOW_METHODS, "POST, GET, OPTIONS, PUT, DELETE"),
-    (ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
-    (ACCESS_CONTROL_ALLOW_HEADERS, "accept, content-type, authorization"),
-];
+/// What is served beside the services, and to whom.
+pub(crate) struct Options {
+    pub gateway: bool,
+    pub access: AccessOptions,
+}
 
-/// Adds the paths to the router of the gRPC services; the metrics only where there are any.
-pub(crate) fn add(grpc: Router, shared: Arc<Shared>, metrics: Option<telemetry::Metrics>) -> Router {
+/// Adds the paths to the router of the gRPC services; the metrics only where there are any, the gateway if it is wanted.
+pub(crate) fn add(grpc: Router, shared: Arc<Shared>, metrics: Option<telemetry::Metrics>, options: Options) -> Router {
     let version_shared = shared.clone();
     let mut plain = Router::new()
         .route("/version", any(move |request: Request| version(version_shared.clone(), request)))
-        .merge(health::router(shared.clone(), metrics.as_ref()))
-        .merge(gateway::router(grpc.clone(), shared.max_request_bytes));
+        .merge(health::router(shared.clone(), metrics.as_ref()));
+    if options.gateway {
+        plain = plain.merge(gateway::router(grpc.clone(), shared.max_request_bytes));
+    }
     if let Some(metrics) = metrics {
         plain = plain.route("/metrics", any(async move |headers: HeaderMap| exposition(&metrics, &headers)));
     }
-    grpc.fallback(unknown_path).merge(plain.layer(middleware::from_fn(cors)))
-}
-
-/// Lets a browser's page of any origin ask, and answers the question whether it may.
-async fn cors(request: Request, next: Next) -> Response {
-    let preflight = request.method() == Method::OPTIONS;
-    let mut response = if preflight { StatusCode::OK.into_response() } else { next.run(request).await };
-    for (name, value) in CORS {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
-    }
-    response
+    grpc.fallback(unknown_path).merge(access::guard(plain, options.access))
 }
 
 /// gRPC's clients are told that there is no such method, others that there is no such page.

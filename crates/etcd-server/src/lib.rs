@@ -50,11 +50,13 @@ use etcd_proto::{
     v3electionpb::election_server::ElectionServer,
     v3lockpb::lock_server::LockServer,
 };
-use runtime::Tasks;
+use runtime::{Clock, Tasks};
 use store_api::{Cluster, Store, StoreError};
 use tonic::{codec::CompressionEncoding, service::Routes};
 
 pub use auth::{AuthOptions, DEFAULT_BCRYPT_COST, Jwt, KeyError, Method, PeerName, TokenKind, TokenOptionsError};
+pub use grpc::KeepAlive;
+pub use http::{AccessOptions, trust_hosts};
 pub use serve::Listener;
 use shared::Shared;
 
@@ -80,10 +82,18 @@ pub struct Options {
     pub auth: Option<AuthOptions>,
     /// Calls at one time on one connection; what is more than the server takes by itself changes nothing.
     pub max_streams: u32,
+    /// How clients and this server learn that the other is there: etcd's `--grpc-keepalive-*`.
+    pub keep_alive: KeepAlive,
+    /// Serve the JSON gateway: etcd's `--enable-grpc-gateway`.
+    pub gateway: bool,
+    /// Whose pages and which names may ask in plain HTTP.
+    pub access: AccessOptions,
     /// How often a leader is looked for that a stream's caller wants: the election timeout.
     pub leader_interval: Duration,
     /// Where the calls are counted, if anywhere.
     pub metrics: Option<telemetry::Metrics>,
+    /// How long calls take is counted too: etcd's `--metrics=extensive`.
+    pub call_times: Option<Clock>,
     /// The group that the streams' tasks belong to.
     pub tasks: Tasks,
 }
@@ -94,7 +104,7 @@ impl Options {
         let (name, client_urls) = ("default".to_owned(), Vec::new());
         let max_request_bytes = MAX_REQUEST_BYTES;
         let leader_interval = ELECTION_TIMEOUT;
-        let (cluster, auth, metrics) = (None, None, None);
+        let (cluster, auth, metrics, call_times) = (None, None, None, None);
         let max_streams = u32::MAX;
         Options {
             store,
@@ -104,8 +114,12 @@ impl Options {
             max_request_bytes,
             auth,
             max_streams,
+            keep_alive: KeepAlive::default(),
+            gateway: true,
+            access: AccessOptions::default(),
             leader_interval,
             metrics,
+            call_times,
             tasks,
         }
     }
@@ -123,7 +137,9 @@ impl Service {
     /// Asks the store who it is and puts the services together.
     pub async fn start(options: Options) -> Result<Self, StoreError> {
         let (tasks, metrics) = (options.tasks.clone(), options.metrics.clone());
-        let (leader_interval, max_streams) = (options.leader_interval, options.max_streams);
+        let (leader_interval, gateway, call_times) =
+            (options.leader_interval, options.gateway, options.call_times.clone());
+        let (max_streams, keep_alive, access) = (options.max_streams, options.keep_alive, options.access.clone());
         let limit = options.max_request_bytes.saturating_add(MESSAGE_OVERHEAD_BYTES);
         let shared = Arc::new(Shared::start(options).await?);
         leader::spawn(shared.clone(), leader_interval, &tasks);
@@ -154,12 +170,13 @@ impl Service {
         let (mut grpc, mut calls) = (leader::guard(routes.prepare().into_axum_router(), shared.clone()), None);
         if let Some(metrics) = &metrics {
             metrics::identify(&shared, metrics);
-            let counts = metrics::Calls::register(metrics);
+            let counts = metrics::Calls::register(metrics, call_times);
             grpc = metrics::count(grpc, counts.clone());
             calls = Some(counts);
         }
-        let router = http::add(grpc, shared.clone(), metrics);
-        let server = fast::server(&shared, watch, router.clone(), limit, max_streams, calls.as_ref());
+        let router = http::add(grpc, shared.clone(), metrics, http::Options { gateway, access });
+        let limits = fast::Limits { max_message_bytes: limit, max_streams, keep_alive };
+        let server = fast::server(&shared, watch, router.clone(), limits, calls.as_ref());
         Ok(Service { router, server, tasks })
     }
 

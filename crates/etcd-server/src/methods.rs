@@ -116,6 +116,11 @@ pub(crate) fn at(path: &str) -> Option<(&'static str, Method)> {
     Some((service.name, *method))
 }
 
+/// All methods with their services.
+pub(crate) fn all() -> impl Iterator<Item = (&'static str, Method)> {
+    SERVICES.iter().flat_map(|service| service.methods.iter().map(|method| (service.name, *method)))
+}
+
 /// The method at a path of the JSON gateway, without the version.
 pub(crate) fn at_gateway(path: &str) -> Option<(&'static str, Method)> {
     SERVICES.iter().find_map(|service| {

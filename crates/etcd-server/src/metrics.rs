@@ -6,6 +6,7 @@ use std::{
     pin::Pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use axum::{Router, body::Body, extract::Request, http::HeaderValue, middleware, response::Response};
@@ -13,8 +14,9 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
 };
+use runtime::Clock;
 use tonic::Code;
 
 use crate::{downgrade::Version, methods, shared::Shared};
@@ -48,6 +50,7 @@ const API_VERSIONS: [&str; 10] = ["3.0", "3.1", "3.2", "3.3", "3.4", "3.5", "3.6
 /// The counts of one server's calls.
 #[derive(Clone, Default)]
 pub(crate) struct Calls {
+    times: Option<Times>,
     started: Family<Method, Counter>,
     handled: Family<Handled, Counter>,
     clients: Family<Client, Counter>,
@@ -55,12 +58,44 @@ pub(crate) struct Calls {
     sent: Counter,
 }
 
+/// How long calls take.
+#[derive(Clone)]
+struct Times {
+    clock: Clock,
+    took: Family<Method, Histogram, fn() -> Histogram>,
+}
+
+/// The buckets that Prometheus' clients have by default, as etcd's histogram.
+const TIME_BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+impl Times {
+    fn new(clock: Clock) -> Self {
+        let took: Family<Method, Histogram, fn() -> Histogram> =
+            Family::new_with_constructor(|| Histogram::new(TIME_BUCKETS));
+        // As in etcd, each method is there before it is first called.
+        for method in methods::all() {
+            drop(took.get_or_create(&labels(method)));
+        }
+        Times { clock, took }
+    }
+
+    fn ended(&self, method: &Method, started: Duration) {
+        let took = self.clock.monotonic().saturating_sub(started);
+        self.took.get_or_create(method).observe(took.as_secs_f64());
+    }
+}
+
 impl Calls {
-    /// New counts, told by `registry` from now on.
-    pub fn register(registry: &telemetry::Metrics) -> Self {
-        let calls = Calls::default();
+    /// New counts, told by `registry` from now on; how long calls take as well, if there is a clock.
+    pub fn register(registry: &telemetry::Metrics, clock: Option<Clock>) -> Self {
+        let calls = Calls { times: clock.map(Times::new), ..Calls::default() };
         registry.register(|registry| {
-            let Calls { started, handled, clients, received, sent } = calls.clone();
+            let Calls { times, started, handled, clients, received, sent } = calls.clone();
+            if let Some(times) = times {
+                let help = "Histogram of response latency (seconds) of gRPC that had been application-level handled by \
+                            the server";
+                registry.register("grpc_server_handling_seconds", help, times.took);
+            }
             registry.register("grpc_server_started", "Total number of RPCs started on the server", started);
             registry.register("grpc_server_handled", "Total number of RPCs completed on the server", handled);
             let requests = "The total number of requests per client version";
@@ -72,6 +107,17 @@ impl Calls {
             registry.register_collector(Box::new(files::Files));
         });
         calls
+    }
+
+    /// The time, if it matters.
+    fn now(&self) -> Option<Duration> {
+        self.times.as_ref().map(|times| times.clock.monotonic())
+    }
+
+    fn took(&self, method: &Method, started: Duration) {
+        if let Some(times) = &self.times {
+            times.ended(method, started);
+        }
     }
 
     /// Counts the calls of methods that do not go through a router.
@@ -100,8 +146,8 @@ struct Observer {
 }
 
 impl grpc::Observer for Observer {
-    fn started(&self, method: usize, call: &grpc::Call) {
-        let Some(counts) = self.counts.get(method) else { return };
+    fn started(&self, method: usize, call: &grpc::Call) -> Option<Duration> {
+        let counts = self.counts.get(method)?;
         counts.started.inc();
         let version = version(call.metadata(VERSION_KEY));
         let client = counts.clients[version.unwrap_or(API_VERSIONS.len())].get_or_init(|| {
@@ -109,9 +155,13 @@ impl grpc::Observer for Observer {
             self.calls.clients.get_or_create(&label).clone()
         });
         client.inc();
+        self.calls.now()
     }
 
-    fn ended(&self, method: usize, code: grpc::Code) {
+    fn ended(&self, method: usize, code: grpc::Code, started: Option<Duration>) {
+        if let (Some(counts), Some(started)) = (self.counts.get(method), started) {
+            self.calls.took(&counts.method, started);
+        }
         match self.counts.get(method) {
             None => {}
             Some(counts) if code == grpc::Code::Ok => {
@@ -149,7 +199,7 @@ pub(crate) fn count(router: Router, metrics: Calls) -> Router {
             metrics.clients.get_or_create(&client(&method, version(told))).inc();
             let bytes = metrics.received.clone();
             let request = request.map(|body| Body::new(Counted { body, bytes, call: None }));
-            let call = Call { metrics, method, code: None };
+            let call = Call { started: metrics.now(), metrics, method, code: None };
             wrap(next.run(request).await, call)
         }
     }))
@@ -173,8 +223,11 @@ pub(crate) fn identify(shared: &Shared, registry: &telemetry::Metrics) {
 
 /// Labels come from the table of methods and never from a request.
 fn method(path: &str) -> Option<Method> {
-    let (grpc_service, method) = methods::at(path)?;
-    Some(Method { grpc_type: method.kind, grpc_service, grpc_method: method.name })
+    methods::at(path).map(labels)
+}
+
+fn labels((grpc_service, method): (&'static str, methods::Method)) -> Method {
+    Method { grpc_type: method.kind, grpc_service, grpc_method: method.name }
 }
 
 /// The place in the table of what a client says of itself; none for what is not there.
@@ -197,6 +250,7 @@ fn wrap(response: Response, mut call: Call) -> Response {
 struct Call {
     metrics: Calls,
     method: Method,
+    started: Option<Duration>,
     /// Told by the headers when there is no body, else by the trailers.
     code: Option<Code>,
 }
@@ -213,6 +267,9 @@ impl Drop for Call {
     fn drop(&mut self) {
         let label = handled(&self.method, self.code.unwrap_or(Code::Cancelled));
         self.metrics.handled.get_or_create(&label).inc();
+        if let Some(started) = self.started {
+            self.metrics.took(&self.method, started);
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::{PeerName, fast::reply::Reply};
+use crate::{PeerName, fast::reply::Reply, http::HostTrusted};
 
 /// Connections at one time, on one listener. One more is closed at once.
 const MAX_CONNECTIONS: usize = 4096;
@@ -112,6 +112,7 @@ async fn open(accepted: Accepted, tls: Option<TlsAcceptor>) -> Option<(Box<dyn S
             if let Some(name) = certificate.and_then(|certificate| PeerName::of(certificate)) {
                 extensions.insert(name);
             }
+            extensions.insert(HostTrusted);
             return Some((Box::new(stream), extensions));
         }
         Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),

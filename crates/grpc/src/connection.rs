@@ -14,7 +14,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use http::Extensions;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::Sleep,
+    time::{Instant, Sleep},
 };
 use tokio_util::io::poll_read_buf;
 
@@ -51,6 +51,9 @@ pub(crate) struct Connection<IO, R, S> {
     /// connections wait on alike is dear to look at.
     stop: FuturesUnordered<Pin<Box<S>>>,
     tick: Pin<Box<Sleep>>,
+    /// When to look whether the peer is there.
+    look: Option<Pin<Box<Sleep>>>,
+    begun: Instant,
     /// Room for the next read.
     room: usize,
     /// Written, and not yet flushed.
@@ -65,13 +68,17 @@ where
 {
     /// `first` was read already; `stop` asks for the end of the connection once its calls have ended.
     pub fn new(io: IO, server: Arc<Inner<R>>, extensions: Arc<Extensions>, first: BytesMut, stop: Pin<Box<S>>) -> Self {
+        let look = server.keep_alive.first_look().map(|after| Box::pin(tokio::time::sleep(after)));
         let engine = Engine::new(server, extensions, first);
         let tick = Box::pin(tokio::time::sleep(TICK));
+        let begun = tick.deadline() - TICK;
         Connection {
             io,
             engine,
             stop: FuturesUnordered::from_iter([stop]),
             tick,
+            look,
+            begun,
             room: MIN_READ_BYTES,
             unflushed: false,
         }
@@ -88,6 +95,20 @@ where
             let next = self.tick.deadline() + TICK;
             self.tick.as_mut().reset(next);
             self.engine.tick();
+        }
+        if let Some(look) = &mut self.look {
+            while look.as_mut().poll(context).is_ready() {
+                let next = look.deadline() + self.engine.look();
+                look.as_mut().reset(next);
+            }
+        }
+    }
+
+    /// Pings are judged by when they come.
+    fn judge(&mut self) {
+        if self.engine.was_pinged() {
+            let now = tokio::time::sleep(Duration::ZERO).deadline();
+            self.engine.judge_pings(now - self.begun);
         }
     }
 
@@ -142,6 +163,7 @@ where
                     }
                 }
                 busy |= self.engine.turn();
+                self.judge();
             }
             if self.poll_write(context)?.is_pending() && self.engine.is_full() {
                 // The socket wakes the task; until then nobody else need.

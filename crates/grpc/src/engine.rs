@@ -8,6 +8,7 @@
 //! driver, which lets nothing happen while [`OUTPUT_BYTES`] wait for the peer. What costs work and brings nothing is
 //! bounded by a [`Budget`].
 
+mod alive;
 mod budget;
 mod open;
 mod receive;
@@ -34,6 +35,7 @@ use crate::{
     ready::{CallSet, Lists, Ready},
     server::Inner,
 };
+use alive::Alive;
 use budget::Budget;
 use receive::Block;
 use running::{Done, Running};
@@ -102,9 +104,7 @@ pub(crate) struct Engine<R> {
     starved: VecDeque<u32>,
     forgiven: VecDeque<u32>,
     budget: Budget,
-    /// Something has come since the last tick; and the ticks since.
-    heard: bool,
-    silent: u32,
+    alive: Alive,
 }
 
 impl<R: Encode + Send + 'static> Engine<R> {
@@ -140,8 +140,7 @@ impl<R: Encode + Send + 'static> Engine<R> {
             starved: VecDeque::new(),
             forgiven: VecDeque::new(),
             budget: Budget::default(),
-            heard: false,
-            silent: 0,
+            alive: Alive::default(),
         }
     }
 
@@ -259,6 +258,7 @@ impl<R: Encode + Send + 'static> Engine<R> {
     /// After the last frame of an answer: a peer that has not finished its request need not go on with it.
     fn ended(&mut self, id: u32, stream: &Stream) {
         self.budget.useful();
+        self.alive.sent();
         if !stream.finished {
             frame::put_reset(id, Reason::NoError, self.output.tail());
             self.forgive(id);
@@ -291,31 +291,21 @@ impl<R: Encode + Send + 'static> Engine<R> {
     pub fn drain(&mut self) {
         if self.phase == Phase::Open {
             self.phase = Phase::Draining;
-            frame::put_go_away(self.last_stream, Reason::NoError, self.output.tail());
+            frame::put_go_away(self.last_stream, Reason::NoError, &[], self.output.tail());
         }
     }
 
     /// The connection is over, for this reason.
     fn fail(&mut self, reason: Reason) {
-        frame::put_go_away(self.last_stream, reason, self.output.tail());
+        frame::put_go_away(self.last_stream, reason, &[], self.output.tail());
         self.close();
     }
 
-    /// Time has passed: asks a silent peer whether it is there, and gives it up when it does not answer.
+    /// Time has passed: what a peer may ask for in vain counts anew, and its settings should be there.
     pub fn tick(&mut self) {
         self.budget = Budget::default();
         if !self.settled {
-            return self.fail(Reason::SettingsTimeout);
-        }
-        if std::mem::take(&mut self.heard) {
-            self.silent = 0;
-            return;
-        }
-        self.silent += 1;
-        match self.silent {
-            PING_AFTER_TICKS => frame::put_ping(*b"stillher", false, self.output.tail()),
-            GIVE_UP_AFTER_TICKS.. => self.close(),
-            _ => {}
+            self.fail(Reason::SettingsTimeout);
         }
     }
 
@@ -356,10 +346,6 @@ impl<R> Drop for Engine<R> {
         self.close();
     }
 }
-
-/// Ticks without a word after which a peer is pinged, and after which it is given up.
-const PING_AFTER_TICKS: u32 = 3;
-const GIVE_UP_AFTER_TICKS: u32 = 4;
 
 /// Reads a whole message of a unary call; what is no whole message, or more than one, is an error.
 fn single(stream: &Stream, body: Bytes, max: usize) -> Result<Bytes, crate::Status> {

@@ -154,10 +154,12 @@ pub(crate) fn put_ping(payload: [u8; 8], ack: bool, into: &mut BytesMut) {
     into.put_slice(&payload);
 }
 
-pub(crate) fn put_go_away(last: u32, reason: Reason, into: &mut BytesMut) {
-    put_head(8, 0x7, 0, 0, into);
+/// `more` is for people.
+pub(crate) fn put_go_away(last: u32, reason: Reason, more: &[u8], into: &mut BytesMut) {
+    put_head(8 + more.len(), 0x7, 0, 0, into);
     into.put_u32(last);
     into.put_u32(reason as u32);
+    into.put_slice(more);
 }
 
 pub(crate) fn put_window_update(stream: u32, by: u32, into: &mut BytesMut) {

@@ -34,5 +34,5 @@ pub use fallback::Body;
 pub use message::{Encode, Keep};
 pub use pipe::Closed;
 pub use rope::Rope;
-pub use server::{Builder, Methods, Observer, Server, Streaming, Unary};
+pub use server::{Builder, KeepAlive, Methods, Observer, Server, Streaming, Unary};
 pub use status::{Code, Status};

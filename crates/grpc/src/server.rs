@@ -39,8 +39,9 @@ pub(crate) enum Handler<R> {
 
 /// Is told of the calls of registered methods. `method` counts them in the order of their registration.
 pub trait Observer: Send + Sync + 'static {
-    fn started(&self, method: usize, call: &Call);
-    fn ended(&self, method: usize, code: Code);
+    /// Returns what it wants to be told again when the call ends: when it began, if that matters.
+    fn started(&self, method: usize, call: &Call) -> Option<Duration>;
+    fn ended(&self, method: usize, code: Code, started: Option<Duration>);
     /// Bytes of requests have come, or bytes of answers go out, as they are framed.
     fn moved(&self, received: usize, sent: usize);
 }
@@ -89,12 +90,32 @@ impl<R> Methods<R> {
     }
 }
 
+/// How both sides learn that the other is there, as gRPC's servers in Go have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepAlive {
+    /// A client that pings more often is sent away, unless it is sent something in between.
+    pub min_time: Duration,
+    /// How long a client may be silent before it is pinged. Zero turns it off, as does a timeout of zero.
+    pub interval: Duration,
+    /// How long it then has to answer.
+    pub timeout: Duration,
+}
+
+impl Default for KeepAlive {
+    /// Go's, with etcd's shortest time between pings.
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        KeepAlive { min_time: seconds(5), interval: seconds(7200), timeout: seconds(20) }
+    }
+}
+
 pub(crate) struct Inner<R> {
     pub methods: Methods<R>,
     pub fallback: Option<Box<dyn Fallback>>,
     pub observer: Option<Arc<dyn Observer>>,
     pub max_message_bytes: usize,
     pub max_streams: u32,
+    pub keep_alive: KeepAlive,
 }
 
 /// What is served on any number of connections. A clone is the same server.
@@ -142,6 +163,11 @@ impl<R: message::Encode + Send + 'static> Builder<R> {
         self
     }
 
+    pub fn keep_alive(mut self, keep_alive: KeepAlive) -> Self {
+        self.0.keep_alive = keep_alive;
+        self
+    }
+
     pub fn build(self) -> Server<R> {
         Server { inner: Arc::new(self.0) }
     }
@@ -155,6 +181,7 @@ impl<R: message::Encode + Send + 'static> Server<R> {
             observer: None,
             max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
             max_streams: DEFAULT_MAX_STREAMS,
+            keep_alive: KeepAlive::default(),
         })
     }
 

@@ -63,7 +63,12 @@ pub struct Export {
 impl Export {
     /// What was written up to `revision`, which must be one that can be read.
     pub fn new(state: &State, revision: Revision) -> Self {
-        let (compacted, pin) = (state.compacted(), state.pin());
+        Self::since(state, state.compacted(), revision)
+    }
+
+    /// As [`Export::new`], with what a compaction after `compacted` is about to drop: nothing may be trimmed of it yet.
+    pub fn since(state: &State, compacted: Revision, revision: Revision) -> Self {
+        let pin = state.pin();
         let next = (compacted + 1, 0);
         let (old, keys) = (Vec::new(), Vec::new());
         Export { revision, compacted, after: None, old, keys, any_live: false, next_old: 0, next, pin }

@@ -5,8 +5,8 @@
 //! writes: the revision as 17 bytes ("t" follows for a deletion), and the write as mvccpb.KeyValue. Of what a
 //! compaction has left of before it, only what still exists at the hash's revision counts, unless nothing does.
 //!
-//! etcd also remembers the hash that it has made while compacting, and answers with that one when it is asked for the
-//! compact revision by its number. That is not done here.
+//! etcd also makes a hash while compacting, of what was there before. [`HashQuery::of_compaction`] makes the same; who
+//! remembers it, and when it is the answer, is the store's business.
 
 use store_api::{HashKv, Revision, StoreError};
 
@@ -24,6 +24,8 @@ const STEP_BYTES: usize = 1 << 20;
 pub struct HashQuery {
     export: Export,
     gathered: bool,
+    /// The history is that of a compaction, and cannot be read once another state has taken its place.
+    once: bool,
     current: Revision,
     crc: u32,
     scratch: Vec<u8>,
@@ -33,14 +35,28 @@ impl HashQuery {
     /// Hashes what was written up to `revision` (0: the newest).
     pub fn new(state: &State, revision: Revision) -> Result<Self, StoreError> {
         let at = state.check_revision(revision)?;
-        let (export, current) = (Export::new(state, at), state.revision());
-        Ok(HashQuery { export, gathered: false, current, crc: crc32c::crc32c(BUCKET), scratch: Vec::new() })
+        Ok(HashQuery::of(state, Export::new(state, at), false))
+    }
+
+    /// Hashes what was written up to the compact revision, of a state that was compacted just now and at `before` the
+    /// time before, and of which nothing was trimmed since.
+    pub fn of_compaction(state: &State, before: Revision) -> Self {
+        HashQuery::of(state, Export::since(state, before, state.compacted()), true)
+    }
+
+    fn of(state: &State, export: Export, once: bool) -> Self {
+        let (crc, scratch) = (crc32c::crc32c(BUCKET), Vec::new());
+        HashQuery { export, gathered: false, once, current: state.revision(), crc, scratch }
     }
 
     /// Visits at most `budget` keys or writes; returns whether all are done. Begins anew where another state, of a
     /// snapshot from the leader, has taken the place of the one that was hashed.
     pub fn step(&mut self, state: &State, budget: usize) -> Result<bool, StoreError> {
         if !self.export.is_of(state) {
+            if self.once {
+                let (requested, compacted) = (self.export.revision(), state.compacted());
+                return Err(StoreError::Compacted { requested, compacted });
+            }
             *self = HashQuery::new(state, self.export.revision())?;
         }
         if !self.gathered {

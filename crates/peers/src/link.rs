@@ -44,6 +44,8 @@ struct Shared {
     urls: Mutex<Vec<String>>,
     queue: Mutex<VecDeque<(GroupId, Message)>>,
     arrived: Notify,
+    /// Since when there has been a connection.
+    connected: Mutex<Option<Duration>>,
 }
 
 impl Link {
@@ -54,6 +56,7 @@ impl Link {
             urls: Mutex::new(urls),
             queue: Mutex::default(),
             arrived: Notify::new(),
+            connected: Mutex::default(),
         });
         let stop = CancellationToken::new();
         let (task, stopped) = (shared.clone(), stop.clone());
@@ -80,6 +83,11 @@ impl Link {
         self.shared.arrived.notify_one();
     }
 
+    /// Since when there has been a connection.
+    pub fn connected(&self) -> Option<Duration> {
+        *self.shared.connected.lock()
+    }
+
     pub fn urls(&self) -> Vec<String> {
         self.shared.urls.lock().clone()
     }
@@ -104,12 +112,14 @@ impl Shared {
             match network.connect(&urls, self.greeting).await {
                 Ok(stream) => {
                     let metrics = network.metrics.clone();
+                    *self.connected.lock() = network.store().map(store::Store::monotonic);
                     drop(network);
                     let Greeting { from, to, .. } = self.greeting;
                     metrics.connected(from, to);
                     pause = FIRST_PAUSE;
                     tracing::debug!(peer = format!("{:x}", self.greeting.to), "connected");
                     let error = self.carry(stream, &metrics).await;
+                    *self.connected.lock() = None;
                     metrics.lost(from, to);
                     tracing::debug!(peer = format!("{:x}", self.greeting.to), %error, "connection lost");
                 }

@@ -215,6 +215,11 @@ impl Peers for Handle {
         self.0.update(members);
     }
 
+    fn connected_for(&self, member: u64) -> Option<Duration> {
+        let since = self.0.links.lock().get(&member)?.connected()?;
+        Some(self.0.store()?.monotonic().saturating_sub(since))
+    }
+
     async fn ask(&self, member: u64, question: Question) -> Result<Reply, StoreError> {
         let unavailable = |error: PeerError| StoreError::Unavailable(format!("the leader cannot be asked: {error}"));
         let Some(store) = self.0.store() else { return Err(StoreError::NoLeader) };

@@ -8,7 +8,7 @@ use peers::{Handle, Network, Options};
 use replica::{cluster_id, member_id};
 use runtime::{Clock, Tasks};
 use store::{Bootstrap, Store, Timing};
-use store_api::{Cluster as _, Member, PutRequest, RangeRequest, Store as _};
+use store_api::{Cluster as _, Member, MembershipError, PutRequest, RangeRequest, Store as _};
 use tokio::net::TcpListener;
 
 struct Running {
@@ -65,14 +65,23 @@ async fn members_agree_over_tcp_and_a_new_one_is_sent_everything() {
     assert_eq!(count(&members[1].store).await, Ok(60));
 
     // As a joining member does: it asks one that is there who they are.
-    let (added, _) = members[0].store.member_add(vec![urls[3].clone()], true).await.unwrap();
+    let clock = Clock::system();
+    let until = clock.monotonic() + Duration::from_secs(20);
+    // Those that have just met are not trusted yet.
+    let (added, _) = loop {
+        match members[0].store.member_add(vec![urls[3].clone()], true).await {
+            Ok(added) => break added,
+            Err(error) => assert_eq!(error, MembershipError::Unhealthy.into()),
+        }
+        assert!(clock.monotonic() < until, "the members do not count as healthy");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
     let asking = Network::new(Options { tasks: Tasks::root(), tls: None });
     let found = asking.discover(&urls[..1]).await.unwrap();
     let (known, found) = (found.members, found.cluster);
     assert_eq!((found, known.len()), (cluster, 4));
     let joined = start(&dir.path().join("m3"), Bootstrap::Join { me: added.id, cluster: found }, fourth, known).await;
     let read = RangeRequest { serializable: true, ..RangeRequest::prefix("key-") };
-    let clock = Clock::system();
     let until = clock.monotonic() + Duration::from_secs(20);
     while joined.store.range(read.clone()).await.unwrap().count < 60 {
         assert!(clock.monotonic() < until, "the new member was not sent everything");

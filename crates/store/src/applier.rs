@@ -11,6 +11,7 @@ use std::{
 };
 
 use auth::TokenEvent;
+use mvcc::HashQuery;
 use parking_lot::{Condvar, Mutex};
 use replica::{Applied, Entry, GroupId, Machine};
 use store_api::StoreError;
@@ -148,6 +149,10 @@ fn one(shared: &Shared, group: &Group, entry: &Entry) -> Result<(), String> {
         machine.apply(entry, &mut applied)?;
         let compacted = machine.kv.compacted() > before;
         if compacted {
+            // Group 0 stands for the others, as where all keys are compared.
+            if group.id == 0 && shared.compact_hashes.enabled() {
+                shared.compact_hashes.begin(HashQuery::of_compaction(&machine.kv, before));
+            }
             // Nobody sees it yet.
             runtime::failpoint!("compactBeforeCommitScheduledCompact");
         }

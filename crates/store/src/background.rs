@@ -6,7 +6,7 @@ use mvcc::Command;
 use replica::Request;
 use store_api::{Alarm, AlarmKind, LeaseId, Revision};
 
-use crate::{divided, options::AutoCompaction, store::Store};
+use crate::{divided, inbox::Input, options::AutoCompaction, store::Store};
 
 /// Leases revoked at once.
 const REVOKE_BATCH: usize = 256;
@@ -21,6 +21,35 @@ const QUOTA_EVERY: Duration = Duration::from_secs(1);
 const COMPACT_EVERY: Duration = Duration::from_secs(300);
 /// A period is divided into so many parts; what is kept is at most one part too old.
 const PERIOD_PARTS: u32 = 10;
+
+/// How long the other members may take to connect after a start, and how often it is looked, as in etcd.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+const CONNECT_EVERY: Duration = Duration::from_millis(50);
+/// Ticks that are left to the first election: a leader that is there has the time to say so.
+const TICKS_LEFT: u32 = 2;
+
+/// Once most others are connected, nobody has to wait for the whole time of the first election.
+pub async fn advance_ticks(store: Store) {
+    let (shared, me) = (&store.shared, store.shared.identity.member);
+    let election = shared.timing.election_ticks;
+    tracing::info!("election-ticks" = election, "starting initial election tick advance");
+    for _ in 0..CONNECT_LIMIT.as_millis() / CONNECT_EVERY.as_millis() {
+        tokio::time::sleep(CONNECT_EVERY).await;
+        let others = shared.everybody().into_iter().filter(|member| member.id != me);
+        let connected = others.filter(|member| shared.peers.connected_for(member.id).is_some()).count();
+        if connected > 1 {
+            let ticks = election.saturating_sub(TICKS_LEFT);
+            tracing::info!(
+                "forward-ticks" = ticks,
+                "active-remote-members" = connected,
+                "initialized peer connections; fast-forwarding election ticks"
+            );
+            // It may be stopping.
+            drop(shared.inbox.push(Input::Advance(ticks)));
+            return;
+        }
+    }
+}
 
 /// Proposes the revocation of each lease whose time is up, while this member leads. Group 0 decides, and the others
 /// follow: so a lease that was renewed meanwhile has lost no key.

@@ -153,14 +153,14 @@ pub struct FolderBackup {
 }
 
 /// Reads a stopped member's folder. Of a member among others, the last moments that it had not yet heard to be decided
-/// are missing.
-pub fn export_folder(root: &Path) -> Result<FolderBackup, StoreError> {
+/// are missing. Its log is in `wal`, if it is kept apart.
+pub fn export_folder(root: &Path, wal: Option<&Path>) -> Result<FolderBackup, StoreError> {
     if !root.join("VERSION").exists() {
         return Err(StoreError::InvalidArgument(format!("{} holds no member of this store", root.display())));
     }
     let nobody = || Err(StoreError::InvalidArgument(format!("{} holds no member of this store", root.display())));
     let disk = RealDisk::default();
-    let folder = Folder::open(root, &disk, nobody)?;
+    let folder = Folder::open(root, wal, &disk, nobody)?;
     let (wal, snapshots) = (folder.wal(), folder.snapshots());
     let salt = folder.identity.salt;
     let folders = Folders { wal: &wal, snapshots: &snapshots, salt, segment_bytes: SEGMENT_BYTES };

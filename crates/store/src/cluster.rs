@@ -35,16 +35,14 @@ impl Cluster for Store {
         let seconds = self.shared.clock.now().as_second();
         let id = member_id(&peer_urls, &seconds.to_string());
         let member = Member { id, peer_urls, is_learner: learner, ..Default::default() };
-        if !learner {
-            self.check_quorum(|members| members.push(member.clone()))?;
-        }
+        self.may_add(learner)?;
         let members = self.for_group(0).change(MemberChange::Add(member.clone())).await?;
         Ok((member, members))
     }
 
     async fn member_remove(&self, id: u64) -> Result<Vec<Member>, StoreError> {
         self.refuse_learner()?;
-        self.check_quorum(|members| members.retain(|m| m.id != id))?;
+        self.may_remove(id)?;
         self.for_group(0).change(MemberChange::Remove(id)).await
     }
 
@@ -149,24 +147,10 @@ impl Store {
         if status.peers.iter().find(|p| p.id == id).is_none_or(behind) {
             return Err(MembershipError::LearnerNotReady.into());
         }
-        self.check_quorum(|members| members.iter_mut().filter(|m| m.id == id).for_each(|m| m.is_learner = false))?;
+        self.may_promote()?;
         let promoted = self.change(MemberChange::Promote(id)).await;
         self.shared.metrics.promotions.inc_by(i64::from(promoted.is_ok()));
         promoted
-    }
-
-    /// Refuses a change after which the voters that have started would be no majority.
-    fn check_quorum(&self, change: impl FnOnce(&mut Vec<Member>)) -> Result<(), StoreError> {
-        let mut members = self.membership().0;
-        let single = members.len() == 1;
-        change(&mut members);
-        let voters: Vec<_> = members.iter().filter(|m| !m.is_learner).collect();
-        let started = voters.iter().filter(|m| !m.name.is_empty()).count();
-        // As in etcd, the second member may be added while it is not there yet.
-        if !single && started < voters.len() / 2 + 1 {
-            return Err(MembershipError::NotEnoughStarted.into());
-        }
-        Ok(())
     }
 
     /// Changes the members of the handle's group.

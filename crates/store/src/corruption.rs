@@ -11,9 +11,9 @@ use crate::{
 };
 
 /// What a member that is asked has at the revision that both know.
-struct Told {
-    member: u64,
-    hash: HashKv,
+pub(crate) struct Told {
+    pub member: u64,
+    pub hash: HashKv,
 }
 
 impl Store {
@@ -59,7 +59,7 @@ impl Store {
         Ok(())
     }
 
-    async fn ask_peers(&self, revision: Revision) -> Vec<Told> {
+    pub(crate) async fn ask_peers(&self, revision: Revision) -> Vec<Told> {
         let mut told = Vec::new();
         for peer in self.membership().0.into_iter().filter(|peer| peer.id != self.shared.identity.member) {
             match self.shared.peers.ask(peer.id, Question::Hash(revision)).await {

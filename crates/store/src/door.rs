@@ -1,6 +1,9 @@
 //! The member's door to its peers: what comes in from them, and what they may be told.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use replica::{
@@ -21,6 +24,11 @@ impl Store {
     /// (cluster, member).
     pub fn identity(&self) -> (u64, u64) {
         (self.shared.identity.cluster, self.shared.identity.member)
+    }
+
+    /// Time as this member counts it.
+    pub fn monotonic(&self) -> Duration {
+        self.shared.clock.monotonic()
     }
 
     /// The members as of the last applied entry, and the ids that were removed and that no group needs any more.
@@ -92,7 +100,10 @@ impl Store {
             }
             Question::Promote(id) => self.leading(0)?.promote_here(id).await.map(Reply::Members),
             Question::Joining => Ok(Reply::Joining(self.membership().0, self.groups())),
-            Question::Hash(revision) => self.hash_kv(revision).await.map(Reply::Hash),
+            Question::Hash(revision) => match self.shared.compact_hashes.of(revision) {
+                Some(hash) => Ok(Reply::Hash(hash)),
+                None => self.hash_kv(revision).await.map(Reply::Hash),
+            },
         }
     }
 

@@ -3,7 +3,7 @@
 //! ```text
 //!   LOCK                    held by flock while a process uses the folder
 //!   VERSION                 magic, format version, identity; written last when a folder is made
-//!   wal/<first record>.wal               segments of the log
+//!   wal/<first record>.wal               segments of the log; or in a folder of its own, see `log_folder`
 //!   snap/<group>-<index>-<term>.snap     a group's state after the entry of that index
 //! ```
 
@@ -20,7 +20,7 @@ use wal::{
     disk::{full_or, unavailable},
 };
 
-use crate::disk::RealDisk;
+use crate::{disk::RealDisk, log_folder};
 
 /// The version of everything in the folder. A change that older code cannot read raises it.
 pub const FORMAT: u32 = 2;
@@ -47,20 +47,24 @@ pub struct Founded {
     pub groups: GroupId,
 }
 
-/// An opened data folder. The lock goes with it.
+/// An opened data folder. The locks go with it.
 pub struct Folder {
     root: PathBuf,
+    wal: PathBuf,
     pub identity: Identity,
     /// Made just now: there is neither a snapshot nor a log.
     pub fresh: bool,
     _lock: File,
+    /// On the log's folder, if it is one of its own.
+    _log_lock: Option<File>,
 }
 
 impl Folder {
     /// Takes the folder for this process; makes it if it is not there or empty, and then asks `who` this member of
-    /// which cluster is.
+    /// which cluster is. The log is in `wal`, if that is given.
     pub fn open(
         root: &Path,
+        wal: Option<&Path>,
         disk: &RealDisk,
         who: impl FnOnce() -> Result<Founded, StoreError>,
     ) -> Result<Self, StoreError> {
@@ -68,7 +72,7 @@ impl Folder {
         if !root.join("VERSION").exists() && !root.join("VERSION.tmp").exists() {
             refuse_strangers(root)?;
         }
-        let lock = lock(root)?;
+        let lock = lock(root, "data folder")?;
         let version = root.join("VERSION");
         let found = match fs::read_to_string(&version) {
             Ok(text) => Some(parse(&text, &version)?),
@@ -84,7 +88,15 @@ impl Folder {
                 Identity { cluster, member, salt: random_id(), groups }
             }
         };
-        let folder = Folder { root: root.to_owned(), identity, fresh, _lock: lock };
+        let inside = root.join("wal");
+        let wal = wal.filter(|wal| **wal != *inside);
+        let log_lock = match (fresh, wal) {
+            (true, None) => None,
+            (true, Some(wal)) => Some(log_folder::take(wal, root, disk, earlier(root))?),
+            (false, wal) => log_folder::check(wal.unwrap_or(&inside), root, disk, identity.salt, wal.is_some())?,
+        };
+        let wal = wal.map_or(inside, Path::to_owned);
+        let folder = Folder { root: root.to_owned(), wal, identity, fresh, _lock: lock, _log_lock: log_lock };
         if fresh {
             folder.prepare(disk).map_err(|e| full_or("cannot prepare the data folder", root, &e))?;
         }
@@ -92,7 +104,7 @@ impl Folder {
     }
 
     pub fn wal(&self) -> PathBuf {
-        self.root.join("wal")
+        self.wal.clone()
     }
 
     pub fn snapshots(&self) -> PathBuf {
@@ -102,17 +114,20 @@ impl Folder {
     /// Declares a fresh folder complete.
     pub fn seal(&self, disk: &RealDisk) -> Result<(), StoreError> {
         let version = self.root.join("VERSION");
-        disk.replace(&version, self.text().as_bytes()).map_err(|e| full_or("cannot write", &version, &e))
+        disk.rename(&self.root.join("VERSION.tmp"), &version).map_err(|e| full_or("cannot write", &version, &e))
     }
 
     /// `VERSION.tmp` marks a folder in the making; what an earlier attempt left is no data.
     fn prepare(&self, disk: &RealDisk) -> io::Result<()> {
-        disk.create(&self.root.join("VERSION.tmp"))?;
+        let file = disk.create(&self.root.join("VERSION.tmp"))?;
+        file.write_at(self.text().as_bytes(), 0)?;
+        file.sync()?;
         disk.sync_dir(&self.root)?;
-        for dir in [self.wal(), self.snapshots()] {
+        for dir in [self.root.join("wal"), self.snapshots()] {
             match fs::remove_dir_all(&dir) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                _ => fs::create_dir(&dir)?,
+                _ if dir == self.snapshots() || dir == self.wal => fs::create_dir(&dir)?,
+                _ => {}
             }
         }
         disk.sync_dir(&self.root)
@@ -132,14 +147,21 @@ fn random_id() -> u64 {
     runtime::entropy::random_u64().max(1)
 }
 
-fn lock(root: &Path) -> Result<File, StoreError> {
+/// The salt of an attempt to found a member here that was cut short.
+fn earlier(root: &Path) -> Option<u64> {
+    let path = root.join("VERSION.tmp");
+    parse(&fs::read_to_string(&path).ok()?, &path).ok().map(|identity| identity.salt)
+}
+
+/// Takes a folder for this process.
+pub fn lock(root: &Path, what: &str) -> Result<File, StoreError> {
     let path = root.join("LOCK");
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.map_err(|e| full_or("cannot open", &path, &e))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
-            Err(StoreError::Unavailable(format!("the data folder {} is in use by another process", root.display())))
+            Err(StoreError::Unavailable(format!("the {what} {} is in use by another process", root.display())))
         }
         Err(TryLockError::Error(e)) => Err(unavailable("cannot lock", &path, &e)),
     }
@@ -212,18 +234,22 @@ mod tests {
     fn check(files: &[(&str, &str)], expected: &str) {
         let dir = tempfile::tempdir().unwrap();
         for (name, content) in files {
-            fs::write(dir.path().join(name), content).unwrap();
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
         }
         let error =
-            Folder::open(dir.path(), &RealDisk::default(), one).err().map(|e| e.to_string()).unwrap_or_default();
+            Folder::open(dir.path(), None, &RealDisk::default(), one).err().map(|e| e.to_string()).unwrap_or_default();
         assert!(error.contains(expected) && error.is_empty() == expected.is_empty(), "{files:?} gave {error:?}");
     }
 
     #[test]
     fn only_our_folders_are_opened() {
         check(&[], "");
-        check(&[("VERSION", "plinth store\nformat 2\ncluster 1\nmember 2\nsalt 3\n")], "");
-        check(&[("VERSION", "plinth store\nformat 2\ncluster 1\nmember 2\nsalt 3\ngroups 4\n")], "");
+        let log = ("wal/00000000000000000001.wal", "");
+        check(&[log, ("VERSION", "plinth store\nformat 2\ncluster 1\nmember 2\nsalt 3\n")], "");
+        check(&[log, ("VERSION", "plinth store\nformat 2\ncluster 1\nmember 2\nsalt 3\ngroups 4\n")], "");
+        check(&[("VERSION", "plinth store\nformat 2\ncluster 1\nmember 2\nsalt 3\n")], "has a log, and there is none");
         check(&[("VERSION", "plinth store\nformat 2\ncluster 1\nmember 2\nsalt 3\ngroups x\n")], "damaged");
         check(&[("VERSION", "plinth store\nformat 1\nanything\n")], "written by an older version");
         check(&[("VERSION.tmp", "")], "");
@@ -237,10 +263,10 @@ mod tests {
     #[test]
     fn one_process_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
-        let first = Folder::open(dir.path(), &RealDisk::default(), one).unwrap();
-        let second = Folder::open(dir.path(), &RealDisk::default(), one).err().unwrap();
+        let first = Folder::open(dir.path(), None, &RealDisk::default(), one).unwrap();
+        let second = Folder::open(dir.path(), None, &RealDisk::default(), one).err().unwrap();
         assert!(second.to_string().contains("in use by another process"));
         drop(first);
-        assert!(Folder::open(dir.path(), &RealDisk::default(), one).is_ok());
+        assert!(Folder::open(dir.path(), None, &RealDisk::default(), one).is_ok());
     }
 }

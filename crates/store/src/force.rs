@@ -21,11 +21,12 @@ pub struct Forced {
     pub index: u64,
 }
 
-/// Makes the member of this folder the only one of its cluster, with all that its log has.
-pub fn force_new_cluster(root: &Path) -> Result<Forced, StoreError> {
+/// Makes the member of this folder the only one of its cluster, with all that its log has. That is in `wal`, if it is
+/// kept apart.
+pub fn force_new_cluster(root: &Path, wal: Option<&Path>) -> Result<Forced, StoreError> {
     let disk = RealDisk::default();
     let nobody = || Err(StoreError::InvalidArgument(format!("{} holds no member", root.display())));
-    let folder = Folder::open(root, &disk, nobody)?;
+    let folder = Folder::open(root, wal, &disk, nobody)?;
     let (wal, snapshots) = (folder.wal(), folder.snapshots());
     let Identity { cluster, member, salt, groups } = folder.identity;
     let folders = Folders { wal: &wal, snapshots: &snapshots, salt, segment_bytes: SEGMENT_BYTES };

@@ -40,6 +40,8 @@ pub enum ImportError {
 pub struct ImportOptions<'a> {
     /// The member's folder; not there yet, or left behind by an import that was cut short.
     pub root: &'a Path,
+    /// A folder of its own for the log.
+    pub wal: Option<&'a Path>,
     /// The cluster that begins.
     pub bootstrap: Bootstrap,
     /// Leave users and roles behind, if there are some.
@@ -62,7 +64,7 @@ pub fn import<S: bolt::Source>(
     options: ImportOptions<'_>,
     snapshot: &mut Snapshot<S>,
 ) -> Result<Imported, ImportError> {
-    let ImportOptions { root, bootstrap, without_auth, progress } = options;
+    let ImportOptions { root, wal, bootstrap, without_auth, progress } = options;
     let users = if without_auth { Auth::default() } else { users(snapshot.facts())? };
     let state = state(snapshot, progress)?;
     let imported = Imported {
@@ -71,7 +73,7 @@ pub fn import<S: bolt::Source>(
         keys: state.keys(),
         leases: state.leases().count(),
     };
-    found(root, &bootstrap, state, users)?;
+    found(root, wal, &bootstrap, state, users)?;
     Ok(imported)
 }
 
@@ -108,9 +110,9 @@ fn write<'a>(record: &Record<'a>) -> Result<ExportedWrite<'a>, ImportError> {
     Ok(ExportedWrite { revision, sub, tombstone, key, value, create, version, lease, superseded: false })
 }
 
-fn found(root: &Path, bootstrap: &Bootstrap, state: State, users: Auth) -> Result<(), StoreError> {
+fn found(root: &Path, wal: Option<&Path>, bootstrap: &Bootstrap, state: State, users: Auth) -> Result<(), StoreError> {
     let disk = RealDisk::default();
-    let folder = Folder::open(root, &disk, || bootstrap.founded(1, &[]))?;
+    let folder = Folder::open(root, wal, &disk, || bootstrap.founded(1, &[]))?;
     if !folder.fresh {
         return Err(StoreError::InvalidArgument(format!("{} holds a member already", root.display())));
     }

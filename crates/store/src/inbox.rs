@@ -41,6 +41,8 @@ pub enum Input {
     /// How far everybody is, as this member knows it.
     Progress(oneshot::Sender<consensus::Status>),
     Transfer(u64),
+    /// So many ticks pass at once, unless there is a leader.
+    Advance(u32),
     Unreachable(u64),
     /// A peer has closed its connection: its process has ended, most likely.
     Gone(u64),

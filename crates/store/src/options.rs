@@ -75,6 +75,8 @@ impl Bootstrap {
 pub struct Options {
     /// Taken over if empty; refused if it holds something else.
     pub data_dir: PathBuf,
+    /// A folder of its own for the log: etcd's `--wal-dir`.
+    pub wal_dir: Option<PathBuf>,
     pub clock: Clock,
     /// The store's own group: stopping it stops the store, joining it waits for the last batch.
     pub tasks: Tasks,
@@ -114,6 +116,16 @@ pub struct Options {
     pub lease_checkpoints: Option<Duration>,
     /// Entries that take longer to become state are warned of, batch by batch.
     pub slow_apply: Duration,
+    /// Do not wait for the disk: etcd's `--unsafe-no-fsync`. What was acknowledged is lost with the machine's power.
+    pub no_fsync: bool,
+    /// Let most of the first election's time be over once the other members are connected: etcd's
+    /// `--initial-election-tick-advance`.
+    pub tick_advance: bool,
+    /// Hash what compactions drop, so that members can be compared: etcd's
+    /// `--experimental-compact-hash-check-enabled`.
+    pub compact_hashes: bool,
+    /// Refuse changes of the membership that could lose the quorum: etcd's `--strict-reconfig-check`.
+    pub strict_reconfig: bool,
     /// For tests: makes operations on the disk fail.
     pub disk_fault: Option<DiskFault>,
 }
@@ -126,6 +138,7 @@ impl Options {
     pub fn new(data_dir: impl Into<PathBuf>, clock: Clock, tasks: Tasks) -> Self {
         Options {
             data_dir: data_dir.into(),
+            wal_dir: None,
             clock,
             tasks,
             limits: Limits::default(),
@@ -147,6 +160,10 @@ impl Options {
             token_ttl: TOKEN_TTL,
             lease_checkpoints: None,
             slow_apply: SLOW_APPLY,
+            no_fsync: false,
+            tick_advance: false,
+            compact_hashes: false,
+            strict_reconfig: true,
             disk_fault: None,
         }
     }

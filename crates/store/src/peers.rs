@@ -1,5 +1,7 @@
 //! What a member asks of the network between members.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use replica::{GroupId, Message};
 use store_api::{HashKv, Lease, LeaseId, LeaseStatus, Member, Revision, StoreError};
@@ -12,6 +14,12 @@ pub trait Peers: Send + Sync + 'static {
 
     /// Who the others are now.
     fn update(&self, members: Vec<Member>);
+
+    /// How long there has been a connection to another member; none if there is none. A network that cannot tell has
+    /// always been connected.
+    fn connected_for(&self, _member: u64) -> Option<Duration> {
+        Some(Duration::MAX)
+    }
 
     /// Asks another member, the leader usually.
     async fn ask(&self, member: u64, question: Question) -> Result<Reply, StoreError>;
@@ -48,6 +56,10 @@ impl Peers for Nobody {
     fn send(&self, _group: GroupId, _message: Message) {}
 
     fn update(&self, _members: Vec<Member>) {}
+
+    fn connected_for(&self, _member: u64) -> Option<Duration> {
+        None
+    }
 
     async fn ask(&self, _member: u64, _question: Question) -> Result<Reply, StoreError> {
         Err(StoreError::NoLeader)

@@ -20,6 +20,7 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use crate::{
     budget::Budget,
+    compact_hash::CompactHashes,
     disk::RealDisk,
     folder::Identity,
     hub::Hub,
@@ -45,6 +46,9 @@ pub struct Shared {
     pub progress_interval: Duration,
     pub timing: Timing,
     pub slow_apply: Duration,
+    pub compact_hashes: CompactHashes,
+    /// Changes of the membership that could lose the quorum are refused.
+    pub strict_reconfig: bool,
     pub disk: RealDisk,
     pub wal_dir: PathBuf,
     pub snapshot_dir: PathBuf,

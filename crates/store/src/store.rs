@@ -23,6 +23,7 @@ use crate::{
     background,
     budget::Budget,
     caller::Who,
+    compact_hash::CompactHashes,
     disk::RealDisk,
     divided,
     folder::{Folder, Founded},
@@ -60,6 +61,7 @@ impl Store {
     /// Reads the data folder and starts the member. Refuses a folder that is damaged, in use, or not a store's.
     pub async fn open(options: Options) -> Result<Store, StoreError> {
         let (tasks, plan, notes) = (options.tasks.clone(), options.auto_compaction, options.lease_checkpoints);
+        let advance = options.tick_advance;
         let (store, writer) = runtime::blocking(move || prepare(options)).await?;
         let lone = writer.core.is_lone();
         tasks.spawn_thread("store-writer", move || writer.run());
@@ -73,8 +75,14 @@ impl Store {
         });
         tasks.spawn("quota", background::watch_quota(store.clone()));
         tasks.spawn("leases", background::end_leases(store.clone()));
+        if advance && !lone {
+            tasks.spawn("first-election", background::advance_ticks(store.clone()));
+        }
         if let Some(every) = notes {
             tasks.spawn("lease-notes", background::note_leases(store.clone(), every));
+        }
+        if store.shared.compact_hashes.enabled() {
+            tasks.spawn("compact-hashes", store.clone().hash_compactions());
         }
         if store.groups() > 1 {
             tasks.spawn("shards", moves::run(store.clone()));
@@ -215,10 +223,10 @@ impl Store {
 }
 
 fn prepare(options: Options) -> Result<(Store, Writer), StoreError> {
-    let disk = RealDisk::new(options.disk_fault);
+    let disk = RealDisk::new(options.disk_fault, options.no_fsync);
     let bootstrap = options.bootstrap;
-    let folder =
-        Arc::new(Folder::open(&options.data_dir, &disk, || bootstrap.founded(options.groups, &options.shards))?);
+    let who = || bootstrap.founded(options.groups, &options.shards);
+    let folder = Arc::new(Folder::open(&options.data_dir, options.wal_dir.as_deref(), &disk, who)?);
     let (wal_dir, snapshot_dir) = (folder.wal(), folder.snapshots());
     let (shared_disk, identity): (SharedDisk, _) = (Arc::new(disk.clone()), folder.identity);
     let folders =
@@ -257,6 +265,8 @@ fn prepare(options: Options) -> Result<(Store, Writer), StoreError> {
         progress_interval: options.progress_interval,
         timing: options.timing,
         slow_apply: options.slow_apply,
+        compact_hashes: CompactHashes::new(options.compact_hashes),
+        strict_reconfig: options.strict_reconfig,
         disk,
         wal_dir,
         snapshot_dir,

@@ -216,6 +216,11 @@ impl Writer {
             Input::Change(group, change, answer) => self.change(group, &change, answer),
             Input::Progress(sender) => drop(sender.send(self.core.group(0).raft.status())),
             Input::Transfer(to) => self.core.group(0).raft.transfer(to),
+            Input::Advance(ticks) => {
+                if self.shared.groups.iter().all(|group| group.standing.leader.load(Ordering::Acquire) == 0) {
+                    (0..ticks).for_each(|_| self.core.tick());
+                }
+            }
             Input::Unreachable(peer) => {
                 (0..self.shared.groups.len()).for_each(|id| self.core.group(id as GroupId).raft.unreachable(peer));
             }

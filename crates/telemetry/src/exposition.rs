@@ -68,7 +68,11 @@ fn prometheus(open_metrics: &str) -> String {
         match line.strip_prefix("# ").and_then(|line| line.split_once(' ')) {
             None if line.starts_with('#') => {}
             None => {
-                text.push_str(without_exemplar(line));
+                let line = without_exemplar(line);
+                match whole_bound(line) {
+                    Some((before, after)) => text.extend([before, after]),
+                    None => text.push_str(line),
+                }
                 text.push('\n');
             }
             Some(("HELP", rest)) => help = rest.split_once(' '),
@@ -91,6 +95,15 @@ fn describe(text: &mut String, family: &str, help: Option<(&str, &str)>) {
         let _ = writeln!(text, "# HELP {name}{suffix} {words}");
     }
     let _ = writeln!(text, "# TYPE {name}{suffix} {kind}");
+}
+
+/// A bucket's line around the ".0" of its bound: clients of Prometheus write whole numbers without it.
+fn whole_bound(line: &str) -> Option<(&str, &str)> {
+    let labels = line.find("_bucket{")?;
+    let bound = labels + line[labels..].find("le=\"")? + "le=\"".len();
+    let end = bound + line[bound..].find('"')?;
+    let before = line[..end].strip_suffix(".0").filter(|before| before.len() > bound)?;
+    Some((before, &line[end..]))
 }
 
 /// A sample's line up to an exemplar, which is told from a `#` in a label's value by standing outside of quotes.
@@ -130,6 +143,15 @@ mod tests {
         ] {
             assert_eq!(Format::accepted(header), expected, "{header:?}");
         }
+    }
+
+    #[test]
+    fn bounds_that_are_whole_numbers() {
+        let check = |line: &str, expected: &str| assert_eq!(prometheus(line), format!("{expected}\n"));
+        check("a_bucket{b=\"x\",le=\"1.0\"} 2", "a_bucket{b=\"x\",le=\"1\"} 2");
+        check("a_bucket{le=\"10.0\",b=\"x.0\"} 2", "a_bucket{le=\"10\",b=\"x.0\"} 2");
+        check("a_bucket{le=\"2.5\"} 2", "a_bucket{le=\"2.5\"} 2");
+        check("a_total{le=\"1.0\"} 2", "a_total{le=\"1.0\"} 2");
     }
 
     #[test]

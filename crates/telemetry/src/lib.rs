@@ -9,7 +9,7 @@ pub mod zap;
 
 pub use exposition::{Exposition, Format};
 pub use metrics::{Metrics, open_files};
-pub use trace::set_parent;
+pub use trace::{Traces, set_parent};
 
 use std::io::IsTerminal;
 
@@ -68,7 +68,7 @@ impl Drop for Guard {
 /// Sets up logs and traces for the process. Called inside the async runtime, because the exporter's connection lives
 /// there.
 pub fn init(options: &Options) -> Result<Guard, Error> {
-    let provider = options.otlp_endpoint.as_deref().map(trace::provider).transpose()?;
+    let provider = options.otlp_endpoint.as_deref().map(Traces::all).as_ref().map(trace::provider).transpose()?;
     let layers = layers(options, provider.as_ref())?;
     tracing_subscriber::registry().with(layers).try_init().map_err(|_| Error::Twice)?;
     Ok(Guard { provider })

@@ -2,23 +2,55 @@
 
 use std::collections::HashMap;
 
-use opentelemetry::{propagation::TextMapPropagator, trace::TracerProvider};
+use opentelemetry::{KeyValue, propagation::TextMapPropagator, trace::TracerProvider};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig};
-use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
+use opentelemetry_sdk::{
+    Resource,
+    propagation::TraceContextPropagator,
+    trace::{Sampler, SdkTracerProvider},
+};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::{Layer, filter::LevelFilter, registry::LookupSpan};
 
 use crate::Error;
 
-pub(crate) fn provider(endpoint: &str) -> Result<SdkTracerProvider, Error> {
+/// Where spans go, under which names, and which of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Traces {
+    /// The OTLP/gRPC collector, for example `http://127.0.0.1:4317`.
+    pub endpoint: String,
+    pub service: String,
+    /// Which of the service's processes this is, if it is said.
+    pub instance: Option<String>,
+    /// Of requests whose caller says nothing of it, so many of a million; the caller's word counts more.
+    pub per_million: u32,
+}
+
+const MILLION: u32 = 1_000_000;
+
+impl Traces {
+    /// All spans, as this program's.
+    pub(crate) fn all(endpoint: &str) -> Self {
+        Traces { endpoint: endpoint.to_owned(), service: "plinth".to_owned(), instance: None, per_million: MILLION }
+    }
+}
+
+pub(crate) fn provider(traces: &Traces) -> Result<SdkTracerProvider, Error> {
+    let Traces { endpoint, service, instance, per_million } = traces;
     let exporter = SpanExporter::builder()
         .with_tonic()
         .with_endpoint(endpoint)
         .build()
         .map_err(|error| Error::Exporter { endpoint: endpoint.to_owned(), reason: error.to_string() })?;
-    let resource = Resource::builder().with_service_name("plinth").build();
-    Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
+    let instance = instance.iter().map(|instance| KeyValue::new("service.instance.id", instance.clone()));
+    let resource = Resource::builder().with_service_name(service.clone()).with_attributes(instance).build();
+    let own = match *per_million {
+        MILLION.. => Sampler::AlwaysOn,
+        some => Sampler::TraceIdRatioBased(f64::from(some) / f64::from(MILLION)),
+    };
+    let builder = SdkTracerProvider::builder().with_sampler(Sampler::ParentBased(Box::new(own)));
+    Ok(builder.with_batch_exporter(exporter).with_resource(resource).build())
 }
 
 pub(crate) fn layer<S>(provider: &SdkTracerProvider) -> impl Layer<S> + use<S>

@@ -14,12 +14,14 @@ use std::fmt;
 use serde_json::Value;
 use tracing_subscriber::{
     Layer, Registry,
-    filter::{LevelFilter, Targets},
+    filter::{FilterExt, LevelFilter, Targets, filter_fn},
     layer::SubscriberExt,
     util::SubscriberInitExt,
 };
 
 pub use output::{Output, OutputError};
+
+use crate::{Guard, Traces, trace};
 
 /// The target of events that end the process; they are logged as `fatal`.
 pub const FATAL: &str = "fatal";
@@ -78,11 +80,13 @@ pub struct Options {
     pub level: Level,
     pub encoding: Encoding,
     pub outputs: Vec<Output>,
+    /// Where spans go, if anywhere.
+    pub traces: Option<Traces>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { level: Level::Info, encoding: Encoding::Json, outputs: vec![Output::Stderr] }
+        Options { level: Level::Info, encoding: Encoding::Json, outputs: vec![Output::Stderr], traces: None }
     }
 }
 
@@ -90,6 +94,8 @@ impl Default for Options {
 pub enum Error {
     #[error(transparent)]
     Output(#[from] OutputError),
+    #[error(transparent)]
+    Traces(#[from] crate::Error),
     #[error("logging was set up twice")]
     Twice,
 }
@@ -97,15 +103,20 @@ pub enum Error {
 /// Crates whose debug lines are about every frame and handshake.
 const NOISY: [&str; 8] = ["h2", "hyper", "hyper_util", "rustls", "tokio_rustls", "tonic", "tower", "mio"];
 
-/// Sets up the process's log.
-pub fn init(options: &Options) -> Result<(), Error> {
+/// Sets up the process's log, and its traces if there are to be some: then inside the async runtime, because the
+/// exporter's connection lives there.
+pub fn init(options: &Options) -> Result<Guard, Error> {
     let layer = layer(options)?;
-    tracing_subscriber::registry().with(layer).try_init().map_err(|_| Error::Twice)
+    let provider = options.traces.as_ref().map(trace::provider).transpose()?;
+    let spans = provider.as_ref().map(trace::layer);
+    tracing_subscriber::registry().with(layer).with(spans).try_init().map_err(|_| Error::Twice)?;
+    Ok(Guard { provider })
 }
 
 fn layer(options: &Options) -> Result<impl Layer<Registry> + Send + Sync + use<>, OutputError> {
     let sinks = output::Sinks::open(&options.outputs)?;
-    Ok(line::Lines { encoding: options.encoding, sinks }.with_filter(filter(options.level)))
+    Ok(line::Lines { encoding: options.encoding, sinks }
+        .with_filter(filter(options.level).and(filter_fn(|metadata| !metadata.is_span()))))
 }
 
 fn filter(level: Level) -> Targets {
@@ -134,7 +145,7 @@ mod tests {
     fn logged(level: Level, encoding: Encoding, log: impl FnOnce()) -> Vec<String> {
         let path = std::env::temp_dir().join(format!("zap-{}-{:p}", std::process::id(), &log));
         let outputs = vec![Output::File(path.clone())];
-        let layer = layer(&Options { level, encoding, outputs }).unwrap();
+        let layer = layer(&Options { level, encoding, outputs, traces: None }).unwrap();
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), log);
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::remove_file(&path).unwrap();

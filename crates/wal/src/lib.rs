@@ -18,4 +18,4 @@ mod segment;
 pub use disk::{Disk, DiskFile, is_full};
 pub use log::{CommitError, RESERVE, Wal};
 pub use recover::{Recovered, recover};
-pub use segment::segments;
+pub use segment::{belongs, segments};

@@ -73,6 +73,13 @@ pub fn check_header(bytes: &[u8], store: u64, first: u64) -> Result<(), &'static
     }
 }
 
+/// Whether a file begins as a segment of this store's log.
+pub fn belongs(disk: &dyn Disk, path: &Path, store: u64) -> io::Result<bool> {
+    let mut head = [0; HEADER];
+    let read = disk.open(path)?.read_at(&mut head, 0)?;
+    Ok(read == HEADER && head[..8] == MAGIC && head[8..16] == store.to_le_bytes())
+}
+
 /// Magic, store id, first index, zeroes, checksum.
 fn header(store: u64, first: u64) -> [u8; HEADER] {
     let mut head = [0; HEADER];

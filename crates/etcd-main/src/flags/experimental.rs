@@ -1,16 +1,15 @@
 //! Flags of the groups Experimental distributed tracing, Experimental feature and Unsafe feature.
 
-use super::{Flag, Kind, applied, nothing, refused};
+use super::{Flag, Kind, applied, nothing};
 
-const NO_TRACING: &str = "spans are not exported from here yet";
 const NO_BATCHES: &str = "compaction does not hold writes up";
 
 pub(super) const TRACING: &[Flag] = &[
-    refused("experimental-enable-distributed-tracing", Kind::Bool, "false", "Export spans.", NO_TRACING),
-    nothing("experimental-distributed-tracing-address", Kind::Text, "localhost:4317", "The collector.", NO_TRACING),
-    nothing("experimental-distributed-tracing-service-name", Kind::Text, "etcd", "The spans' service.", NO_TRACING),
-    nothing("experimental-distributed-tracing-instance-id", Kind::Text, "", "The spans' instance.", NO_TRACING),
-    nothing("experimental-distributed-tracing-sampling-rate", Kind::Int, "0", "Spans kept of a million.", NO_TRACING),
+    applied("experimental-enable-distributed-tracing", Kind::Bool, "false", "Export spans."),
+    applied("experimental-distributed-tracing-address", Kind::Text, "localhost:4317", "The collector."),
+    applied("experimental-distributed-tracing-service-name", Kind::Text, "etcd", "The spans' service."),
+    applied("experimental-distributed-tracing-instance-id", Kind::Text, "", "The spans' instance."),
+    applied("experimental-distributed-tracing-sampling-rate", Kind::Int, "0", "Spans kept of a million."),
 ];
 
 pub(super) const FEATURES: &[Flag] = &[
@@ -63,7 +62,7 @@ pub(super) const FEATURES: &[Flag] = &[
         "How often a downgrade is looked for.",
         "no member runs another version",
     ),
-    refused("experimental-memory-mlock", Kind::Bool, "false", "Keep the data in RAM.", "memory is not locked"),
+    applied("experimental-memory-mlock", Kind::Bool, "false", "Keep the data in RAM."),
     applied("experimental-warning-apply-duration", Kind::Duration, "100ms", "A request that takes longer is logged."),
     nothing(
         "experimental-txn-mode-write-with-shared-buffer",
@@ -101,5 +100,5 @@ pub(super) const UNSAFE: &[Flag] = &[
         "false",
         "Begin a cluster of this member alone with the data that is there.",
     ),
-    nothing("unsafe-no-fsync", Kind::Bool, "false", "Do not wait for the disk.", "every acknowledged write is on disk"),
+    applied("unsafe-no-fsync", Kind::Bool, "false", "Do not wait for the disk: a power failure loses data."),
 ];

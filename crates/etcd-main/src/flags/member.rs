@@ -1,6 +1,6 @@
 //! Flags of the groups Member, Profiling and Monitoring, and Logging.
 
-use super::{Flag, Kind, applied, nothing, refused};
+use super::{Flag, Kind, applied, nothing};
 
 const NO_BBOLT: &str = "there is no bbolt file behind this store";
 
@@ -101,11 +101,3 @@ pub(super) const LOGGING: &[Flag] = &[
         "When a log file is full (maxsize, in MB) and how many are kept (maxbackups).",
     ),
 ];
-
-pub(super) const UNSERVED_HOSTS: Flag = refused(
-    "host-whitelist",
-    Kind::Words,
-    "*",
-    "Host names that plain HTTP requests may carry.",
-    "requests are not checked for the host that they name",
-);

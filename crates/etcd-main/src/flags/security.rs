@@ -1,6 +1,6 @@
 //! Flags of the groups Security and Auth.
 
-use super::{Flag, Kind, applied, member::UNSERVED_HOSTS, refused};
+use super::{Flag, Kind, applied};
 
 pub(super) const SECURITY: &[Flag] = &[
     applied("cert-file", Kind::Text, "", "The certificate for clients."),
@@ -39,8 +39,8 @@ pub(super) const SECURITY: &[Flag] = &[
     applied("self-signed-cert-validity", Kind::Uint, "1", "Years that a certificate made here is good for."),
     applied("peer-crl-file", Kind::Text, "", "Members' certificates that were taken back."),
     applied("cipher-suites", Kind::List, "", "The cipher suites of TLS 1.2 that are allowed."),
-    refused("cors", Kind::Origins, "*", "Origins that browsers may come from.", "no CORS headers are sent"),
-    UNSERVED_HOSTS,
+    applied("cors", Kind::Origins, "*", "Origins that browsers may come from."),
+    applied("host-whitelist", Kind::Words, "*", "Host names that plain HTTP requests may carry."),
     applied("tls-min-version", Kind::Text, "TLS1.2", "The oldest TLS that is spoken: TLS1.2 or TLS1.3."),
     applied("tls-max-version", Kind::Text, "", "The newest TLS that is spoken: TLS1.2 or TLS1.3."),
 ];

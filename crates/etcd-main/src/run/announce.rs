@@ -26,13 +26,6 @@ pub fn socket_options(sockets: Sockets) {
     }
 }
 
-/// Flags that were set and that nothing below takes.
-pub fn not_yet(config: &Config) {
-    for flag in mapping::not_yet(config) {
-        tracing::warn!("flag-name" = flag, reason = "this store does not take it yet", "flag has no effect");
-    }
-}
-
 /// Before the store is opened.
 pub fn starting(config: &Config, found: Found, cluster: &Cluster) {
     let path = |path: &Path| Value::from(path.display().to_string());

@@ -51,8 +51,12 @@ pub fn look(root: &Path) -> Result<Found, DataDirError> {
         }
     }
     let member = root.join("member");
-    if member.join("VERSION").exists() || member.join("VERSION.tmp").exists() {
+    if member.join("VERSION").exists() {
         return Ok(Found::Member);
+    }
+    // A start that was cut short before there was a member: the next one begins anew.
+    if member.join("VERSION.tmp").exists() {
+        return Ok(Found::Nothing);
     }
     if member.join("snap/db").exists() || member.join("wal").exists() {
         return Err(DataDirError::Etcd(text(root)));
@@ -127,6 +131,9 @@ mod tests {
         check(Ok(Found::Nothing));
         fs::write(root.join("member/snap/db"), "").unwrap();
         check(Err("plinth store import"));
+        fs::create_dir(root.join("member/wal")).unwrap();
+        fs::write(root.join("member/VERSION.tmp"), "").unwrap();
+        check(Ok(Found::Nothing));
         fs::write(root.join("member/VERSION"), "").unwrap();
         check(Ok(Found::Member));
         let file = folder.path().join("file");

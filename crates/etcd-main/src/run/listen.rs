@@ -7,12 +7,16 @@ use std::{
 };
 
 use etcd_server::Listener;
+use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
 use crate::{config::Sockets, parse::words, url::Url};
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: u32 = 4096;
+/// Seconds of silence after which the kernel asks whether a client's machine is there, and between two such questions,
+/// as etcd has it. Connections have it from their listener.
+const KEEP_ALIVE_SECONDS: u32 = 30;
 
 #[derive(Debug, thiserror::Error)]
 #[error("listen {network} {address}: {step}: {reason}")]
@@ -80,10 +84,31 @@ fn open(address: SocketAddr, sockets: Sockets) -> io::Result<TcpListener> {
     if sockets.reuse_port {
         socket.set_reuseport(true)?;
     }
+    socket.set_keepalive(true)?;
+    setsockopt(&socket, sockopt::TcpKeepIdle, &KEEP_ALIVE_SECONDS)?;
+    setsockopt(&socket, sockopt::TcpKeepInterval, &KEEP_ALIVE_SECONDS)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
 fn fail(network: &'static str, address: &str, step: &'static str, error: &io::Error) -> ListenError {
     ListenError { network, address: address.to_owned(), step, reason: words(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::socket::getsockopt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn dead_clients_are_found_by_the_kernel() {
+        let url = Url::parse("http://127.0.0.1:0").unwrap();
+        let bound = bind(&url, Sockets::default()).await.unwrap();
+        let Listener::Tcp(listener) = bound.listener else { panic!("it is TCP's") };
+        let _client = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        assert_eq!(getsockopt(&accepted, sockopt::KeepAlive), Ok(true));
+        assert_eq!(getsockopt(&accepted, sockopt::TcpKeepIdle), Ok(KEEP_ALIVE_SECONDS));
+    }
 }

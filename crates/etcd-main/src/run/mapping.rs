@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use etcd_server::{AuthOptions, TokenKind};
+use etcd_server::{AuthOptions, KeepAlive, TokenKind};
 use runtime::{Clock, Tasks};
 use store::AutoCompaction as StoreCompaction;
 
@@ -12,37 +12,13 @@ use crate::config::{AutoCompaction, Config};
 const DEFAULT_PROGRESS: Duration = Duration::from_secs(600);
 /// As in etcd.
 const LEASE_CHECKPOINTS_EVERY: Duration = Duration::from_secs(300);
+/// What gRPC for Go does where it is told nothing.
+const GO_KEEP_ALIVE: KeepAlive = KeepAlive {
+    min_time: Duration::from_secs(300),
+    interval: Duration::from_secs(7200),
+    timeout: Duration::from_secs(20),
+};
 const DEFAULT_QUOTA_BYTES: u64 = 2 << 30;
-
-/// What the store cannot do yet. Better refused than ignored.
-#[derive(Debug, thiserror::Error)]
-pub enum Unsupported {
-    #[error("--wal-dir: the log is kept in the data folder")]
-    WalDir,
-}
-
-pub fn supported(config: &Config) -> Result<(), Unsupported> {
-    if config.wal_dir.is_some() {
-        return Err(Unsupported::WalDir);
-    }
-    Ok(())
-}
-
-/// Flags with a value of their own that neither the store nor its server takes yet.
-pub fn not_yet(config: &Config) -> Vec<&'static str> {
-    let Config { raft, keepalive, corruption, .. } = config;
-    let flags = [
-        ("initial-election-tick-advance", !raft.initial_election_tick_advance),
-        ("strict-reconfig-check", !config.strict_reconfig_check),
-        ("enable-grpc-gateway", !config.grpc_gateway),
-        ("grpc-keepalive-min-time", keepalive.min_time != Duration::from_secs(5)),
-        ("grpc-keepalive-interval", keepalive.interval != Duration::from_secs(7_200)),
-        ("grpc-keepalive-timeout", keepalive.timeout != Duration::from_secs(20)),
-        ("experimental-compact-hash-check-enabled", corruption.compact_hash),
-        ("metrics", config.metrics_extensive),
-    ];
-    flags.into_iter().filter_map(|(flag, own)| own.then_some(flag)).collect()
-}
 
 /// Bytes past which writes are refused.
 pub fn quota_bytes(config: &Config) -> u64 {
@@ -54,6 +30,7 @@ pub fn quota_bytes(config: &Config) -> u64 {
 
 pub fn store_options(config: &Config, clock: Clock, tasks: Tasks) -> store::Options {
     let mut options = store::Options::new(config.member_dir(), clock, tasks);
+    options.wal_dir = config.wal_dir.clone();
     options.limits.max_request_bytes = bounded(config.limits.max_request_bytes);
     options.limits.max_txn_ops = bounded(config.limits.max_txn_ops);
     options.quota_bytes = quota_bytes(config);
@@ -81,6 +58,10 @@ pub fn store_options(config: &Config, clock: Clock, tasks: Tasks) -> store::Opti
     options.token_ttl = config.auth.token_ttl;
     options.groups = config.shards;
     options.shards = config.shard_map.iter().map(|shard| (shard.prefix.clone(), shard.group)).collect();
+    options.strict_reconfig = config.strict_reconfig_check;
+    options.compact_hashes = config.corruption.compact_hash;
+    options.no_fsync = config.no_fsync;
+    options.tick_advance = config.raft.initial_election_tick_advance;
     options.slow_apply = config.warning_apply_duration;
     options
 }
@@ -89,6 +70,7 @@ pub fn server_options(
     config: &Config,
     store: store::Store,
     metrics: telemetry::Metrics,
+    clock: Clock,
     tasks: Tasks,
 ) -> etcd_server::Options {
     let cluster: std::sync::Arc<dyn store_api::Cluster> = std::sync::Arc::new(store.clone());
@@ -98,9 +80,29 @@ pub fn server_options(
     options.client_urls = crate::url::texts(&config.advertise_client_urls);
     options.max_request_bytes = bounded(config.limits.max_request_bytes);
     options.max_streams = config.limits.max_concurrent_streams;
+    options.keep_alive = keep_alive(config);
+    options.gateway = config.grpc_gateway;
+    options.access = etcd_server::AccessOptions {
+        origins: config.cors.iter().cloned().collect(),
+        hosts: config.host_whitelist.iter().cloned().collect(),
+    };
+    options.call_times = config.metrics_extensive.then_some(clock);
     options.leader_interval = Duration::from_millis(config.raft.election_ms);
     options.metrics = Some(metrics);
     options
+}
+
+/// What is turned off by zeroes is what Go's gRPC has by itself, as in etcd.
+fn keep_alive(config: &Config) -> KeepAlive {
+    let given = &config.keepalive;
+    let (mut keep_alive, go) = (KeepAlive { min_time: given.min_time, ..GO_KEEP_ALIVE }, GO_KEEP_ALIVE);
+    if given.min_time.is_zero() {
+        keep_alive.min_time = go.min_time;
+    }
+    if !given.interval.is_zero() && !given.timeout.is_zero() {
+        (keep_alive.interval, keep_alive.timeout) = (given.interval, given.timeout);
+    }
+    keep_alive
 }
 
 /// How users and roles guard the store.

@@ -73,8 +73,8 @@ pub async fn origin(config: &Config, found: Found, cluster: &Cluster, network: &
 
 /// Makes this member the only one, before its store is opened.
 pub async fn force_new_cluster(config: &Config) -> Result<(), StoreError> {
-    let folder = config.member_dir();
-    let forced = runtime::blocking(move || store::force_new_cluster(&folder)).await?;
+    let (folder, wal) = (config.member_dir(), config.wal_dir.clone());
+    let forced = runtime::blocking(move || store::force_new_cluster(&folder, wal.as_deref())).await?;
     tracing::warn!(
         "cluster-id" = format!("{:x}", forced.cluster),
         "local-member-id" = format!("{:x}", forced.member),

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use etcd_server::trust_hosts;
 use runtime::Clock;
 use store_api::{Store as _, StoreError};
 use telemetry::Metrics;
@@ -11,7 +12,7 @@ use super::{
     Layers, announce,
     data_dir::{self, DataDirError, Found},
     listen::{self, Bound, ListenError, SocketFile},
-    mapping::{self, Unsupported},
+    mapping,
     members::{self, JoinError},
     peers, plain,
 };
@@ -42,13 +43,13 @@ pub enum StartError {
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
     #[error(transparent)]
-    Unsupported(#[from] Unsupported),
-    #[error(transparent)]
     Tokens(#[from] etcd_server::TokenOptionsError),
     #[error(transparent)]
     DataDir(#[from] DataDirError),
     #[error(transparent)]
     Join(#[from] JoinError),
+    #[error("cannot lock memory (--experimental-memory-mlock): {0}")]
+    Mlock(#[from] nix::errno::Errno),
     #[error(transparent)]
     Failpoint(#[from] runtime::failpoint::BadFailpoint),
     #[error("failpoints cannot be served: {0}")]
@@ -69,6 +70,9 @@ pub struct Running {
 pub async fn start(config: &Config, found: Found, tasks: &Layers) -> Result<Running, StartError> {
     runtime::failpoint::from_environment()?;
     runtime::failpoint_http::from_environment(&tasks.store).await.map_err(StartError::Failpoints)?;
+    if config.mlock {
+        lock_memory()?;
+    }
     let clock = Clock::system();
     let (peer_tls, mut bound_peers) = bind_peers(config, &clock).await?;
     let (client_tls, mut clients, mut plain_clients) = bind_clients(config, &clock).await?;
@@ -81,9 +85,7 @@ pub async fn start(config: &Config, found: Found, tasks: &Layers) -> Result<Runn
         }
         Found::Member => Cluster::new(),
     };
-    mapping::supported(config)?;
     let tokens = etcd_server::TokenKind::parse(&config.auth.token)?;
-    announce::not_yet(config);
     announce::starting(config, found, &cluster);
     data_dir::take(&config.data_dir)?;
 
@@ -103,8 +105,8 @@ pub async fn start(config: &Config, found: Found, tasks: &Layers) -> Result<Runn
         store.register_metrics(registry);
         network.register_metrics(registry);
     });
-    let auth = mapping::auth_options(config, &store, tokens, clock);
-    let mut options = mapping::server_options(config, store.clone(), metrics, tasks.clients.clone());
+    let auth = mapping::auth_options(config, &store, tokens, clock.clone());
+    let mut options = mapping::server_options(config, store.clone(), metrics, clock, tasks.clients.clone());
     options.auth = Some(auth);
     let service = etcd_server::Service::start(options).await?;
 
@@ -112,7 +114,7 @@ pub async fn start(config: &Config, found: Found, tasks: &Layers) -> Result<Runn
     let bound = bound_peers.iter_mut().chain(&mut clients).chain(&mut plain_clients);
     files.extend(bound.filter_map(|bound| bound.file.take()));
     let peer_addresses: Vec<String> = bound_peers.iter().map(|bound| bound.address.clone()).collect();
-    let router = peers::router(&store, &service.router());
+    let router = peers::router(&store, &trust_hosts(service.router()));
     for bound in bound_peers {
         tracing::info!(address = bound.address, "serving peer traffic");
         let tls = peer_tls.clone().filter(|_| bound.url.scheme.is_secure());
@@ -124,6 +126,11 @@ pub async fn start(config: &Config, found: Found, tasks: &Layers) -> Result<Runn
     if !config.corruption.interval.is_zero() {
         tasks.store.spawn("corruption", store.clone().check_for_corruption(config.corruption.interval));
     }
+    if config.corruption.compact_hash {
+        let interval = config.corruption.compact_hash_interval;
+        tracing::info!(?interval, "enabled compact hash checking");
+        tasks.store.spawn("compactions", store.clone().check_compactions(interval));
+    }
     members::publish(config, &store).await?;
     let status = store.status().await?;
     announce::elected(config, &status);
@@ -134,7 +141,8 @@ pub async fn start(config: &Config, found: Found, tasks: &Layers) -> Result<Runn
     }
     for bound in plain_clients {
         let tls = client_tls.clone().filter(|_| bound.url.scheme.is_secure());
-        plain::spawn(bound.listener, tls, plain::only(&service.router(), &HTTP_PATHS), None, &tasks.clients);
+        let router = if tls.is_some() { trust_hosts(service.router()) } else { service.router() };
+        plain::spawn(bound.listener, tls, plain::only(&router, &HTTP_PATHS), None, &tasks.clients);
         announce::serving(&bound.url, &bound.address, "http");
     }
     for url in &config.listen_metrics_urls {
@@ -142,10 +150,23 @@ pub async fn start(config: &Config, found: Found, tasks: &Layers) -> Result<Runn
         files.extend(bound.file.take());
         tracing::info!(address = url.as_str(), "serving metrics");
         let tls = client_tls.clone().filter(|_| url.scheme.is_secure());
-        plain::spawn(bound.listener, tls, plain::only(&service.router(), &METRICS_PATHS), None, &tasks.clients);
+        plain::spawn(
+            bound.listener,
+            tls,
+            plain::only(&trust_hosts(service.router()), &METRICS_PATHS),
+            None,
+            &tasks.clients,
+        );
     }
     announce::now_serving(config, &status);
     Ok(Running { store, peers: peer_addresses, _files: files })
+}
+
+/// Keeps what is in memory there; pages that nobody has touched yet stay as they are.
+fn lock_memory() -> Result<(), nix::errno::Errno> {
+    use nix::{libc, sys::mman};
+    let on_fault = mman::MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT);
+    mman::mlockall(mman::MlockAllFlags::MCL_CURRENT | mman::MlockAllFlags::MCL_FUTURE | on_fault)
 }
 
 type Side = (Option<TlsAcceptor>, Vec<Bound>);

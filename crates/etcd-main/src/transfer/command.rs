@@ -12,11 +12,11 @@ use crate::{
 
 pub const IMPORT_USAGE: &str = "\
 usage: plinth store import --from-snapshot FILE | --from-endpoints URL[,URL] | --from-data-dir DIR
-    [--data-dir DIR] [--name default] [--initial-cluster default=http://localhost:2380]
+    [--data-dir DIR] [--wal-dir DIR] [--name default] [--initial-cluster default=http://localhost:2380]
     [--initial-cluster-token etcd-cluster] [--initial-advertise-peer-urls http://localhost:2380]
     [--skip-hash-check] [--without-auth] [--cacert FILE] [--cert FILE --key FILE] [--user NAME:PASSWORD]";
 pub const EXPORT_USAGE: &str = "\
-usage: plinth store export FILE --endpoints URL[,URL] | --data-dir DIR
+usage: plinth store export FILE --endpoints URL[,URL] | --data-dir DIR [--wal-dir DIR]
     [--cacert FILE] [--cert FILE --key FILE] [--user NAME:PASSWORD]";
 
 /// `plinth store import`: fills an empty data folder.
@@ -24,6 +24,8 @@ usage: plinth store export FILE --endpoints URL[,URL] | --data-dir DIR
 pub struct Import {
     pub source: Source,
     pub data_dir: PathBuf,
+    /// A folder of its own for the log.
+    pub wal_dir: Option<PathBuf>,
     pub cluster: Cluster,
     pub skip_hash_check: bool,
     pub without_auth: bool,
@@ -58,8 +60,8 @@ pub struct Export {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum From {
     Endpoints(Remote),
-    /// The data folder of a stopped member.
-    DataDir(PathBuf),
+    /// The data folder of a stopped member, and that of its log if it is kept apart.
+    DataDir(PathBuf, Option<PathBuf>),
 }
 
 /// Reads what follows `import`; the error is what to tell.
@@ -77,6 +79,7 @@ pub fn import(arguments: &[String]) -> Result<Import, String> {
     }
     let name = flags.take("name").unwrap_or_else(|| "default".to_owned());
     let data_dir = flags.take("data-dir").unwrap_or_else(|| format!("{name}.etcd")).into();
+    let wal_dir = flags.take("wal-dir").map(PathBuf::from);
     let peers = "http://localhost:2380";
     let cluster = Cluster {
         members: flags.take("initial-cluster").unwrap_or_else(|| format!("default={peers}")),
@@ -87,7 +90,7 @@ pub fn import(arguments: &[String]) -> Result<Import, String> {
     let (skip_hash_check, without_auth) = (flags.switch("skip-hash-check")?, flags.switch("without-auth")?);
     flags.end(0)?;
     match (sources.pop(), sources.is_empty()) {
-        (Some(source), true) => Ok(Import { source, data_dir, cluster, skip_hash_check, without_auth }),
+        (Some(source), true) => Ok(Import { source, data_dir, wal_dir, cluster, skip_hash_check, without_auth }),
         _ => Err(flags.wrong("import takes one of --from-snapshot, --from-endpoints and --from-data-dir")),
     }
 }
@@ -97,14 +100,18 @@ pub fn export(arguments: &[String]) -> Result<Export, String> {
     let mut flags = Flags::read(arguments, EXPORT_USAGE)?;
     let mut remote = flags.remote()?;
     let (endpoints, data_dir) = (flags.take("endpoints"), flags.take("data-dir"));
+    let wal_dir = flags.take("wal-dir").map(PathBuf::from);
     flags.end(1)?;
     let file = flags.rest.remove(0).into();
     match (endpoints, data_dir) {
+        (Some(_), _) if wal_dir.is_some() => Err(flags.wrong("--wal-dir goes with --data-dir")),
         (Some(urls), None) => {
             remote.endpoints = list(&urls);
             Ok(Export { file, from: From::Endpoints(remote) })
         }
-        (None, Some(folder)) if remote == Remote::default() => Ok(Export { file, from: From::DataDir(folder.into()) }),
+        (None, Some(folder)) if remote == Remote::default() => {
+            Ok(Export { file, from: From::DataDir(folder.into(), wal_dir) })
+        }
         (None, Some(_)) => Err(flags.wrong("--cacert, --cert, --key and --user go with --endpoints")),
         _ => Err(flags.wrong("export takes one of --endpoints and --data-dir")),
     }
@@ -173,7 +180,9 @@ mod tests {
             (Err(why), Err(part)) => assert!(why.contains(part) && why.ends_with(EXPORT_USAGE), "{line}: {why}"),
             (found, expected) => panic!("{line}: {found:?}, expected {expected:?}"),
         };
-        check("f --data-dir d", Ok(From::DataDir("d".into())));
+        check("f --data-dir d", Ok(From::DataDir("d".into(), None)));
+        check("f --data-dir d --wal-dir w", Ok(From::DataDir("d".into(), Some("w".into()))));
+        check("f --endpoints a:1 --wal-dir w", Err("--wal-dir goes with --data-dir"));
         let remote = Remote { endpoints: vec!["a:1".to_owned()], ..Remote::default() };
         check("--endpoints a:1 f", Ok(From::Endpoints(remote)));
         check("f", Err("one of --endpoints and --data-dir"));

@@ -36,7 +36,7 @@ pub enum ExportError {
 pub fn run(command: &Export) -> Result<String, ExportError> {
     let size = match &command.from {
         From::Endpoints(remote) => download(remote, &command.file)?,
-        From::DataDir(folder) => read(folder, &command.file)?,
+        From::DataDir(folder, wal) => read(folder, wal.as_deref(), &command.file)?,
     };
     Ok(format!("Snapshot saved at {} ({size} bytes and their hash)", command.file.display()))
 }
@@ -58,12 +58,12 @@ pub fn download(remote: &Remote, file: &Path) -> Result<u64, ExportError> {
     })
 }
 
-fn read(folder: &Path, file: &Path) -> Result<u64, ExportError> {
+fn read(folder: &Path, wal: Option<&Path>, file: &Path) -> Result<u64, ExportError> {
     let member = folder.join("member");
     if !member.join("VERSION").exists() && folder.join(etcd_snapshot::folder::DATABASE).exists() {
         return Err(ExportError::Etcd(folder.to_owned()));
     }
-    let mut backup = store::export_folder(&member).map_err(ExportError::Store)?;
+    let mut backup = store::export_folder(&member, wal).map_err(ExportError::Store)?;
     let mut file = SnapshotFile::create(file)?;
     let mut progress = Progress::new("snapshot", SHOW_EVERY);
     while let Some(portion) = backup.next_portion().map_err(ExportError::Store)? {

@@ -39,6 +39,7 @@ pub fn run(command: &Import) -> Result<String, ImportError> {
     let mut progress = Progress::new("import", SHOW_EVERY);
     let options = ImportOptions {
         root: &target.growing(),
+        wal: command.wal_dir.as_deref(),
         bootstrap,
         without_auth: command.without_auth,
         progress: &mut |read| progress.show(read, None, "writes"),

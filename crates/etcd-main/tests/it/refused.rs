@@ -207,9 +207,10 @@ fn what_this_store_cannot_do_is_refused() {
         ("--discovery http://x:1", "--discovery=http://x:1 is not supported: "),
         ("--discovery-srv example.com", "--discovery-srv=example.com is not supported: "),
         ("--proxy on", "--proxy=on is not supported: "),
-        ("--host-whitelist a", "--host-whitelist=a is not supported: "),
-        ("--experimental-memory-mlock", "--experimental-memory-mlock=true is not supported: "),
-        ("--experimental-enable-distributed-tracing", "is not supported: "),
+        (
+            "--experimental-enable-distributed-tracing --experimental-distributed-tracing-sampling-rate -1",
+            "tracing sampling rate must be between",
+        ),
         ("--shards 0", "--shards must be between 1 and 64 (set to 0)"),
         ("--shards 2 --shard-map /a/=2", "with groups from 0 to 1: \"/a/=2\""),
         ("--shard-map /a/", "--shard-map must be prefix=group[,prefix=group]"),

@@ -169,9 +169,9 @@ fn folders_that_are_not_its_own_are_refused() {
 #[test]
 fn flags_without_effect_are_said_to_have_none() {
     let place = Place::new();
-    let flags = ["--enable-v2", "--unsafe-no-fsync", "--backend-batch-limit=5", "--snapshot"];
+    let flags = ["--enable-v2", "--enable-pprof", "--backend-batch-limit=5", "--snapshot"];
     let member = Member::start(clean(BINARY).args(place.flags("http")).args(flags));
-    for flag in ["enable-v2", "unsafe-no-fsync", "backend-batch-limit", "snapshot"] {
+    for flag in ["enable-v2", "enable-pprof", "backend-batch-limit", "snapshot"] {
         member.wait_for(&format!("\"flag-name\":\"{flag}\""));
     }
     member.wait_for("--enable-v2 is deprecated in 3.5 and will be decommissioned in 3.6.");

@@ -116,6 +116,15 @@ impl<'a> Trio<'a> {
         })
     }
 
+    /// Waits until the first two have a leader and take writes.
+    pub fn leader_of_two(&self) {
+        let endpoints = format!("--endpoints={},{}", self.places.url(0), self.places.url(1));
+        until("two go on", SOON, || match self.ctl(&format!("put two go-on {endpoints}"), None) {
+            ran if ran.ok() => Ok(()),
+            ran => Err(format!("{ran:?}")),
+        });
+    }
+
     pub fn id(&self, n: usize) -> u64 {
         let statuses = self.ctl("endpoint status -w json", None).expect_ok();
         let statuses: Value = serde_json::from_str(&statuses).unwrap();

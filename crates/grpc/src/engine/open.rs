@@ -134,6 +134,7 @@ impl<R: Encode + Send + 'static> Engine<R> {
             && !stream.head_sent
         {
             stream.head_sent = true;
+            self.alive.sent();
             self.answers.head(id, self.output.tail());
         }
     }

@@ -59,7 +59,7 @@ impl<R: Encode + Send + 'static> Engine<R> {
         }
         let mut payload = self.input.split_to(whole);
         payload.advance(HEAD_BYTES);
-        self.heard = true;
+        self.alive.heard = true;
         let expected = match &self.block {
             Some(block) => head.kind == Kind::Continuation && head.stream == block.stream,
             None => self.settled || head.kind == Kind::Settings,
@@ -284,6 +284,7 @@ impl<R: Encode + Send + 'static> Engine<R> {
         let payload = <[u8; 8]>::try_from(payload).map_err(|_| Fatal(Reason::FrameSizeError))?;
         self.idle_frame()?;
         if !head.has(ACK) {
+            self.alive.pinged();
             frame::put_ping(payload, true, self.output.tail());
         }
         Ok(())

@@ -55,7 +55,7 @@ impl<R: Encode + Send + 'static> Engine<R> {
     }
 
     fn turn_of(&mut self, id: u32) -> Turn {
-        let Engine { streams, output, answers, send_window, budget, held, .. } = self;
+        let Engine { streams, output, answers, send_window, budget, alive, held, .. } = self;
         let Some(stream) = streams.get_mut(&id) else { return Turn::Idle };
         let pipe = match &stream.body {
             Body::Pipe(pipe) => Some(pipe.clone()),
@@ -88,6 +88,7 @@ impl<R: Encode + Send + 'static> Engine<R> {
             // A status without a body is in the head, which then has to end the stream: clients in Go insist on it.
             let whole = queue.is_empty() && raw_whole;
             answers.block(&block, whole, id, output.tail());
+            alive.sent();
             stream.head_sent = true;
             if whole {
                 return Turn::Ended;
@@ -114,6 +115,7 @@ impl<R: Encode + Send + 'static> Engine<R> {
             stream.send_window -= count as i64;
             *send_window -= count as i64;
             budget.useful();
+            alive.sent();
         }
         let after = queue.len();
         drop(state);

@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -127,31 +128,39 @@ impl Stream {
 
 /// Tells the observer of the call's end, whatever way it ends.
 #[derive(Default)]
-pub(super) struct Counted(Option<(Arc<dyn Observer>, usize, Code)>);
+pub(super) struct Counted(Option<Begun>);
+
+struct Begun {
+    observer: Arc<dyn Observer>,
+    method: usize,
+    /// What the observer wants to be told again.
+    started: Option<Duration>,
+    code: Code,
+}
 
 impl Counted {
     pub fn start(observer: &Arc<dyn Observer>, method: usize, call: &Call) -> Self {
-        observer.started(method, call);
-        Counted(Some((observer.clone(), method, Code::Cancelled)))
+        let (observer, started) = (observer.clone(), observer.started(method, call));
+        Counted(Some(Begun { observer, method, started, code: Code::Cancelled }))
     }
 
     pub fn moved(&self, received: usize, sent: usize) {
-        if let Some((observer, ..)) = &self.0 {
-            observer.moved(received, sent);
+        if let Some(begun) = &self.0 {
+            begun.observer.moved(received, sent);
         }
     }
 
     pub fn code(&mut self, code: Code) {
-        if let Some((.., slot)) = &mut self.0 {
-            *slot = code;
+        if let Some(begun) = &mut self.0 {
+            begun.code = code;
         }
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        if let Some((observer, method, code)) = &self.0 {
-            observer.ended(*method, *code);
+        if let Some(Begun { observer, method, started, code }) = &self.0 {
+            observer.ended(*method, *code, *started);
         }
     }
 }

@@ -87,8 +87,11 @@ fn told(engine: &mut Engine<Bytes>) -> String {
             frame::Kind::Headers => format!("headers {stream}{end}"),
             frame::Kind::ResetStream => format!("reset {stream} {}", number(payload)),
             frame::Kind::Settings => "settings ack".to_owned(),
-            frame::Kind::Ping => "ping ack".to_owned(),
-            frame::Kind::GoAway => format!("goaway {} {}", number(&payload[..4]), number(&payload[4..])),
+            frame::Kind::Ping => if head.has(1) { "ping ack" } else { "ping" }.to_owned(),
+            frame::Kind::GoAway => {
+                let words = format!("goaway {} {}", number(&payload[..4]), number(&payload[4..8]));
+                format!("{words} {}", String::from_utf8_lossy(&payload[8..])).trim_end().to_owned()
+            }
             frame::Kind::WindowUpdate => format!("window {stream} {}", number(payload)),
             other => format!("{other:?}"),
         });
@@ -246,13 +249,49 @@ fn floods_end_the_connection() {
 #[test]
 fn a_silent_peer_is_asked_and_then_given_up() {
     let mut engine = begun();
-    let mut told_at = Vec::new();
-    for _ in 0..6 {
-        engine.tick();
-        told_at.push((answer(&mut engine), engine.is_over()));
-    }
-    assert_eq!(told_at[3].0, "ping ack");
-    assert!(!told_at[3].1 && told_at[4].1);
+    let asked = |engine: &mut Engine<Bytes>| {
+        let quiet: Vec<_> = (0..3).map(|_| (engine.look().as_secs(), answer(engine))).collect();
+        assert_eq!(quiet, vec![(1800, String::new()); 3]);
+        assert_eq!((engine.look().as_secs(), answer(engine)), (20, "ping".to_owned()));
+    };
+    // The first look hears the settings.
+    engine.look();
+    asked(&mut engine);
+    raw(6, 1, 0, b"stillher")(&mut engine.input);
+    assert_eq!(answer(&mut engine), "");
+    engine.look();
+    asked(&mut engine);
+    assert!(!engine.is_over());
+    engine.look();
+    assert!(engine.is_over());
+}
+
+#[test]
+fn a_peer_that_pings_too_often_is_sent_away() {
+    let pings = |engine: &mut Engine<Bytes>, every: u64| {
+        let mut told = Vec::new();
+        for n in 0..4 {
+            raw(6, 0, 0, &[0; 8])(&mut engine.input);
+            engine.turn();
+            engine.judge_pings(std::time::Duration::from_secs(n * every));
+            told.push(answer(engine));
+        }
+        told.join(", ")
+    };
+    let good = "ping ack, ping ack, ping ack, ping ack";
+    let mut engine = begun();
+    assert_eq!(pings(&mut engine, 7200), good);
+    assert_eq!(pings(&mut begun(), 60), format!("{good}, goaway 0 11 too_many_pings"), "without a call");
+    let calling = || {
+        let mut engine = begun();
+        headers(&mut engine, 1, "/t/Never", false);
+        answer(&mut engine);
+        engine
+    };
+    assert_eq!(pings(&mut calling(), 60), good);
+    let mut engine = calling();
+    assert_eq!(pings(&mut engine, 1), format!("{good}, goaway 1 11 too_many_pings"));
+    assert!(engine.is_over());
 }
 
 proptest! {

@@ -75,12 +75,13 @@ struct Steered {
 }
 
 impl Observer for Steered {
-    fn started(&self, _method: usize, _call: &grpc::Call) {
+    fn started(&self, _method: usize, _call: &grpc::Call) -> Option<std::time::Duration> {
         self.started.fetch_add(1, SeqCst);
         self.changed.notify_waiters();
+        None
     }
 
-    fn ended(&self, _method: usize, code: Code) {
+    fn ended(&self, _method: usize, code: Code, _started: Option<std::time::Duration>) {
         self.ended.fetch_add(1, SeqCst);
         self.ok.fetch_add(usize::from(code == Code::Ok), SeqCst);
         self.changed.notify_waiters();

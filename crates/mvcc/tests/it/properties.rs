@@ -345,6 +345,30 @@ proptest! {
     }
 
     #[test]
+    fn what_a_compaction_drops_is_hashed_as_it_was(commands in prop::collection::vec(command(), 1..60)) {
+        let mut state = State::default();
+        for command in commands {
+            let before = state.compacted();
+            let expected = match command {
+                Command::Compact(revision) if revision > before && revision <= state.revision() => {
+                    Some(hash(&state, revision))
+                }
+                _ => None,
+            };
+            state.apply(command);
+            if state.compacted() > before {
+                let mut query = HashQuery::of_compaction(&state, before);
+                state.trim(usize::MAX);
+                while !query.step(&state, 2).unwrap() {}
+                let made = query.finish();
+                prop_assert_eq!((Some(made.hash), made.compact_revision), (expected, before));
+                prop_assert_eq!(made.hash_revision, state.compacted());
+                state.trim(usize::MAX);
+            }
+        }
+    }
+
+    #[test]
     fn an_export_is_the_same_state_again(
         before in prop::collection::vec(command(), 1..40),
         after in prop::collection::vec(command(), 1..30),

@@ -20,6 +20,8 @@ use crate::support::{Running, eventually, options};
 struct Network {
     doors: Mutex<HashMap<u64, Store>>,
     cut: Mutex<HashSet<u64>>,
+    /// Who tells other hashes than it has.
+    lying: Mutex<HashSet<u64>>,
 }
 
 struct Wire {
@@ -60,8 +62,12 @@ impl Peers for Wire {
     fn update(&self, _members: Vec<Member>) {}
 
     async fn ask(&self, member: u64, question: Question) -> Result<Reply, StoreError> {
-        let door = self.network.upgrade().and_then(|n| n.door(self.me, member));
-        door.ok_or(StoreError::NoLeader)?.answer(question).await
+        let network = self.network.upgrade().ok_or(StoreError::NoLeader)?;
+        let lies = network.lying.lock().unwrap().contains(&member);
+        match network.door(self.me, member).ok_or(StoreError::NoLeader)?.answer(question).await? {
+            Reply::Hash(told) if lies => Ok(Reply::Hash(HashKv { hash: !told.hash, ..told })),
+            reply => Ok(reply),
+        }
     }
 }
 
@@ -128,6 +134,7 @@ impl Cluster {
         options.timing = Timing { tick: std::time::Duration::from_millis(20), election_ticks: 10 };
         options.snapshot_bytes = 200 * 1024;
         options.lease_checkpoints = Some(std::time::Duration::from_millis(100));
+        options.compact_hashes = true;
         options.bootstrap = bootstrap;
         options.groups = self.groups;
         let network = Arc::downgrade(&self.network);
@@ -152,6 +159,12 @@ impl Cluster {
 
     pub fn cut(&self, i: usize) {
         self.network.cut.lock().unwrap().insert(self.ids[i]);
+    }
+
+    /// From now on a member tells hashes as if its keys were others.
+    pub fn corrupt(&self, i: usize) -> u64 {
+        self.network.lying.lock().unwrap().insert(self.ids[i]);
+        self.ids[i]
     }
 
     pub fn join(&self, i: usize) {

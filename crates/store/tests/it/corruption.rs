@@ -6,7 +6,9 @@ use async_trait::async_trait;
 use replica::{GroupId, Message};
 use runtime::{Clock, Tasks};
 use store::{Bootstrap, Options, Peers, Question, Reply, Store, cluster_id};
-use store_api::{HashKv, Member, Store as _, StoreError};
+use store_api::{Alarm, AlarmKind, Cluster as _, HashKv, Member, PutRequest, Store as _, StoreError};
+
+use crate::{cluster::Cluster, support::eventually};
 
 const ME: u64 = 1;
 const OTHER: u64 = 2;
@@ -56,4 +58,36 @@ async fn only_other_keys_at_the_same_revision_are_told() {
     let told = says(HashKv { hash: own.hash ^ 1, ..own }).await.unwrap_err();
     let StoreError::Corrupt(words) = told else { panic!("{told:?}") };
     assert!(words.starts_with("1 found data inconsistency with peers: 2 has the hash "), "{words}");
+}
+
+/// A key with a history of several versions, compacted in its middle.
+async fn compacted(cluster: &Cluster) {
+    let store = &cluster.at(0).store;
+    for value in ["1", "2", "3"] {
+        store.put(PutRequest { key: "k".into(), value: value.into(), ..Default::default() }).await.unwrap();
+    }
+    let revision = store.status().await.unwrap().revision;
+    store.compact(revision - 1, false).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn compactions_are_compared() {
+    let cluster = Cluster::start(3).await;
+    let interval = std::time::Duration::from_millis(20);
+    for i in 0..3 {
+        let running = cluster.at(i);
+        running.tasks.spawn("check", running.store.clone().check_compactions(interval));
+    }
+    compacted(&cluster).await;
+    let leader = cluster.leader().await;
+    let corrupt = cluster.corrupt((leader + 1) % 3);
+    // All have found the first compaction alike, or this one is the first that is told otherwise.
+    compacted(&cluster).await;
+    let alarms = vec![Alarm { member: corrupt, kind: AlarmKind::Corrupt }];
+    eventually("an alarm for the one that differs", async || {
+        cluster.at(0).store.alarms().await.is_ok_and(|found| found == alarms)
+    })
+    .await;
+    let put = PutRequest { key: "k".into(), ..Default::default() };
+    assert!(matches!(cluster.at(leader).store.put(put).await, Err(StoreError::Corrupt(_))));
 }

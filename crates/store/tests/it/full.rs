@@ -150,3 +150,28 @@ async fn a_write_without_room_waits_for_it_and_the_next_are_refused() {
     assert_eq!(keys, ["a", "b", "d"]);
     store.stop().await;
 }
+
+#[tokio::test]
+async fn without_fsync_nothing_is_waited_for() {
+    for no_fsync in [false, true] {
+        let (dir, synced) = (tempfile::tempdir().unwrap(), Arc::new(AtomicBool::new(false)));
+        let seen = synced.clone();
+        let fault = move |op: DiskOp, _: &Path| {
+            if op == DiskOp::Sync {
+                seen.store(true, Ordering::Release);
+            }
+            Ok(())
+        };
+        let running = Running::with(dir.path(), |options| {
+            options.no_fsync = no_fsync;
+            options.disk_fault = Some(Arc::new(fault));
+        });
+        let running = running.await.unwrap();
+        running.put("a", "1").await.unwrap();
+        assert_eq!(synced.load(Ordering::Acquire), !no_fsync);
+        running.stop().await;
+        let running = Running::open(dir.path()).await.unwrap();
+        assert_eq!(running.get("a").await.as_deref(), Some("1"), "the end of a process loses nothing");
+        running.stop().await;
+    }
+}
