@@ -115,6 +115,7 @@ pub struct Proposal {
     pub frees_space: bool,
     /// Only if this member leads in this term.
     pub in_term: Option<u64>,
+    pub deadline: Micros,
 }
 
 /// What a member wants done outside of itself.
@@ -264,7 +265,7 @@ impl Running {
                 None
             }
             Call::Write(command) => {
-                part.submit(ticket, part.request(ticket, command), None);
+                part.submit(ticket, part.request(ticket, command), None, scene.now);
                 None
             }
         };

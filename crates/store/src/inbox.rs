@@ -25,6 +25,8 @@ pub struct Proposal {
     /// Only if this member leads in this term: not passed on to another leader.
     pub in_term: Option<u64>,
     pub answer: oneshot::Sender<Answer>,
+    /// When its caller is told that it took too long.
+    pub deadline: Duration,
     /// The request's span, so that the fsync which carried it can be found from it.
     pub span: tracing::Span,
 }

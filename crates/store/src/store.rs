@@ -201,6 +201,7 @@ impl Store {
             return Err(StoreError::TooLarge { size, limit });
         }
         let (answer, receiver) = oneshot::channel();
+        let deadline = self.shared.clock.monotonic() + self.shared.timing.request_limit();
         let span = tracing::Span::current();
         self.shared.inbox.propose(Proposal {
             group: self.group,
@@ -208,6 +209,7 @@ impl Store {
             frees_space,
             in_term,
             answer,
+            deadline,
             span,
         })?;
         Ok(receiver)

@@ -25,38 +25,36 @@ impl Running {
         if proposals.is_empty() || !self.make_room(&mut proposals, scene) {
             return;
         }
-        let deadline = scene.now + REQUEST_LIMIT;
         let (role, leader, term, ..) = self.core.group(group).raft.brief();
         let misplaced = |p: &mut Proposal| p.in_term.is_some_and(|wanted| role != Role::Leader || wanted != term);
         refuse(proposals.extract_if(.., misplaced).collect(), &StoreError::NotLeader, scene);
         if leader == 0 {
-            let over = self.part(group).keep_for_later(proposals, deadline);
+            let over = self.part(group).keep_for_later(proposals);
             return refuse(over, &StoreError::TooManyRequests, scene);
         }
         let (mut batch, mut tickets) = (Batch::default(), Vec::new());
         for proposal in proposals {
             if batch.len() + proposal.request.len() > MAX_ENTRY_BYTES && !batch.is_empty() {
-                self.propose_batch(group, &mut batch, &mut tickets, term, deadline, scene);
+                self.propose_batch(group, &mut batch, &mut tickets, term, scene);
             }
             let id = self.id();
             batch.push(id, &proposal.request);
-            tickets.push((id, proposal.ticket));
+            tickets.push((id, proposal.deadline, proposal.ticket));
         }
-        self.propose_batch(group, &mut batch, &mut tickets, term, deadline, scene);
+        self.propose_batch(group, &mut batch, &mut tickets, term, scene);
     }
 
     fn propose_batch(
         &mut self,
         group: GroupId,
         batch: &mut Batch,
-        tickets: &mut Vec<(u64, Ticket)>,
+        tickets: &mut Vec<(u64, Micros, Ticket)>,
         term: u64,
-        deadline: Micros,
         scene: &mut Scene<'_>,
     ) {
-        let ids: Vec<u64> = tickets.iter().map(|(id, _)| *id).collect();
+        let ids: Vec<u64> = tickets.iter().map(|(id, ..)| *id).collect();
         let pending = &mut self.parts[group as usize].pending;
-        tickets.drain(..).for_each(|(id, ticket)| pending.register(id, ticket, term, deadline));
+        tickets.drain(..).for_each(|(id, deadline, ticket)| pending.register(id, ticket, term, deadline));
         if let Err(error) = self.core.group(group).raft.propose(batch.take()) {
             let error = dropped(error);
             let withdrawn: Vec<Ticket> = ids.into_iter().filter_map(|id| pending.withdraw(id)).collect();
