@@ -39,8 +39,8 @@ pub enum Input {
     Message(GroupId, Message),
     Read(GroupId, Read),
     Change(GroupId, MemberChange, oneshot::Sender<Answer>),
-    /// How far everybody is, as this member knows it.
-    Progress(oneshot::Sender<consensus::Status>),
+    /// How far everybody is in a group, as this member knows it.
+    Progress(GroupId, oneshot::Sender<consensus::Status>),
     Transfer(u64),
     Unreachable(u64),
     /// A peer has closed its connection: its process has ended, most likely.

@@ -178,7 +178,7 @@ impl Writer {
             Input::Message(group, message) => self.message(group, message),
             Input::Read(group, read) => self.shared.group(group).pending.read(read),
             Input::Change(group, change, answer) => self.change(group, &change, answer),
-            Input::Progress(sender) => drop(sender.send(self.core.group(0).raft.status())),
+            Input::Progress(group, sender) => drop(sender.send(self.core.group(group).raft.status())),
             Input::Transfer(to) => self.core.group(0).raft.transfer(to),
             Input::Unreachable(peer) => {
                 (0..self.shared.groups.len()).for_each(|id| self.core.group(id as GroupId).raft.unreachable(peer));
