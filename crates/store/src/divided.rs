@@ -1,5 +1,5 @@
 //! What keeps several groups together: group 0 says who the members are and which leases live, and the others follow.
-//! Revisions of different groups are brought together by the time at which they were current.
+//! Revisions of different groups are brought together by notes of what was current at the same time.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -7,15 +7,14 @@ use mvcc::Command;
 use replica::{GroupId, MemberChange, Request};
 use store_api::{LeaseId, Member, Revision, StoreError};
 
-use crate::{Store, shared::Shared};
+use crate::Store;
 
 /// How often the others look at group 0 without being told.
 const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 /// How often leases are looked for that group 0 has ended, where the others were not told.
 const ORPHANS_EVERY: Duration = Duration::from_secs(10);
-/// How often all groups' revisions are noted, and how many of these notes are kept: more than an hour of them.
-const NOTE_EVERY: Duration = Duration::from_secs(1);
-const MAX_NOTES: usize = 4096;
+/// How often all groups' revisions are noted where they have changed. Each note is an entry of group 0's log.
+const NOTE_EVERY: Duration = Duration::from_secs(5);
 
 /// Makes the members of the handle's group those of group 0, while this member leads it.
 pub async fn follow_members(store: Store) {
@@ -105,27 +104,22 @@ async fn revoke(store: &Store, group: GroupId, id: LeaseId) -> Result<(), StoreE
     }
 }
 
-/// Notes which revisions of the groups were current at the same time.
+/// Notes which revisions of the groups were current at the same time, while this member leads group 0.
 pub async fn note_revisions(store: Store) {
     loop {
         tokio::time::sleep(NOTE_EVERY).await;
-        let now: Vec<Revision> = store.shared.groups.iter().map(|group| group.revision()).collect();
-        let mut notes = store.shared.revisions.lock();
-        if notes.back() == Some(&now) {
+        if !store.group().standing.has_begun_to_lead() {
             continue;
         }
-        if notes.len() >= MAX_NOTES {
-            notes.pop_front();
+        let others: Vec<Revision> = store.shared.groups[1..].iter().map(|group| group.revision()).collect();
+        let known = {
+            let machine = store.group().machine.read();
+            machine.notes.last().is_some_and(|(at, noted)| *at == machine.kv.revision() && *noted == others)
+        };
+        if !known && let Err(error) = store.propose(Request::Note(others)).await {
+            tracing::debug!(%error, "the groups' revisions could not be noted; it is tried again");
         }
-        notes.push_back(now);
     }
-}
-
-/// All groups' revisions at a time when group 0's was not after `revision`, as late as it is known.
-pub fn revisions_at(shared: &Shared, revision: Revision) -> Option<Vec<Revision>> {
-    let notes = shared.revisions.lock();
-    let after = notes.partition_point(|note| note[0] <= revision);
-    notes.get(after.checked_sub(1)?).cloned()
 }
 
 #[cfg(test)]

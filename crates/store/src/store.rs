@@ -276,7 +276,6 @@ fn prepare(options: Options) -> Result<(Store, Writer), StoreError> {
         removed: watch::channel(false).0,
         incoming: AtomicU64::new(0),
         alarmed: AtomicBool::new(false),
-        revisions: Mutex::default(),
     });
     for group in &shared.groups {
         group.restart_leases(shared.clock.monotonic());
