@@ -13,6 +13,7 @@
 //! step names a ticket: the plan, and the attempt to carry it out. A group takes only what fits to the last one it saw.
 
 mod codec;
+mod mover;
 mod steps;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ use bytes::Bytes;
 use mvcc::Command;
 use store_api::{KeyValue, LeaseId, RequestOp, Revision, Shard, StoreError, TxnRequest};
 
+pub use mover::{Mover, Next};
 pub use steps::Told;
 
 use crate::{GroupId, prefixes::Prefixes};
@@ -318,6 +320,16 @@ pub fn check_target(prefix: &[u8], group: GroupId, groups: GroupId) -> Result<()
 
 fn invalid(why: String) -> StoreError {
     StoreError::InvalidArgument(why)
+}
+
+/// The least key of a shard that can be there.
+fn least(prefix: &Bytes) -> Bytes {
+    if prefix.is_empty() { Bytes::from_static(&[0]) } else { prefix.clone() }
+}
+
+/// The step is of an attempt that has been given up.
+fn late(prefix: &[u8]) -> StoreError {
+    StoreError::ShardMoving(text(prefix))
 }
 
 fn text(key: &[u8]) -> String {

@@ -4,8 +4,8 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use mvcc::Command;
-use replica::{GroupId, MemberChange, Request};
-use store_api::{LeaseId, Member, Revision, StoreError};
+use replica::{Follow, GroupId, Request};
+use store_api::{LeaseId, Revision, StoreError};
 
 use crate::Store;
 
@@ -25,29 +25,22 @@ pub async fn follow_members(store: Store) {
             () = tokio::time::sleep(FOLLOW_EVERY) => {}
         }
         while store.group().standing.leads() {
-            let wanted = home.machine.read().members.list();
-            let Some(change) = difference(&wanted, &store.group().machine.read().members.list()) else { break };
-            match store.change(change.clone()).await {
-                Ok(_) => tracing::info!(group = store.group, ?change, "the group has followed a change of membership"),
+            let wanted = home.machine.read().members.clone();
+            let Some(next) = store.group().machine.read().members.follow(&wanted) else { break };
+            let followed = match next.clone() {
+                Follow::Change(change) => store.change(change).await.map(drop),
+                Follow::Urls(member, urls) => store.propose(Request::PeerUrls { member, urls }).await.map(drop),
+            };
+            match followed {
+                Ok(()) => tracing::info!(group = store.group, ?next, "the group has followed a change of membership"),
                 Err(StoreError::Stopped) => return,
                 Err(error) => {
-                    tracing::debug!(group = store.group, ?change, %error, "not yet followed");
+                    tracing::debug!(group = store.group, ?next, %error, "not yet followed");
                     break;
                 }
             }
         }
     }
-}
-
-/// The next change on the way from `own` members to the `wanted` ones.
-fn difference(wanted: &[Member], own: &[Member]) -> Option<MemberChange> {
-    let find = |list: &[Member], id| list.iter().find(|m| m.id == id).map(|m| m.is_learner);
-    let missing = wanted.iter().find(|m| find(own, m.id).is_none()).map(|m| MemberChange::Add(m.clone()));
-    let promoted = || wanted.iter().find(|m| !m.is_learner && find(own, m.id) == Some(true));
-    let gone = || own.iter().find(|m| find(wanted, m.id).is_none());
-    missing
-        .or_else(|| promoted().map(|m| MemberChange::Promote(m.id)))
-        .or_else(|| gone().map(|m| MemberChange::Remove(m.id)))
 }
 
 /// Ends a lease in all groups but 0, where it has ended.
@@ -119,24 +112,5 @@ pub async fn note_revisions(store: Store) {
         if !known && let Err(error) = store.propose(Request::Note(others)).await {
             tracing::debug!(%error, "the groups' revisions could not be noted; it is tried again");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_group_follows_one_change_after_another() {
-        let member = |id, is_learner| Member { id, is_learner, ..Default::default() };
-        let wanted = [member(1, false), member(3, true), member(4, false)];
-        let mut own = vec![member(1, false), member(2, false), member(4, true)];
-        assert_eq!(difference(&wanted, &own), Some(MemberChange::Add(member(3, true))));
-        own.push(member(3, true));
-        assert_eq!(difference(&wanted, &own), Some(MemberChange::Promote(4)));
-        own[2].is_learner = false;
-        assert_eq!(difference(&wanted, &own), Some(MemberChange::Remove(2)));
-        own.remove(1);
-        assert_eq!(difference(&wanted, &own), None);
     }
 }
