@@ -19,7 +19,7 @@ use crate::{
     disk::VirtualDisk,
     history,
     invariants::Invariants,
-    member::{Call, Input, Micros, Out, Outcome, Running, Scene, TICK, Ticket, snapshot_dir, wal_dir},
+    member::{Call, Input, Micros, Out, Outcome, Reply, Running, Scene, TICK, Ticket, snapshot_dir, wal_dir},
     mutation::Mutation,
     network::Network,
     operator::Operator,
@@ -378,6 +378,7 @@ impl World {
         self.with(id, |running, scene| {
             running.tick_due = true;
             running.end_leases(scene);
+            running.follow_members(scene);
             if bookmark {
                 for part in &running.parts {
                     let marks = part.watches.bookmarks(&part.machine.kv);
@@ -532,7 +533,7 @@ impl World {
     fn group_of(&self, ticket: Ticket) -> GroupId {
         match ticket {
             Ticket::Client { client, .. } => client % self.plan.groups,
-            Ticket::Expiry(_) | Ticket::Operator(_) | Ticket::Administrator(_) => 0,
+            _ => 0,
         }
     }
 

@@ -16,7 +16,8 @@ const ORPHANS_EVERY: Duration = Duration::from_secs(10);
 /// How often all groups' revisions are noted where they have changed. Each note is an entry of group 0's log.
 const NOTE_EVERY: Duration = Duration::from_secs(5);
 
-/// Makes the members of the handle's group those of group 0, while this member leads it.
+/// Makes the members of the handle's group those of group 0, while this member leads one of the two: the group's leader
+/// may not hear of group 0 any more, and group 0's may not be in the group yet.
 pub async fn follow_members(store: Store) {
     let home = store.shared.group(0);
     loop {
@@ -24,23 +25,35 @@ pub async fn follow_members(store: Store) {
             () = home.members_changed.notified() => {}
             () = tokio::time::sleep(FOLLOW_EVERY) => {}
         }
-        while store.group().standing.leads() {
-            let wanted = home.machine.read().members.clone();
-            let Some(next) = store.group().machine.read().members.follow(&wanted) else { break };
-            let followed = match next.clone() {
-                Follow::Change(change) => store.change(change).await.map(drop),
-                Follow::Urls(member, urls) => store.propose(Request::PeerUrls { member, urls }).await.map(drop),
-            };
-            match followed {
-                Ok(()) => tracing::info!(group = store.group, ?next, "the group has followed a change of membership"),
+        while store.group().standing.leads() || home.standing.leads() {
+            match follow_once(&store).await {
+                Ok(None) => break,
+                Ok(Some(next)) => {
+                    tracing::info!(group = store.group, ?next, "the group has followed a change of membership");
+                }
                 Err(StoreError::Stopped) => return,
                 Err(error) => {
-                    tracing::debug!(group = store.group, ?next, %error, "not yet followed");
+                    tracing::debug!(group = store.group, %error, "not yet followed");
                     break;
                 }
             }
         }
     }
+}
+
+async fn follow_once(store: &Store) -> Result<Option<Follow>, StoreError> {
+    let own = store.group().machine.read().members.clone();
+    if own.follow(&store.shared.group(0).machine.read().members).is_none() {
+        return Ok(None);
+    }
+    // Looked at later than the group's own: what is here alone was removed there then, and is not merely unknown yet.
+    store.shared.settle(0).await?;
+    let Some(next) = own.follow(&store.shared.group(0).machine.read().members) else { return Ok(None) };
+    match next.clone() {
+        Follow::Change(change) => drop(store.change(change).await?),
+        Follow::Urls(member, urls) => drop(store.propose(Request::PeerUrls { member, urls }).await?),
+    }
+    Ok(Some(next))
 }
 
 /// Ends a lease in all groups but 0, where it has ended.

@@ -165,9 +165,16 @@ impl Part {
         }
     }
 
+    /// What is here of it.
+    pub(super) fn range(&self, request: RangeRequest) -> Result<Reply, StoreError> {
+        self.machine.shards.readable_at(&request.key, &request.range_end, request.revision)?;
+        self.machine.kv.range(request).map(Reply::Range)
+    }
+
     pub(super) fn serve(&mut self, ticket: Ticket, kind: ReadKind, scene: &mut Scene<'_>) {
         let answer = match kind {
-            ReadKind::Range(request) => self.machine.kv.range(request).map(Reply::Range),
+            ReadKind::Range(request) => self.range(request),
+            ReadKind::Settle => Ok(Reply::Settled),
             ReadKind::KeepAlive(_) if !self.standing.leads => Err(StoreError::LeaderChanged),
             ReadKind::KeepAlive(lease) => match self.leases.keep_alive(lease, scene.clock()) {
                 Some(ttl) => Ok(Reply::Alive(ttl.as_secs().cast_signed(), self.machine.kv.revision())),

@@ -16,6 +16,10 @@ pub struct Part {
     pub(super) reads: Reads,
     pub watches: Watches,
     pub(super) leases: LeaseTimes,
+    /// When it looks again whether its members are those of group 0.
+    pub(super) follow_at: Micros,
+    /// As what it saw itself then.
+    pub(super) following: Members,
     pub(super) snapshotting: Option<(Portions, Base, Members)>,
     /// The members by the newest snapshot: as which a restart may begin, whatever was committed since.
     pub kept_members: Members,
@@ -34,6 +38,8 @@ impl Part {
             reads: Reads::default(),
             watches: Watches::default(),
             leases: LeaseTimes::default(),
+            follow_at: 0,
+            following: Members::default(),
             snapshotting: None,
             kept_members: machine.members.clone(),
             machine,

@@ -27,6 +27,12 @@ impl World {
     }
 
     pub(super) fn answer(&mut self, ticket: Ticket, outcome: Outcome) {
+        if let Ticket::Follow { member, group } = ticket
+            && matches!(outcome, Ok(Reply::Settled))
+        {
+            self.with(member, |running, scene| running.follow(group, scene));
+            return self.turn_soon(member);
+        }
         let Ticket::Client { client: id, operation } = ticket else {
             self.administrator.hears(ticket, &outcome, self.now);
             return self.say(format_args!("{ticket:?}: {outcome:?}"));
@@ -35,9 +41,7 @@ impl World {
         let Some(busy) = client.busy.take_if(|b| b.operation == operation) else { return };
         let outcome = match (&busy.request, outcome) {
             // etcd says of a lease that is not there that it has no time left.
-            (seen::Request::LeaseKeepAlive { .. }, Err(StoreError::LeaseNotFound(_))) => {
-                Ok(crate::member::Reply::Alive(0, 0))
-            }
+            (seen::Request::LeaseKeepAlive { .. }, Err(StoreError::LeaseNotFound(_))) => Ok(Reply::Alive(0, 0)),
             (_, outcome) => outcome,
         };
         let outcome = history::outcome(outcome);
