@@ -268,7 +268,7 @@ mod tests {
             Step::Sweep(ticket),
             Step::Receive(ticket, 1 << 40),
             Step::Keys(ticket, 5, vec![(-9, 60)], vec![kv]),
-            Step::Open(ticket),
+            Step::Open(ticket, 1 << 41),
         ] {
             check(Request::Shard(ShardStep { prefix: "/a/".into(), step }));
         }

@@ -99,7 +99,9 @@ pub enum Step {
     Receive(Ticket, Revision),
     /// Portion of that number, and the leases that its keys have. A key whose lease is nowhere is not taken: it ended.
     Keys(Ticket, u64, Vec<(LeaseId, i64)>, Vec<KeyValue>),
-    Open(Ticket),
+    /// Revisions go on after this one, which the source had come to when it had released the shard: so a watch that begins
+    /// after whatever was read there begins no later than the first change here.
+    Open(Ticket, Revision),
 }
 
 /// A step, and the shard that it is about.

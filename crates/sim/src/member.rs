@@ -4,6 +4,7 @@
 //! Knows no network and no client: what is to be sent and answered goes out as [`Out`].
 
 mod applying;
+mod moving;
 mod part;
 mod proposing;
 
@@ -78,6 +79,8 @@ pub enum Ticket {
         number: u64,
     },
     Operator(u64),
+    /// Who plans moves.
+    Planner,
     Administrator(u64),
 }
 
@@ -205,6 +208,9 @@ pub struct Running {
     pub broken: Option<String>,
     /// Snapshots that are on their way in.
     incoming: BTreeMap<u64, (Incoming, Message)>,
+    moving: Option<moving::Moving>,
+    /// When the next attempt at a move begins.
+    move_at: Micros,
 }
 
 impl Running {
@@ -233,6 +239,8 @@ impl Running {
             stalled: false,
             broken: None,
             incoming: BTreeMap::new(),
+            moving: None,
+            move_at: 0,
         };
         for part in &running.parts {
             scene.of(part.group).started(id, running.core.group(part.group), &part.machine);

@@ -9,7 +9,11 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use checker::history::{self as seen, History};
 use consensus::Message;
-use replica::{Folders, GroupId, Machine, Settings, snapshot::Point};
+use replica::{
+    Folders, GroupId, Machine, Settings,
+    shards::{ShardStep, Step},
+    snapshot::Point,
+};
 use store_api::{LeaseId, Member, StoreError};
 
 use crate::{
@@ -22,6 +26,7 @@ use crate::{
     member::{Call, Input, Micros, Out, Outcome, Reply, Running, Scene, TICK, Ticket, snapshot_dir, wal_dir},
     mutation::Mutation,
     network::Network,
+    nomads::{self, Nomads},
     operator::Operator,
     random::Random,
     trace::Trace,
@@ -76,6 +81,7 @@ pub enum Event {
     Quiet(u64),
     Operator,
     Administrator,
+    PlanMove,
 }
 
 /// What a world is made with.
@@ -87,6 +93,8 @@ pub struct Plan {
     pub groups: GroupId,
     /// Whether clients are users whose permissions come and go.
     pub users: bool,
+    /// Whether shards move from group to group.
+    pub moves: bool,
     pub mutation: Option<Mutation>,
     /// Keep the whole trace.
     pub whole_trace: bool,
@@ -107,6 +115,8 @@ pub struct World {
     pub clients: Vec<Client>,
     /// What the clients of each group saw.
     pub histories: Vec<History>,
+    /// Keys that move.
+    pub nomads: Nomads,
     pub chaos: Chaos,
     pub operator: Operator,
     pub administrator: Administrator,
@@ -134,6 +144,7 @@ impl World {
             network: Network::healthy(),
             clients: Vec::new(),
             histories: vec![History::default(); plan.groups as usize],
+            nomads: Nomads::default(),
             chaos,
             operator: Operator::new(plan.members, random.fork()),
             administrator: Administrator::new(Random::new(plan.seed), 0),
@@ -164,6 +175,9 @@ impl World {
             let clients = world.clients.len() as u32;
             world.administrator = Administrator::new(world.random.fork(), clients);
             world.at(300_000, Event::Administrator);
+        }
+        if world.plan.moves {
+            world.at(700_000, Event::PlanMove);
         }
         world.at(500_000, Event::Chaos);
         world.at(1_000_000, Event::Operator);
@@ -274,6 +288,7 @@ impl World {
             Event::Quiet(what) => crate::chaos::quiet(self, what),
             Event::Operator => crate::operator::look(self),
             Event::Administrator => crate::administrator::look(self),
+            Event::PlanMove => self.plan_move(),
         }
     }
 
@@ -379,6 +394,7 @@ impl World {
             running.tick_due = true;
             running.end_leases(scene);
             running.follow_members(scene);
+            running.move_shards(scene);
             if bookmark {
                 for part in &running.parts {
                     let marks = part.watches.bookmarks(&part.machine.kv);
@@ -413,7 +429,12 @@ impl World {
             // Each group is a store of its own here, with keys of the same names.
             Some([]) => replica::found(&disk, &folders, settings, self.plan.groups, &[], &[]),
             Some(founders) => {
-                let machine = |_| Machine::founded_by(founders.iter().cloned());
+                let last = self.plan.groups - 1;
+                let shards = [(Bytes::from(nomads::SHARDS[0]), 1), (Bytes::from(nomads::SHARDS[1]), last)];
+                let machine = |group| match self.plan.moves {
+                    true => Machine::founded_as(group, founders.iter().cloned(), &shards),
+                    false => Machine::founded_by(founders.iter().cloned()),
+                };
                 replica::found_with(&disk, &folders, settings, (0..self.plan.groups).map(machine).collect())
             }
             None => replica::recover(&disk, &folders, settings, self.plan.groups),
@@ -524,7 +545,13 @@ impl World {
         {
             busy.incarnation = incarnation;
         }
-        let group = self.group_of(ticket);
+        let group = match (self.plan.moves, &call) {
+            (true, Call::Read(range)) => self.route(node, &range.key, &range.range_end),
+            (true, Call::Write(mvcc::Command::Txn(txn))) => {
+                txn.compare.first().map_or(0, |compare| self.route(node, &compare.key, &[]))
+            }
+            _ => self.group_of(ticket),
+        };
         self.with(node, |running, scene| running.call(group, ticket, call, scene));
         self.turn_soon(node);
     }
@@ -535,6 +562,30 @@ impl World {
             Ticket::Client { client, .. } => client % self.plan.groups,
             _ => 0,
         }
+    }
+
+    /// The group that has keys, as a member's map says.
+    fn route(&self, node: u64, key: &[u8], end: &[u8]) -> GroupId {
+        let running = self.nodes.get(&node).and_then(|n| n.running.as_ref());
+        running.and_then(|r| r.parts[0].machine.shards.route(key, end).ok()).unwrap_or(0)
+    }
+
+    /// Somebody wants a shard elsewhere.
+    fn plan_move(&mut self) {
+        if self.clients_stop {
+            return;
+        }
+        let pause = self.random.between(300_000, 2_500_000);
+        self.after(pause, Event::PlanMove);
+        let (shard, to) =
+            (self.random.pick(&nomads::SHARDS), self.random.below(u64::from(self.plan.groups)) as GroupId);
+        let (Some(leader), Some(shard)) = (self.leader(0), shard) else { return };
+        let step = ShardStep { prefix: shard.into(), step: Step::Plan { to } };
+        let now = self.now;
+        self.with(leader, |running, _| {
+            running.part(0).submit(Ticket::Planner, replica::Request::Shard(step), None, now);
+        });
+        self.turn_soon(leader);
     }
 
     /// Something that must hold does not.

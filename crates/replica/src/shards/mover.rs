@@ -94,7 +94,11 @@ impl Mover {
             Asked::Keys(ticket, number, Some(first)) => self.portion(&machine(from), ticket, number, first)?,
             Asked::Keys(ticket, _, None) => (Asked::Release(ticket), Next::Step(from, Step::Release(ticket, to))),
             Asked::Release(ticket) => (Asked::EndOrphans(ticket), Next::EndOrphans(to)),
-            Asked::EndOrphans(ticket) => (Asked::Open, Next::Step(to, Step::Open(ticket))),
+            Asked::EndOrphans(ticket) => {
+                // The source has released the shard: whatever anybody has read of it there is not after this.
+                let floor = machine(from).kv.revision();
+                (Asked::Open, Next::Step(to, Step::Open(ticket, floor)))
+            }
             Asked::Open => self.route(),
             Asked::Route => (Asked::SettleSwept, Next::Settle(from)),
             Asked::SettleSwept => {

@@ -68,12 +68,12 @@ impl Shards {
                 kv.adopt(&keys);
                 Ok(Stepped::At(kv.revision()))
             }
-            Step::Open(ticket) => {
+            Step::Open(ticket, floor) => {
                 if !matches!(self.own(&prefix, ticket)?.claim, Claim::Coming { .. }) {
                     return Err(late(&prefix));
                 }
                 // A revision of its own: whoever has seen it has seen all that came.
-                kv.raise(kv.revision() + 1);
+                kv.raise(kv.revision().max(floor) + 1);
                 self.own(&prefix, ticket)?.claim = Claim::Here { since: kv.revision() };
                 Ok(Stepped::At(kv.revision()))
             }

@@ -117,6 +117,10 @@ impl Part {
         scene.of(self.group).applied(self.member, entry.index, &self.machine);
         let pushed = self.watches.dispatch(&applied.events, self.machine.kv.revision());
         scene.out.extend(pushed.into_iter().map(|(id, pushed)| Out::Pushed(id, pushed)));
+        for prefix in &applied.released {
+            let ended = self.watches.release(prefix, self.machine.kv.revision());
+            scene.out.extend(ended.into_iter().map(|(id, pushed)| Out::Pushed(id, pushed)));
+        }
         let clock = scene.clock();
         for change in &applied.leases {
             match *change {
@@ -148,7 +152,7 @@ impl Part {
         let term = self.machine.term;
         self.machine = machine;
         self.kept_members = self.machine.members.clone();
-        let pushed = self.watches.jump(&self.machine.kv);
+        let pushed = self.watches.jump(&self.machine);
         scene.out.extend(pushed.into_iter().map(|(id, pushed)| Out::Pushed(id, pushed)));
         self.restart_leases(scene.clock());
         self.serve_reached(scene);
