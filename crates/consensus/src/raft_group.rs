@@ -260,6 +260,11 @@ impl Consensus for Raft {
     fn apply_change(&mut self, change: &ConfChangeV2) -> ConfState {
         // The engine refuses only changes that it would not have let into the log.
         let applied = self.raw.apply_conf_change(change);
+        let raft = &mut self.raw.raft;
+        if raft.state == StateRole::Leader && !raft.prs().conf().voters().contains(raft.id) {
+            // It could take no proposal any more, and its heartbeats would keep the others from electing one who can.
+            raft.become_follower(raft.term, 0);
+        }
         self.redraw();
         applied.unwrap_or_else(|_| self.conf_state())
     }

@@ -58,9 +58,15 @@ pub fn put_question(question: &Question) -> Vec<u8> {
             put_u64(&mut out, *id);
         }
         Question::Joining => out.push(4),
-        Question::Hash(revision) => {
+        Question::Hash(group, revision) => {
             out.push(5);
+            put_u64(&mut out, u64::from(*group));
             put_i64(&mut out, *revision);
+        }
+        Question::InSync(group, id) => {
+            out.push(6);
+            put_u64(&mut out, u64::from(*group));
+            put_u64(&mut out, *id);
         }
     }
     out
@@ -73,7 +79,8 @@ pub fn question(body: Bytes) -> Result<Question, DecodeError> {
         2 => Question::TimeToLive(r.u32()?, r.i64()?, r.bool()?),
         3 => Question::Promote(r.u64()?),
         4 => Question::Joining,
-        5 => Question::Hash(r.i64()?),
+        5 => Question::Hash(r.u32()?, r.i64()?),
+        6 => Question::InSync(r.u32()?, r.u64()?),
         _ => return Err(DecodeError("unknown question")),
     })
 }
@@ -114,6 +121,7 @@ pub fn put_reply(cluster: u64, reply: &Result<Reply, StoreError>) -> Vec<u8> {
             put_u64(&mut out, u64::from(hash.hash));
             [hash.hash_revision, hash.compact_revision, hash.revision].iter().for_each(|n| put_i64(&mut out, *n));
         }
+        Ok(Reply::InSync(in_sync)) => out.extend([6, u8::from(*in_sync)]),
     }
     out
 }
@@ -137,6 +145,7 @@ pub fn reply(body: Bytes) -> Result<(u64, Result<Reply, StoreError>), DecodeErro
             let (hash_revision, compact_revision, revision) = (r.i64()?, r.i64()?, r.i64()?);
             Ok(Reply::Hash(HashKv { hash, hash_revision, compact_revision, revision }))
         }
+        6 => Ok(Reply::InSync(r.bool()?)),
         _ => return Err(DecodeError("unknown reply")),
     };
     Ok((cluster, reply))
@@ -185,7 +194,8 @@ mod tests {
             Question::TimeToLive(0, 7, true),
             Question::Promote(u64::MAX),
             Question::Joining,
-            Question::Hash(9),
+            Question::Hash(2, 9),
+            Question::InSync(1, u64::MAX),
         ] {
             assert_eq!(question(put_question(&q).into()), Ok(q));
         }
@@ -196,6 +206,7 @@ mod tests {
             Ok(Reply::TimeToLive(LeaseStatus { id: 1, ttl: -1, granted_ttl: 60, keys })),
             Ok(Reply::Members(members.clone())),
             Ok(Reply::Joining(members, 4)),
+            Ok(Reply::InSync(true)),
             Ok(Reply::Hash(HashKv { hash: u32::MAX, hash_revision: 3, compact_revision: 1, revision: 4 })),
             Err(StoreError::LeaseNotFound(9)),
             Err(StoreError::Membership(MembershipError::LearnerNotReady)),

@@ -198,14 +198,20 @@ impl Core {
                 }
             }
             if busy.is_empty() {
-                // Until the last group has let it go, another member may need its vote there.
-                if self.groups.iter().all(|group| group.members.is_removed(self.settings.member)) {
+                if self.is_removed() {
                     out.removed();
                 }
                 return Ok(());
             }
             self.finish(records, busy, out)?;
         }
+    }
+
+    /// Until the last group has let it go, another member may need its vote there. A group that it never came to know was
+    /// never in need of it.
+    fn is_removed(&self) -> bool {
+        let me = self.settings.member;
+        self.groups[0].members.is_removed(me) && self.groups.iter().all(|group| group.members.get(me).is_none())
     }
 
     fn finish(&mut self, records: Vec<Bytes>, busy: Vec<usize>, out: &mut dyn Output) -> Result<(), CommitError> {

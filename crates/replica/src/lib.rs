@@ -16,6 +16,7 @@ mod core;
 mod ident;
 mod machine;
 mod members;
+mod notes;
 mod prefixes;
 mod proposal;
 mod record;
@@ -26,7 +27,8 @@ pub mod snapshot;
 pub use crate::core::{Core, Group, Output, Settings, entry_bytes};
 pub use ident::{cluster_id, divided_cluster_id, member_id};
 pub use machine::{Answer, Applied, LeaseChange, Machine, Response, allow};
-pub use members::{MemberChange, Members};
+pub use members::{Follow, MemberChange, Members};
+pub use notes::Notes;
 pub use proposal::{Batch, Request};
 pub use recover::{Folders, Recovery, found, found_with, leave_alone, read, recover};
 

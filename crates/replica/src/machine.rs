@@ -12,6 +12,7 @@ use store_api::{Alarm, AlarmKind, AuthError, Caller, Event, LeaseId, Member, Rev
 use crate::{
     GroupId,
     members::{MemberChange, Members},
+    notes::Notes,
     proposal::{Batch, Request},
     shards::{Shards, Stepped, Told},
 };
@@ -29,6 +30,7 @@ pub enum Response {
     /// With the revision of the keys at that time.
     Auth(auth::Response, Revision),
     Shard(Stepped),
+    Noted,
 }
 
 /// For whoever watches over the leases' time.
@@ -66,6 +68,8 @@ pub struct Machine {
     /// Group 0's; the others' machines know no user.
     pub users: Auth,
     pub shards: Shards,
+    /// Group 0's.
+    pub notes: Notes,
     /// The last entry applied, and its term.
     pub index: u64,
     pub term: u64,
@@ -134,6 +138,10 @@ impl Machine {
                 out.released.extend(told.released);
                 Ok(Response::Shard(stepped))
             }
+            Request::Note(others) => {
+                self.notes.take(self.kv.revision(), others);
+                Ok(Response::Noted)
+            }
             Request::AlarmRaise(alarm) => {
                 let new = self.alarms.insert(alarm);
                 Ok(Response::Alarms(new.then_some(alarm).into_iter().collect()))
@@ -172,12 +180,16 @@ impl Machine {
             Command::LeaseRevoke { id } => Some(id),
             _ => None,
         };
+        let compacts = matches!(command, Command::Compact(_));
         if let Command::LeaseCheckpoint(left) = &command {
             let noted = |(id, left): &(LeaseId, i64)| Some(LeaseChange::Noted(*id, self.kv.lease_ttl(*id)?, *left));
             out.leases.extend(left.iter().filter_map(noted));
         }
         let mut effects = self.kv.apply(command);
         out.events.append(&mut effects.events);
+        if compacts {
+            self.notes.compacted(self.kv.compacted());
+        }
         match (&effects.response, revoked) {
             (Ok(mvcc::Response::LeaseGranted(lease)), _) => out.leases.push(LeaseChange::Granted(lease.id, lease.ttl)),
             (Ok(_), Some(id)) => out.leases.push(LeaseChange::Revoked(id)),

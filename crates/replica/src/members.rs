@@ -21,6 +21,14 @@ pub enum MemberChange {
     Remove(u64),
 }
 
+/// What one group does to have the members of another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Follow {
+    Change(MemberChange),
+    /// A member is reached elsewhere.
+    Urls(u64, Vec<String>),
+}
+
 /// The members, and the ids that will never be members again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Members {
@@ -118,6 +126,23 @@ impl Members {
             }
         }
         Ok(())
+    }
+
+    /// The next step on the way to another group's members. Only one that may be taken: a place or an address is free
+    /// again maybe when something else was done.
+    pub fn follow(&self, wanted: &Members) -> Option<Follow> {
+        let known = |m: &&Member| self.get(m.id).is_some();
+        let moved =
+            wanted.iter().filter(known).filter(|m| self.get(m.id).is_some_and(|own| own.peer_urls != m.peer_urls));
+        let mut moved = moved.filter(|m| self.check_urls(m.id, &m.peer_urls).is_ok());
+        if let Some(m) = moved.next() {
+            return Some(Follow::Urls(m.id, m.peer_urls.clone()));
+        }
+        let waits = |m: &&Member| !m.is_learner && self.get(m.id).is_some_and(|own| own.is_learner);
+        let promoted = wanted.iter().filter(waits).map(|m| MemberChange::Promote(m.id));
+        let new = wanted.iter().filter(|m| !known(m)).map(|m| MemberChange::Add(m.clone()));
+        let gone = self.iter().filter(|m| wanted.get(m.id).is_none()).map(|m| MemberChange::Remove(m.id));
+        promoted.chain(new).chain(gone).find(|change| self.check(change).is_ok()).map(Follow::Change)
     }
 
     /// Removes all but one, who has a vote from now on.
@@ -247,6 +272,30 @@ mod tests {
         let mut bytes = Vec::new();
         members.encode(&mut bytes);
         assert_eq!(Members::decode(&mut Reader::new(bytes.into())), Ok(members));
+    }
+
+    #[test]
+    fn one_group_follows_another_step_by_step() {
+        let at = |id, url: &str, learner| Member { peer_urls: vec![url.to_owned()], ..member(id, learner) };
+        // There is room for one learner, the new member has the address of one that is gone, and another one has moved.
+        let wanted = Members::new([at(1, "moved", false), at(3, "http://2", false), at(4, "http://4", false)]);
+        let wanted = Members { members: [(5, member(5, true))].into_iter().chain(wanted.members).collect(), ..wanted };
+        let mut own = Members::new([member(1, false), member(2, false), member(4, true)]);
+        let expected = [
+            Follow::Urls(1, vec!["moved".to_owned()]),
+            Follow::Change(MemberChange::Promote(4)),
+            Follow::Change(MemberChange::Add(member(5, true))),
+            Follow::Change(MemberChange::Remove(2)),
+            Follow::Change(MemberChange::Add(at(3, "http://2", false))),
+        ];
+        for step in expected {
+            assert_eq!(own.follow(&wanted).as_ref(), Some(&step));
+            match step {
+                Follow::Change(change) => own.apply(&change).unwrap(),
+                Follow::Urls(id, urls) => own.set_peer_urls(id, urls).unwrap(),
+            }
+        }
+        assert_eq!(own.follow(&wanted), None);
     }
 
     #[test]

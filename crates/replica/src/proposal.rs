@@ -10,9 +10,12 @@ use mvcc::{
     Command,
     codec::{DecodeError, Reader, put_bytes, put_i64, put_u64},
 };
-use store_api::{Alarm, AlarmKind, Caller};
+use store_api::{Alarm, AlarmKind, Caller, Revision};
 
-use crate::shards::{ShardStep, Step};
+use crate::{
+    notes::{put_revisions, revisions},
+    shards::{ShardStep, Step},
+};
 
 /// Bytes before each request.
 const HEAD: usize = 12;
@@ -33,6 +36,8 @@ pub enum Request {
     AlarmDisarm(Alarm),
     /// A shard is on its way.
     Shard(ShardStep),
+    /// Group 0: what the groups from 1 on had come to.
+    Note(Vec<Revision>),
     /// A member says its name and where clients reach it.
     Attributes {
         member: u64,
@@ -89,6 +94,10 @@ impl Request {
                 out.push(135);
                 step.encode(&mut out);
             }
+            Request::Note(others) => {
+                out.push(136);
+                put_revisions(&mut out, others);
+            }
         }
         out.into()
     }
@@ -113,6 +122,7 @@ impl Request {
                 return Ok(Request::Auth(command.map_err(|e| DecodeError(e.0))?));
             }
             135 => Request::Shard(ShardStep::decode(&mut r)?),
+            136 => Request::Note(revisions(&mut r)?),
             _ => return Err(DecodeError("unknown request")),
         };
         if r.is_empty() { Ok(request) } else { Err(DecodeError("bytes after the request")) }
@@ -239,6 +249,7 @@ mod tests {
         let (name, client_urls) = ("a".to_owned(), vec!["http://a:1".to_owned(), "unix:b".to_owned()]);
         check(Request::Attributes { member: 9, name, client_urls: client_urls.clone() });
         check(Request::PeerUrls { member: 9, urls: client_urls });
+        check(Request::Note(vec![7, 1 << 40]));
         let ticket = Ticket { plan: 7, attempt: u64::MAX };
         let kv = KeyValue {
             key: "/a/b".into(),
@@ -257,7 +268,7 @@ mod tests {
             Step::Sweep(ticket),
             Step::Receive(ticket, 1 << 40),
             Step::Keys(ticket, 5, vec![(-9, 60)], vec![kv]),
-            Step::Open(ticket),
+            Step::Open(ticket, 1 << 41),
         ] {
             check(Request::Shard(ShardStep { prefix: "/a/".into(), step }));
         }

@@ -13,6 +13,7 @@
 //! step names a ticket: the plan, and the attempt to carry it out. A group takes only what fits to the last one it saw.
 
 mod codec;
+mod mover;
 mod steps;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ use bytes::Bytes;
 use mvcc::Command;
 use store_api::{KeyValue, LeaseId, RequestOp, Revision, Shard, StoreError, TxnRequest};
 
+pub use mover::{Mover, Next};
 pub use steps::Told;
 
 use crate::{GroupId, prefixes::Prefixes};
@@ -97,7 +99,9 @@ pub enum Step {
     Receive(Ticket, Revision),
     /// Portion of that number, and the leases that its keys have. A key whose lease is nowhere is not taken: it ended.
     Keys(Ticket, u64, Vec<(LeaseId, i64)>, Vec<KeyValue>),
-    Open(Ticket),
+    /// Revisions go on after this one, which the source had come to when it had released the shard: so a watch that begins
+    /// after whatever was read there begins no later than the first change here.
+    Open(Ticket, Revision),
 }
 
 /// A step, and the shard that it is about.
@@ -318,6 +322,16 @@ pub fn check_target(prefix: &[u8], group: GroupId, groups: GroupId) -> Result<()
 
 fn invalid(why: String) -> StoreError {
     StoreError::InvalidArgument(why)
+}
+
+/// The least key of a shard that can be there.
+fn least(prefix: &Bytes) -> Bytes {
+    if prefix.is_empty() { Bytes::from_static(&[0]) } else { prefix.clone() }
+}
+
+/// The step is of an attempt that has been given up.
+fn late(prefix: &[u8]) -> StoreError {
+    StoreError::ShardMoving(text(prefix))
 }
 
 fn text(key: &[u8]) -> String {

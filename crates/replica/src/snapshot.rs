@@ -1,7 +1,7 @@
 //! Snapshots: a group's whole state at an entry of its log, as portions of bytes; in a file, or on their way to a peer.
 //!
 //! ```text
-//!   portions   the first: point of the log, members, alarms, users and roles, shards; then those of the keys (mvcc)
+//!   portions   the first: point of the log, members, alarms, users and roles, shards, notes; then those of the keys (mvcc)
 //!   file       head     magic 8, salt 8, group 4, came from a peer 1, index 8, term 8, zeroes, crc32c 4   (64 bytes)
 //!              chunk    length u32, crc32c u32, portion          (repeated; the sum is seeded with the chunk's number)
 //!              end      length 0, crc32c of the number of chunks
@@ -22,7 +22,7 @@ use store_api::Alarm;
 use wal::{Disk, DiskFile};
 
 use crate::{
-    GroupId, Machine, Members,
+    GroupId, Machine, Members, Notes,
     proposal::{alarm_code, alarm_kind},
     shards::Shards,
 };
@@ -64,6 +64,9 @@ impl Portions {
         }
         put_bytes(&mut first, &machine.users.snapshot());
         machine.shards.encode(&mut first);
+        if !machine.notes.is_empty() {
+            machine.notes.encode(&mut first);
+        }
         Portions { first: Some(first), keys: SnapshotReader::new(machine.kv.cut()) }
     }
 
@@ -108,8 +111,11 @@ impl Build {
             // Written before there were shards: everything is here.
             machine.shards = Shards::decode(&mut r)?;
         }
+        if !r.is_empty() {
+            machine.notes = Notes::decode(&mut r)?;
+        }
         self.machine = Some(machine);
-        if r.is_empty() { Ok(()) } else { Err(DecodeError("bytes after the shards")) }
+        if r.is_empty() { Ok(()) } else { Err(DecodeError("bytes after the notes")) }
     }
 
     pub fn finish(self) -> Result<Machine, DecodeError> {

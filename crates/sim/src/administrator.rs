@@ -99,7 +99,7 @@ pub fn look(world: &mut World) {
     world.with(leader, |running, _| {
         let part = running.part(0);
         let caller = Caller::new(ROOT, part.machine.users.revision());
-        part.submit(ticket, replica::Request::Auth(auth::Command::new(Some(caller), change)), None);
+        part.submit(ticket, replica::Request::Auth(auth::Command::new(Some(caller), change)), None, now);
     });
     world.turn_soon(leader);
 }

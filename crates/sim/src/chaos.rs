@@ -67,7 +67,7 @@ impl Chaos {
             let alone = [Fault::Partition, Fault::OneWay, Fault::BadNetwork, Fault::Damage, Fault::Transfer];
             faults.retain(|fault| !alone.contains(fault));
         }
-        let membership = members > 1 && random.chance(400) && groups == 1;
+        let membership = members > 1 && random.chance(400);
         if membership || groups > 1 {
             // An operator's change may take effect late, and must not meet with a disk that is lost meanwhile. Members of
             // several groups are not replaced here.

@@ -28,6 +28,12 @@ pub struct Client {
     pub resume: Revision,
     /// Writes that succeeded.
     pub written: u64,
+    /// Versions of keys that move, as it has heard of them last.
+    pub versions: BTreeMap<String, i64>,
+    /// Versions that its watch goes on from; none before it has read a list.
+    pub told: Option<BTreeMap<String, i64>>,
+    /// Requests on keys that move.
+    pub wanders: u64,
 }
 
 /// An operation without an answer yet.
@@ -49,6 +55,7 @@ struct Held {
 pub struct Watching {
     pub node: u64,
     pub incarnation: u64,
+    pub group: u32,
     pub record: Watch,
     /// What was sent to it arrives in order.
     pub last_at: Micros,
@@ -68,6 +75,9 @@ impl Client {
             watch: None,
             resume: 0,
             written: 0,
+            versions: BTreeMap::new(),
+            told: None,
+            wanders: 0,
         }
     }
 
@@ -99,6 +109,36 @@ impl Client {
             92..94 => self.old(),
             94..97 => self.revoke(),
             _ => Request::Compact { revision: (self.newest - self.random.below(8) as i64).max(1) },
+        }
+    }
+
+    /// The next thing to ask for of keys that move.
+    pub fn wander(&mut self) -> Request {
+        self.wanders += 1;
+        match self.told {
+            None => crate::nomads::list(self.id),
+            Some(_) => crate::nomads::choose(self.id, self.wanders, &self.versions, &mut self.random),
+        }
+    }
+
+    /// Learns from an answer of keys that move.
+    pub fn learn_nomads(&mut self, request: &Request, response: &checker::history::Response) {
+        match (request, &response.answer) {
+            (Request::Txn(txn), Answer::Txn { succeeded: true, .. }) => {
+                self.written += 1;
+                for compare in &txn.compare {
+                    *self.versions.entry(compare.key.clone()).or_default() += 1;
+                }
+            }
+            (_, answer) => {
+                let found = answer.kvs().into_iter().map(|kv| (kv.key.clone(), kv.version));
+                let found: BTreeMap<String, i64> = found.collect();
+                if self.told.is_none() && *request == crate::nomads::list(self.id) {
+                    self.told = Some(found.clone());
+                    self.resume = response.revision + 1;
+                }
+                self.versions.extend(found);
+            }
         }
     }
 

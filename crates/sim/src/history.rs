@@ -96,7 +96,7 @@ pub fn outcome(outcome: Outcome) -> seen::Outcome {
             mvcc::Response::LeasesNoted => (0, seen::Answer::Done),
             mvcc::Response::LeaseGranted(lease) => (0, seen::Answer::Lease { ttl: lease.ttl }),
         },
-        Ok(Reply::Done(_)) => (0, seen::Answer::Done),
+        Ok(Reply::Done(_) | Reply::Settled) => (0, seen::Answer::Done),
         Err(error) if happened_not(&error) => return seen::Outcome::Refused(error.to_string()),
         Err(error) => return seen::Outcome::Unknown(error.to_string()),
     };

@@ -21,6 +21,7 @@ mod lies;
 mod member;
 mod mutation;
 mod network;
+mod nomads;
 mod operator;
 mod pending;
 mod random;
@@ -48,6 +49,11 @@ pub fn groups_of(seed: u64) -> u32 {
 /// Whether a seed has users where it is not said: those of one group alone, as users are the first group's.
 pub fn users_of(seed: u64, groups: u32) -> bool {
     groups == 1 && seed % 4 == 2
+}
+
+/// Whether shards move from group to group where it is not said; then all clients use keys that move.
+pub fn moves_of(seed: u64, groups: u32) -> bool {
+    groups > 1 && seed % 4 >= 2
 }
 
 /// The size of the cluster that a seed has where none is asked for.

@@ -4,6 +4,7 @@
 //! Knows no network and no client: what is to be sent and answered goes out as [`Out`].
 
 mod applying;
+mod moving;
 mod part;
 mod proposing;
 
@@ -19,8 +20,8 @@ use bytes::Bytes;
 use consensus::MessageType;
 use mvcc::{Command, LeaseTimes};
 use replica::{
-    Applied, Base, Batch, Consensus, Core, Dropped, Entry, GroupId, LeaseChange, Machine, MemberChange, Members,
-    Message, Output, Recovery, Role, SnapshotMetadata, entry_bytes,
+    Applied, Base, Batch, Consensus, Core, Dropped, Entry, Follow, GroupId, LeaseChange, Machine, MemberChange,
+    Members, Message, Output, Recovery, Role, SnapshotMetadata, entry_bytes,
     snapshot::{self, FileReader, Incoming, Point, Portions},
 };
 use store_api::{LeaseId, RangeRequest, RangeResponse, Revision, StoreError};
@@ -47,6 +48,8 @@ pub const REQUEST_LIMIT: Micros = 7_000_000;
 const MAX_ENTRY_BYTES: usize = 2048;
 const MAX_BACKLOG: usize = 64;
 const REVOKE_BATCH: usize = 256;
+/// How often a group looks at the members of group 0.
+const FOLLOW_EVERY: Micros = 4 * TICK;
 
 pub fn wal_dir() -> &'static Path {
     Path::new("wal")
@@ -65,7 +68,19 @@ pub enum Ticket {
     },
     /// The member itself: a lease has ended.
     Expiry(LeaseId),
+    /// The member itself: a group follows the members of group 0.
+    Follow {
+        member: u64,
+        group: GroupId,
+    },
+    /// The member itself: a shard moves.
+    Mover {
+        member: u64,
+        number: u64,
+    },
     Operator(u64),
+    /// Who plans moves.
+    Planner,
     Administrator(u64),
 }
 
@@ -83,6 +98,8 @@ pub enum Reply {
     Range(RangeResponse),
     /// Seconds granted; and the store's revision.
     Alive(i64, Revision),
+    /// The state is the last word.
+    Settled,
 }
 
 pub type Outcome = Result<Reply, StoreError>;
@@ -91,15 +108,10 @@ pub type Outcome = Result<Reply, StoreError>;
 pub enum Input {
     Message(GroupId, Message),
     Read(GroupId, Ticket, ReadKind),
-    /// Of the first group: with several groups, membership does not change.
-    Change(MemberChange, Ticket),
+    Change(GroupId, MemberChange, Ticket),
     Transfer(GroupId, u64),
     Unreachable(u64),
-    SnapshotSent {
-        group: GroupId,
-        peer: u64,
-        ok: bool,
-    },
+    SnapshotSent { group: GroupId, peer: u64, ok: bool },
     SnapshotWritten(GroupId, Option<(Base, u64)>),
 }
 
@@ -107,6 +119,8 @@ pub enum Input {
 pub enum ReadKind {
     Range(RangeRequest),
     KeepAlive(LeaseId),
+    /// Nothing: who asks looks for itself.
+    Settle,
 }
 
 pub struct Proposal {
@@ -115,6 +129,7 @@ pub struct Proposal {
     pub frees_space: bool,
     /// Only if this member leads in this term.
     pub in_term: Option<u64>,
+    pub deadline: Micros,
 }
 
 /// What a member wants done outside of itself.
@@ -193,6 +208,9 @@ pub struct Running {
     pub broken: Option<String>,
     /// Snapshots that are on their way in.
     incoming: BTreeMap<u64, (Incoming, Message)>,
+    moving: Option<moving::Moving>,
+    /// When the next attempt at a move begins.
+    move_at: Micros,
 }
 
 impl Running {
@@ -221,6 +239,8 @@ impl Running {
             stalled: false,
             broken: None,
             incoming: BTreeMap::new(),
+            moving: None,
+            move_at: 0,
         };
         for part in &running.parts {
             scene.of(part.group).started(id, running.core.group(part.group), &part.machine);
@@ -246,7 +266,7 @@ impl Running {
         let part = self.part(group);
         let answer = match call {
             _ if broken => Some(Err(StoreError::Stopped)),
-            Call::Read(request) if request.serializable => Some(part.machine.kv.range(request).map(Reply::Range)),
+            Call::Read(request) if request.serializable => Some(part.range(request)),
             Call::KeepAlive(lease) if !part.standing.leads => match part.standing.leader {
                 0 => Some(Err(StoreError::NoLeader)),
                 leader => {
@@ -257,14 +277,14 @@ impl Running {
             Call::KeepAlive(lease) => return self.keep_alive(group, ticket, lease, scene),
             _ if part.standing.learner => Some(Err(StoreError::Learner)),
             Call::Read(request) if scene.mutation == Some(Mutation::ReadsDoNotAsk) || part.is_last_word() => {
-                Some(part.machine.kv.range(request).map(Reply::Range))
+                Some(part.range(request))
             }
             Call::Read(request) => {
                 self.inbox.push_back(Input::Read(group, ticket, ReadKind::Range(request)));
                 None
             }
             Call::Write(command) => {
-                part.submit(ticket, part.request(ticket, command), None);
+                part.submit(ticket, part.request(ticket, command), None, scene.now);
                 None
             }
         };
@@ -331,7 +351,7 @@ impl Running {
         match input {
             Input::Message(group, message) => self.message(group, message),
             Input::Read(group, ticket, kind) => self.part(group).reads.wait(ticket, kind),
-            Input::Change(change, ticket) => self.change(&change, ticket, scene),
+            Input::Change(group, change, ticket) => self.change(group, &change, ticket, scene),
             Input::Transfer(group, to) => self.core.group(group).raft.transfer(to),
             Input::Unreachable(peer) => {
                 self.groups().for_each(|group| self.core.group(group).raft.unreachable(peer));
@@ -402,7 +422,7 @@ impl Running {
         for input in std::mem::take(&mut self.inbox) {
             match input {
                 Input::Read(group, ticket, kind) => self.part(group).reads.wait(ticket, kind),
-                Input::Change(_, ticket) => scene.out.push(Out::Answer(ticket, Err(full.clone()))),
+                Input::Change(_, _, ticket) => scene.out.push(Out::Answer(ticket, Err(full.clone()))),
                 Input::SnapshotWritten(group, written) => self.snapshot_written(group, written, scene),
                 Input::SnapshotSent { .. } => self.deferred.push(input),
                 _ => {}
@@ -435,7 +455,7 @@ impl Running {
         let error = StoreError::Stopped;
         let mut tickets: Vec<Ticket> = self.parts.iter_mut().flat_map(Part::take_tickets).collect();
         for input in self.inbox.drain(..) {
-            if let Input::Read(_, ticket, _) | Input::Change(_, ticket) = input {
+            if let Input::Read(_, ticket, _) | Input::Change(_, _, ticket) = input {
                 tickets.push(ticket);
             }
         }

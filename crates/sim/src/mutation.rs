@@ -55,6 +55,10 @@ pub enum Mutation {
     PermissionsAreNotChecked,
     /// Snapshots have no members.
     SnapshotsWithoutMembers,
+    /// A shard is released and opened elsewhere before its keys are there.
+    ReleasedTooEarly,
+    /// A step of an attempt at a move that was given up counts as one of the last attempt.
+    AttemptsAreNotNumbered,
     /// One segment of the log too many is removed after a snapshot.
     OneSegmentTooMany,
 }
@@ -66,7 +70,7 @@ impl Mutation {
 }
 
 /// All of them.
-pub const ALL: [Mutation; 25] = [
+pub const ALL: [Mutation; 27] = [
     Mutation::NothingIsSynced,
     Mutation::SyncedOneBatchLate,
     Mutation::RenamesAreNotSynced,
@@ -91,5 +95,7 @@ pub const ALL: [Mutation; 25] = [
     Mutation::WatchResumesEarly,
     Mutation::PermissionsAreNotChecked,
     Mutation::SnapshotsWithoutMembers,
+    Mutation::ReleasedTooEarly,
+    Mutation::AttemptsAreNotNumbered,
     Mutation::OneSegmentTooMany,
 ];

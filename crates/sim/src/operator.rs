@@ -49,7 +49,7 @@ pub fn look(world: &mut World) {
         world.operator.next_ticket += 1;
         let ticket = Ticket::Operator(world.operator.next_ticket);
         world.say(format_args!("operator asks {leader}: {change:?}"));
-        world.input(leader, Input::Change(change, ticket));
+        world.input(leader, Input::Change(0, change, ticket));
     }
 }
 
@@ -57,10 +57,13 @@ pub fn look(world: &mut World) {
 fn retire(world: &mut World, members: &[(u64, bool)]) {
     let known = |id: u64| members.iter().any(|(member, _)| *member == id);
     let removed = world.latest(0).map(|m| m.members.clone()).unwrap_or_default();
+    // Until the last group has let it go, its vote may be needed there.
+    let needed =
+        |id: u64| (1..world.plan.groups).any(|group| world.latest(group).is_none_or(|m| m.members.get(id).is_some()));
     let gone: Vec<u64> = world
         .nodes
         .iter()
-        .filter(|(id, n)| !n.retired && !known(**id) && removed.is_removed(**id))
+        .filter(|(id, n)| !n.retired && !known(**id) && removed.is_removed(**id) && !needed(**id))
         .map(|(id, _)| *id)
         .collect();
     for id in gone {
@@ -120,10 +123,13 @@ fn stuck(world: &World, id: u64) -> Option<MemberChange> {
     world.nodes.get(&id).is_some_and(|n| n.corrupt).then_some(MemberChange::Remove(id))
 }
 
-/// A learner that has nearly everything may be promoted.
+/// A learner that has nearly everything, in every group, may be promoted.
 fn is_ready(world: &World, id: u64) -> bool {
-    let Some(leader) = world.leader(0).and_then(|l| world.nodes.get(&l)?.running.as_ref()) else { return false };
-    let status = replica::Consensus::status(&leader.core.groups()[0].raft);
     let runs = world.nodes.get(&id).is_some_and(|n| n.running.is_some());
-    runs && status.peers.iter().any(|p| p.id == id && p.matched * 100 >= status.last * 90)
+    let has = |group: u32| {
+        let leader = world.leader(group).and_then(|l| world.nodes.get(&l)?.running.as_ref())?;
+        let status = replica::Consensus::status(&leader.core.groups()[group as usize].raft);
+        Some(status.peers.iter().any(|p| p.id == id && p.matched * 100 >= status.last * 90))
+    };
+    runs && (0..world.plan.groups).all(|group| has(group).unwrap_or(false))
 }

@@ -79,7 +79,10 @@ fn live(world: &mut World) -> String {
     let rested = world.now;
     until(world, "leases ended", rested + LEASES_GO, |w| no_leases(w) || !good(w));
     for client in 0..world.clients.len() {
-        let look = world.clients[client].last_look();
+        let look = match world.plan.moves {
+            true => crate::nomads::list(client as u32),
+            false => world.clients[client].last_look(),
+        };
         world.ask(client as u32, look);
     }
     let looked = world.now;
@@ -121,6 +124,7 @@ fn until(world: &mut World, what: &str, deadline: Micros, holds: impl Fn(&World)
 fn at_rest(world: &World) -> bool {
     (0..world.plan.groups).all(|group| group_rests(world, group))
         && world.operator.content
+        && world.latest(0).is_some_and(|m| m.shards.plans().next().is_none())
         && world.clients.iter().all(|c| c.busy.is_none())
 }
 
@@ -143,6 +147,12 @@ fn no_leases(world: &World) -> bool {
 fn finish(world: &mut World) -> String {
     for client in 0..world.clients.len() {
         if let Some(watching) = world.clients[client].watch.take() {
+            if world.plan.moves {
+                let told = world.clients[client].told.as_ref().filter(|_| watching.last_at < world.now);
+                let verdict = told.map_or(Ok(()), |told| world.nomads.ended(&watching.record.keys, told));
+                world.hold("watch of moving keys", verdict.map_err(|what| format!("client {client}: {what}")));
+                continue;
+            }
             let group = client % world.plan.groups as usize;
             world.histories[group].watches.push(watching.record);
         }

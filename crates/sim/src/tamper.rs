@@ -2,7 +2,11 @@
 
 use bytes::Bytes;
 use mvcc::Command;
-use replica::{Applied, Base, Batch, Entry, Machine, Request, Response, snapshot::Portions};
+use replica::{
+    Applied, Base, Batch, Entry, Machine, Request, Response,
+    shards::{ShardStep, Step},
+    snapshot::Portions,
+};
 
 use crate::{member::Scene, mutation::Mutation};
 
@@ -38,6 +42,10 @@ pub fn apply(
                 out,
             );
         }
+        Some(Mutation::AttemptsAreNotNumbered) => {
+            let renamed = renumbered(entry, machine);
+            return machine.apply(&renamed, out);
+        }
         Some(Mutation::PermissionsAreNotChecked) => return machine.apply(&anybodys(entry), out),
         Some(Mutation::ComparisonsIgnored) => {
             return machine.apply(
@@ -70,6 +78,21 @@ pub fn apply(
 fn anybodys(entry: &Entry) -> Entry {
     requests(entry, |request| match request {
         Request::KvAs(_, command) => Request::Own(command),
+        other => other,
+    })
+}
+
+/// Steps of moves as if they were those of the last attempt.
+fn renumbered(entry: &Entry, machine: &Machine) -> Entry {
+    requests(entry, |request| match request {
+        Request::Shard(ShardStep { prefix, mut step }) => {
+            if let Step::Release(ticket, _) | Step::Sweep(ticket) | Step::Keys(ticket, ..) | Step::Open(ticket, _) =
+                &mut step
+            {
+                *ticket = machine.shards.held(&prefix).ticket;
+            }
+            Request::Shard(ShardStep { prefix, step })
+        }
         other => other,
     })
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use mvcc::{KeyRange, Replay, State, WatchIndex};
+use replica::Machine;
 use store_api::{Event, Revision, StoreError};
 
 /// What a watch is told.
@@ -19,6 +20,8 @@ pub enum Pushed {
 
 struct Watching {
     range: KeyRange,
+    key: Bytes,
+    end: Bytes,
     /// The first revision that was not told.
     next: Revision,
 }
@@ -39,7 +42,7 @@ impl Watches {
         let range = KeyRange::new(key, end);
         let mut out = vec![(id, Pushed::Created(state.revision()))];
         self.index.insert(&range, id);
-        self.all.insert(id, Watching { range, next });
+        self.all.insert(id, Watching { range, key: key.clone(), end: end.clone(), next });
         self.catch_up(id, state, &mut out);
         out
     }
@@ -70,12 +73,24 @@ impl Watches {
         found.into_iter().map(|(id, events)| (id, Pushed::Events(events, revision))).collect()
     }
 
-    /// The state was replaced by a later one.
-    pub fn jump(&mut self, state: &State) -> Vec<(u64, Pushed)> {
+    /// The state was replaced by a later one, in which keys may be kept by another group.
+    pub fn jump(&mut self, machine: &Machine) -> Vec<(u64, Pushed)> {
+        let here = |w: &Watching| machine.shards.readable(&w.key, &w.end).is_ok_and(|since| since <= w.next);
+        let mut out = self.end_where(|w| !here(w), machine.kv.revision());
         let ids: Vec<u64> = self.all.keys().copied().collect();
-        let mut out = Vec::new();
-        ids.into_iter().for_each(|id| self.catch_up(id, state, &mut out));
+        ids.into_iter().for_each(|id| self.catch_up(id, &machine.kv, &mut out));
         out
+    }
+
+    /// The keys of a prefix are kept by another group.
+    pub fn release(&mut self, prefix: &[u8], revision: Revision) -> Vec<(u64, Pushed)> {
+        self.end_where(|w| w.range.meets(prefix), revision)
+    }
+
+    fn end_where(&mut self, which: impl Fn(&Watching) -> bool, revision: Revision) -> Vec<(u64, Pushed)> {
+        let ids: Vec<u64> = self.all.iter().filter(|(_, w)| which(w)).map(|(id, _)| *id).collect();
+        ids.iter().for_each(|id| self.end(*id));
+        ids.into_iter().map(|id| (id, Pushed::Compacted(revision))).collect()
     }
 
     fn catch_up(&mut self, id: u64, state: &State, out: &mut Vec<(u64, Pushed)>) {

@@ -2,6 +2,7 @@
 //! Everything that happens is an event at a time; two events at one time happen in the order in which they were made.
 
 mod clients;
+mod machines;
 mod wires;
 
 use std::collections::BTreeMap;
@@ -9,7 +10,11 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use checker::history::{self as seen, History};
 use consensus::Message;
-use replica::{Folders, GroupId, Machine, Settings, snapshot::Point};
+use replica::{
+    Folders, GroupId, Machine, Settings,
+    shards::{ShardStep, Step},
+    snapshot::Point,
+};
 use store_api::{LeaseId, Member, StoreError};
 
 use crate::{
@@ -19,9 +24,10 @@ use crate::{
     disk::VirtualDisk,
     history,
     invariants::Invariants,
-    member::{Call, Input, Micros, Out, Outcome, Running, Scene, TICK, Ticket, snapshot_dir, wal_dir},
+    member::{Call, Input, Micros, Out, Outcome, Reply, Running, Scene, TICK, Ticket, snapshot_dir, wal_dir},
     mutation::Mutation,
     network::Network,
+    nomads::{self, Nomads},
     operator::Operator,
     random::Random,
     trace::Trace,
@@ -76,6 +82,7 @@ pub enum Event {
     Quiet(u64),
     Operator,
     Administrator,
+    PlanMove,
 }
 
 /// What a world is made with.
@@ -87,6 +94,8 @@ pub struct Plan {
     pub groups: GroupId,
     /// Whether clients are users whose permissions come and go.
     pub users: bool,
+    /// Whether shards move from group to group.
+    pub moves: bool,
     pub mutation: Option<Mutation>,
     /// Keep the whole trace.
     pub whole_trace: bool,
@@ -107,6 +116,8 @@ pub struct World {
     pub clients: Vec<Client>,
     /// What the clients of each group saw.
     pub histories: Vec<History>,
+    /// Keys that move.
+    pub nomads: Nomads,
     pub chaos: Chaos,
     pub operator: Operator,
     pub administrator: Administrator,
@@ -134,6 +145,7 @@ impl World {
             network: Network::healthy(),
             clients: Vec::new(),
             histories: vec![History::default(); plan.groups as usize],
+            nomads: Nomads::default(),
             chaos,
             operator: Operator::new(plan.members, random.fork()),
             administrator: Administrator::new(Random::new(plan.seed), 0),
@@ -164,6 +176,9 @@ impl World {
             let clients = world.clients.len() as u32;
             world.administrator = Administrator::new(world.random.fork(), clients);
             world.at(300_000, Event::Administrator);
+        }
+        if world.plan.moves {
+            world.at(700_000, Event::PlanMove);
         }
         world.at(500_000, Event::Chaos);
         world.at(1_000_000, Event::Operator);
@@ -274,6 +289,7 @@ impl World {
             Event::Quiet(what) => crate::chaos::quiet(self, what),
             Event::Operator => crate::operator::look(self),
             Event::Administrator => crate::administrator::look(self),
+            Event::PlanMove => self.plan_move(),
         }
     }
 
@@ -378,6 +394,8 @@ impl World {
         self.with(id, |running, scene| {
             running.tick_due = true;
             running.end_leases(scene);
+            running.follow_members(scene);
+            running.move_shards(scene);
             if bookmark {
                 for part in &running.parts {
                     let marks = part.watches.bookmarks(&part.machine.kv);
@@ -386,129 +404,6 @@ impl World {
             }
         });
         self.turn_soon(id);
-    }
-
-    /// Starts a member on its disk, or on an empty one.
-    fn start(&mut self, id: u64, founders: Option<&[Member]>) {
-        let Some(node) = self.nodes.get_mut(&id) else { return };
-        if node.running.is_some() || node.retired || node.corrupt {
-            return;
-        }
-        node.incarnation += 1;
-        node.troubled = node.disk.is_full();
-        let settings = Settings {
-            member: id,
-            election_ticks: 10,
-            heartbeat_ticks: 1,
-            pre_vote: true,
-            keep_bytes: self.keep_bytes,
-            keep_entries: self.keep_entries,
-            seed: node.seed.wrapping_add(node.incarnation),
-        };
-        let folders =
-            Folders { wal: wal_dir(), snapshots: snapshot_dir(), salt: node.salt, segment_bytes: self.segment_bytes };
-        let disk: wal::disk::SharedDisk = std::sync::Arc::new(node.disk.clone());
-        let recovered = match founders {
-            // Each group is a store of its own here, with keys of the same names.
-            Some([]) => replica::found(&disk, &folders, settings, self.plan.groups, &[], &[]),
-            Some(founders) => {
-                let machine = |_| Machine::founded_by(founders.iter().cloned());
-                replica::found_with(&disk, &folders, settings, (0..self.plan.groups).map(machine).collect())
-            }
-            None => replica::recover(&disk, &folders, settings, self.plan.groups),
-        };
-        match recovered {
-            Ok(recovery) => {
-                node.founded = true;
-                let mut out = Vec::new();
-                let mut scene = Scene {
-                    now: self.now,
-                    ahead: node.ahead,
-                    random: &mut self.random,
-                    trace: &mut self.trace,
-                    invariants: &mut self.invariants,
-                    out: &mut out,
-                    mutation: self.plan.mutation,
-                };
-                let index = recovery.machines[0].index;
-                let torn = recovery.torn;
-                let disk = node.disk.clone();
-                let running = Running::begin(id, disk, node.salt, recovery, self.snapshot_bytes, &mut scene);
-                let incarnation = node.incarnation;
-                node.turn_at = None;
-                node.running = Some(running);
-                self.say(format_args!("{id}: started for the {incarnation}. time at entry {index}, {torn} bytes torn"));
-                let first = self.random.below(TICK);
-                self.after(first, Event::Tick(id, incarnation));
-                self.turn_soon(id);
-            }
-            Err(error) => self.not_started(id, &error),
-        }
-    }
-
-    fn not_started(&mut self, id: u64, error: &StoreError) {
-        self.say(format_args!("{id}: did not start: {error}"));
-        let node = self.nodes.get_mut(&id).expect("it was just started");
-        let damaged = node.damaged;
-        if node.disk.is_dead() {
-            node.disk.power_cycle();
-        } else if matches!(error, StoreError::Corrupt(_)) {
-            node.corrupt = true;
-            if !damaged {
-                self.invariants[0].violated(format!("member {id} refuses a disk that nobody damaged: {error}"));
-            }
-            return;
-        }
-        self.after(500_000, Event::Restart(id));
-    }
-
-    /// A member stops at once; with `power`, its machine too. It starts again after a while.
-    pub fn stop(&mut self, id: u64, power: bool) {
-        let Some(node) = self.nodes.get_mut(&id) else { return };
-        if node.running.take().is_none() {
-            return;
-        }
-        let incarnation = node.incarnation;
-        if power {
-            node.disk.power_cycle();
-        } else {
-            node.disk.process_died();
-        }
-        node.paused_until = 0;
-        self.say(format_args!("{id}: stopped{}", if power { " with its machine" } else { "" }));
-        let lost: Vec<Ticket> = self
-            .clients
-            .iter()
-            .filter_map(|c| c.busy.as_ref().filter(|b| (b.node, b.incarnation) == (id, incarnation)).map(|b| (c.id, b)))
-            .map(|(client, busy)| Ticket::Client { client, operation: busy.operation })
-            .collect();
-        for ticket in lost {
-            self.after(1_000, Event::Answer(ticket, Err(StoreError::Stopped)));
-        }
-        let watching: Vec<u32> = self
-            .clients
-            .iter()
-            .filter(|c| c.watch.as_ref().is_some_and(|w| (w.node, w.incarnation) == (id, incarnation)))
-            .map(|c| c.id)
-            .collect();
-        watching.into_iter().for_each(|client| self.unwatch(client));
-        let delay = self.random.between(50_000, 2_500_000);
-        self.after(delay, Event::Restart(id));
-    }
-
-    pub fn pause(&mut self, id: u64, until: Micros) {
-        if let Some(node) = self.nodes.get_mut(&id) {
-            node.paused_until = until;
-        }
-    }
-
-    /// A member's clock jumps ahead.
-    pub fn jump_clock(&mut self, id: u64, by: Micros) {
-        let Some(node) = self.nodes.get_mut(&id) else { return };
-        node.ahead += by;
-        for history in &mut self.histories {
-            history.settings.lease_early += by;
-        }
     }
 
     fn call(&mut self, node: u64, ticket: Ticket, call: Call) {
@@ -523,7 +418,13 @@ impl World {
         {
             busy.incarnation = incarnation;
         }
-        let group = self.group_of(ticket);
+        let group = match (self.plan.moves, &call) {
+            (true, Call::Read(range)) => self.route(node, &range.key, &range.range_end),
+            (true, Call::Write(mvcc::Command::Txn(txn))) => {
+                txn.compare.first().map_or(0, |compare| self.route(node, &compare.key, &[]))
+            }
+            _ => self.group_of(ticket),
+        };
         self.with(node, |running, scene| running.call(group, ticket, call, scene));
         self.turn_soon(node);
     }
@@ -532,8 +433,32 @@ impl World {
     fn group_of(&self, ticket: Ticket) -> GroupId {
         match ticket {
             Ticket::Client { client, .. } => client % self.plan.groups,
-            Ticket::Expiry(_) | Ticket::Operator(_) | Ticket::Administrator(_) => 0,
+            _ => 0,
         }
+    }
+
+    /// The group that has keys, as a member's map says.
+    fn route(&self, node: u64, key: &[u8], end: &[u8]) -> GroupId {
+        let running = self.nodes.get(&node).and_then(|n| n.running.as_ref());
+        running.and_then(|r| r.parts[0].machine.shards.route(key, end).ok()).unwrap_or(0)
+    }
+
+    /// Somebody wants a shard elsewhere.
+    fn plan_move(&mut self) {
+        if self.clients_stop {
+            return;
+        }
+        let pause = self.random.between(300_000, 2_500_000);
+        self.after(pause, Event::PlanMove);
+        let (shard, to) =
+            (self.random.pick(&nomads::SHARDS), self.random.below(u64::from(self.plan.groups)) as GroupId);
+        let (Some(leader), Some(shard)) = (self.leader(0), shard) else { return };
+        let step = ShardStep { prefix: shard.into(), step: Step::Plan { to } };
+        let now = self.now;
+        self.with(leader, |running, _| {
+            running.part(0).submit(Ticket::Planner, replica::Request::Shard(step), None, now);
+        });
+        self.turn_soon(leader);
     }
 
     /// Something that must hold does not.

@@ -15,7 +15,7 @@ use crate::{
     peers::{Question, Reply},
 };
 
-/// A learner may be promoted when it has so much of the leader's log, in percent.
+/// A learner may be promoted when it has so much of the leader's log in each group, in percent.
 const READY_PERCENT: u64 = 90;
 
 #[async_trait]
@@ -136,21 +136,38 @@ impl Store {
         self.for_group(0).propose(Request::Attributes { member, name, client_urls }).await.map(|_| ())
     }
 
-    /// Promotes a learner, on the leader.
+    /// Promotes a learner, on the leader of group 0.
     pub(crate) async fn promote_here(&self, id: u64) -> Result<Vec<Member>, StoreError> {
         let members = Members::new(self.membership().0);
         members.check(&MemberChange::Promote(id))?;
-        let (sender, receiver) = oneshot::channel();
-        self.shared.inbox.push(Input::Progress(sender))?;
-        let status = receiver.await.map_err(|_| StoreError::Stopped)?;
-        let behind = |peer: &consensus::Peer| peer.matched * 100 < status.last * READY_PERCENT;
-        if status.peers.iter().find(|p| p.id == id).is_none_or(behind) {
-            return Err(MembershipError::LearnerNotReady.into());
+        for group in 0..self.groups() {
+            if !self.for_group(group).is_in_sync(id).await? {
+                return Err(MembershipError::LearnerNotReady.into());
+            }
         }
         self.may_promote()?;
         let promoted = self.change(MemberChange::Promote(id)).await;
         self.shared.metrics.promotions.inc_by(i64::from(promoted.is_ok()));
         promoted
+    }
+
+    /// Whether a learner has nearly all of the group's log, as the group's leader knows it.
+    async fn is_in_sync(&self, id: u64) -> Result<bool, StoreError> {
+        let Some(leader) = self.other_leader()? else { return self.has_in_sync(id).await };
+        match self.shared.peers.ask(leader, Question::InSync(self.group, id)).await? {
+            Reply::InSync(in_sync) => Ok(in_sync),
+            other => Err(StoreError::Unavailable(format!("the leader answered another question: {other:?}"))),
+        }
+    }
+
+    /// As [`Store::is_in_sync`], on that leader.
+    pub(crate) async fn has_in_sync(&self, id: u64) -> Result<bool, StoreError> {
+        let (sender, receiver) = oneshot::channel();
+        self.shared.inbox.push(Input::Progress(self.group, sender))?;
+        let status = receiver.await.map_err(|_| StoreError::Stopped)?;
+        let in_sync = |peer: &consensus::Peer| peer.matched * 100 >= status.last * READY_PERCENT;
+        // A group that has not followed group 0 yet does not know it at all.
+        Ok(status.peers.iter().find(|peer| peer.id == id).is_some_and(in_sync))
     }
 
     /// Changes the members of the handle's group.

@@ -1,23 +1,23 @@
 //! What keeps several groups together: group 0 says who the members are and which leases live, and the others follow.
-//! Revisions of different groups are brought together by the time at which they were current.
+//! Revisions of different groups are brought together by notes of what was current at the same time.
 
 use std::{collections::BTreeSet, time::Duration};
 
 use mvcc::Command;
-use replica::{GroupId, MemberChange, Request};
-use store_api::{LeaseId, Member, Revision, StoreError};
+use replica::{Follow, GroupId, Request};
+use store_api::{LeaseId, Revision, StoreError};
 
-use crate::{Store, shared::Shared};
+use crate::Store;
 
 /// How often the others look at group 0 without being told.
 const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 /// How often leases are looked for that group 0 has ended, where the others were not told.
 const ORPHANS_EVERY: Duration = Duration::from_secs(10);
-/// How often all groups' revisions are noted, and how many of these notes are kept: more than an hour of them.
-const NOTE_EVERY: Duration = Duration::from_secs(1);
-const MAX_NOTES: usize = 4096;
+/// How often all groups' revisions are noted where they have changed. Each note is an entry of group 0's log.
+const NOTE_EVERY: Duration = Duration::from_secs(5);
 
-/// Makes the members of the handle's group those of group 0, while this member leads it.
+/// Makes the members of the handle's group those of group 0, while this member leads one of the two: the group's leader
+/// may not hear of group 0 any more, and group 0's may not be in the group yet.
 pub async fn follow_members(store: Store) {
     let home = store.shared.group(0);
     loop {
@@ -25,14 +25,15 @@ pub async fn follow_members(store: Store) {
             () = home.members_changed.notified() => {}
             () = tokio::time::sleep(FOLLOW_EVERY) => {}
         }
-        while store.group().standing.leads() {
-            let wanted = home.machine.read().members.list();
-            let Some(change) = difference(&wanted, &store.group().machine.read().members.list()) else { break };
-            match store.change(change.clone()).await {
-                Ok(_) => tracing::info!(group = store.group, ?change, "the group has followed a change of membership"),
+        while store.group().standing.leads() || home.standing.leads() {
+            match follow_once(&store).await {
+                Ok(None) => break,
+                Ok(Some(next)) => {
+                    tracing::info!(group = store.group, ?next, "the group has followed a change of membership");
+                }
                 Err(StoreError::Stopped) => return,
                 Err(error) => {
-                    tracing::debug!(group = store.group, ?change, %error, "not yet followed");
+                    tracing::debug!(group = store.group, %error, "not yet followed");
                     break;
                 }
             }
@@ -40,15 +41,19 @@ pub async fn follow_members(store: Store) {
     }
 }
 
-/// The next change on the way from `own` members to the `wanted` ones.
-fn difference(wanted: &[Member], own: &[Member]) -> Option<MemberChange> {
-    let find = |list: &[Member], id| list.iter().find(|m| m.id == id).map(|m| m.is_learner);
-    let missing = wanted.iter().find(|m| find(own, m.id).is_none()).map(|m| MemberChange::Add(m.clone()));
-    let promoted = || wanted.iter().find(|m| !m.is_learner && find(own, m.id) == Some(true));
-    let gone = || own.iter().find(|m| find(wanted, m.id).is_none());
-    missing
-        .or_else(|| promoted().map(|m| MemberChange::Promote(m.id)))
-        .or_else(|| gone().map(|m| MemberChange::Remove(m.id)))
+async fn follow_once(store: &Store) -> Result<Option<Follow>, StoreError> {
+    let own = store.group().machine.read().members.clone();
+    if own.follow(&store.shared.group(0).machine.read().members).is_none() {
+        return Ok(None);
+    }
+    // Looked at later than the group's own: what is here alone was removed there then, and is not merely unknown yet.
+    store.shared.settle(0).await?;
+    let Some(next) = own.follow(&store.shared.group(0).machine.read().members) else { return Ok(None) };
+    match next.clone() {
+        Follow::Change(change) => drop(store.change(change).await?),
+        Follow::Urls(member, urls) => drop(store.propose(Request::PeerUrls { member, urls }).await?),
+    }
+    Ok(Some(next))
 }
 
 /// Ends a lease in all groups but 0, where it has ended.
@@ -105,44 +110,20 @@ async fn revoke(store: &Store, group: GroupId, id: LeaseId) -> Result<(), StoreE
     }
 }
 
-/// Notes which revisions of the groups were current at the same time.
+/// Notes which revisions of the groups were current at the same time, while this member leads group 0.
 pub async fn note_revisions(store: Store) {
     loop {
         tokio::time::sleep(NOTE_EVERY).await;
-        let now: Vec<Revision> = store.shared.groups.iter().map(|group| group.revision()).collect();
-        let mut notes = store.shared.revisions.lock();
-        if notes.back() == Some(&now) {
+        if !store.group().standing.has_begun_to_lead() {
             continue;
         }
-        if notes.len() >= MAX_NOTES {
-            notes.pop_front();
+        let others: Vec<Revision> = store.shared.groups[1..].iter().map(|group| group.revision()).collect();
+        let known = {
+            let machine = store.group().machine.read();
+            machine.notes.last().is_some_and(|(at, noted)| *at == machine.kv.revision() && *noted == others)
+        };
+        if !known && let Err(error) = store.propose(Request::Note(others)).await {
+            tracing::debug!(%error, "the groups' revisions could not be noted; it is tried again");
         }
-        notes.push_back(now);
-    }
-}
-
-/// All groups' revisions at a time when group 0's was not after `revision`, as late as it is known.
-pub fn revisions_at(shared: &Shared, revision: Revision) -> Option<Vec<Revision>> {
-    let notes = shared.revisions.lock();
-    let after = notes.partition_point(|note| note[0] <= revision);
-    notes.get(after.checked_sub(1)?).cloned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_group_follows_one_change_after_another() {
-        let member = |id, is_learner| Member { id, is_learner, ..Default::default() };
-        let wanted = [member(1, false), member(3, true), member(4, false)];
-        let mut own = vec![member(1, false), member(2, false), member(4, true)];
-        assert_eq!(difference(&wanted, &own), Some(MemberChange::Add(member(3, true))));
-        own.push(member(3, true));
-        assert_eq!(difference(&wanted, &own), Some(MemberChange::Promote(4)));
-        own[2].is_learner = false;
-        assert_eq!(difference(&wanted, &own), Some(MemberChange::Remove(2)));
-        own.remove(1);
-        assert_eq!(difference(&wanted, &own), None);
     }
 }

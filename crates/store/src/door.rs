@@ -100,18 +100,23 @@ impl Store {
             }
             Question::Promote(id) => self.leading(0)?.promote_here(id).await.map(Reply::Members),
             Question::Joining => Ok(Reply::Joining(self.membership().0, self.groups())),
-            Question::Hash(revision) => match self.shared.compact_hashes.of(revision) {
+            Question::Hash(group, revision) => match self.shared.compact_hashes.of(revision).filter(|_| group == 0) {
                 Some(hash) => Ok(Reply::Hash(hash)),
-                None => self.hash_kv(revision).await.map(Reply::Hash),
+                None => self.having(group)?.hash_kv(revision).await.map(Reply::Hash),
             },
+            Question::InSync(group, id) => self.leading(group)?.has_in_sync(id).await.map(Reply::InSync),
         }
     }
 
-    fn leading(&self, group: GroupId) -> Result<Store, StoreError> {
+    fn having(&self, group: GroupId) -> Result<Store, StoreError> {
         if group as usize >= self.shared.groups.len() {
             return Err(StoreError::InvalidArgument(format!("there is no group {group}")));
         }
-        let store = self.for_group(group);
+        Ok(self.for_group(group))
+    }
+
+    fn leading(&self, group: GroupId) -> Result<Store, StoreError> {
+        let store = self.having(group)?;
         if store.group().standing.leads() { Ok(store) } else { Err(StoreError::NotLeader) }
     }
 }

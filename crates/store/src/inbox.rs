@@ -26,6 +26,8 @@ pub struct Proposal {
     /// Only if this member leads in this term: not passed on to another leader.
     pub in_term: Option<u64>,
     pub answer: oneshot::Sender<Answer>,
+    /// When its caller is told that it took too long.
+    pub deadline: Duration,
     /// The request's span, so that the fsync which carried it can be found from it.
     pub span: tracing::Span,
 }
@@ -38,8 +40,8 @@ pub enum Input {
     Message(GroupId, Message),
     Read(GroupId, Read),
     Change(GroupId, MemberChange, oneshot::Sender<Answer>),
-    /// How far everybody is, as this member knows it.
-    Progress(oneshot::Sender<consensus::Status>),
+    /// How far everybody is in a group, as this member knows it.
+    Progress(GroupId, oneshot::Sender<consensus::Status>),
     Transfer(u64),
     /// So many ticks pass at once, unless there is a leader.
     Advance(u32),

@@ -34,8 +34,10 @@ pub enum Question {
     Promote(u64),
     /// Who the members are, and how the keys are divided: asked by one that wants to join.
     Joining,
-    /// What its keys hash to at a revision.
-    Hash(Revision),
+    /// What a group's keys hash to at a revision.
+    Hash(GroupId, Revision),
+    /// Of the leader of a group: whether a learner has nearly all of the group's log.
+    InSync(GroupId, u64),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +48,7 @@ pub enum Reply {
     /// The members, and how many groups there are.
     Joining(Vec<Member>, GroupId),
     Hash(HashKv),
+    InSync(bool),
 }
 
 /// There is nobody else.

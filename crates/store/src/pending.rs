@@ -22,7 +22,7 @@ pub struct Pending {
 #[derive(Default)]
 struct Proposals {
     waiting: HashMap<u64, Waiting>,
-    /// In the order of their deadlines, with numbers that may be answered already.
+    /// In the order of their deadlines, nearly, with numbers that may be answered already.
     deadlines: VecDeque<(Duration, u64)>,
 }
 
@@ -43,15 +43,10 @@ struct Reads {
 }
 
 impl Pending {
-    /// Notes proposals that go into the log together.
-    pub fn register(
-        &self,
-        proposals: impl Iterator<Item = (u64, oneshot::Sender<Answer>)>,
-        term: u64,
-        deadline: Duration,
-    ) {
+    /// Notes proposals that go into the log together, each with its deadline.
+    pub fn register(&self, proposals: impl Iterator<Item = (u64, Duration, oneshot::Sender<Answer>)>, term: u64) {
         let mut inner = self.proposals.lock();
-        for (id, answer) in proposals {
+        for (id, deadline, answer) in proposals {
             inner.waiting.insert(id, Waiting { answer, term });
             inner.deadlines.push_back((deadline, id));
         }
@@ -188,7 +183,7 @@ mod tests {
         let pending = Pending::default();
         let register = |id, term, deadline| {
             let (sender, receiver) = oneshot::channel();
-            pending.register([(id, sender)].into_iter(), term, secs(deadline));
+            pending.register([(id, secs(deadline), sender)].into_iter(), term);
             receiver
         };
         let (a, b, c) = (register(1, 1, 5), register(2, 2, 6), register(3, 2, 9));

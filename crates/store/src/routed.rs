@@ -105,8 +105,8 @@ impl store_api::Store for Routed {
     /// Compacts group 0 at `revision`, and the others at what was current when that was.
     async fn compact(&self, revision: Revision, physical: bool) -> Result<Revision, StoreError> {
         let current = self.home.compact(revision, physical).await?;
-        let then = divided::revisions_at(&self.home.shared, revision).unwrap_or_default();
-        for (group, revision) in self.groups().zip(then).skip(1) {
+        let then = self.home.group().machine.read().notes.at(revision).map(<[_]>::to_vec).unwrap_or_default();
+        for (group, revision) in self.groups().skip(1).zip(then) {
             match group.compact(revision, physical).await {
                 Ok(_) | Err(StoreError::Compacted { .. } | StoreError::FutureRevision { .. }) => {}
                 Err(error) => return Err(error),

@@ -2,7 +2,6 @@
 //! and of each of its groups.
 
 use std::{
-    collections::VecDeque,
     path::PathBuf,
     sync::{
         Arc,
@@ -76,8 +75,6 @@ pub struct Shared {
     pub incoming: AtomicU64,
     /// An alarm stands.
     pub alarmed: AtomicBool,
-    /// All groups' revisions at moments of the past, oldest first.
-    pub revisions: Mutex<VecDeque<Vec<Revision>>>,
 }
 
 /// One group on this member.

@@ -209,6 +209,7 @@ impl Store {
             return Err(StoreError::TooLarge { size, limit });
         }
         let (answer, receiver) = oneshot::channel();
+        let deadline = self.shared.clock.monotonic() + self.shared.timing.request_limit();
         let span = tracing::Span::current();
         self.shared.inbox.propose(Proposal {
             group: self.group,
@@ -216,6 +217,7 @@ impl Store {
             frees_space,
             in_term,
             answer,
+            deadline,
             span,
         })?;
         Ok(receiver)
@@ -284,7 +286,6 @@ fn prepare(options: Options) -> Result<(Store, Writer), StoreError> {
         removed: watch::channel(false).0,
         incoming: AtomicU64::new(0),
         alarmed: AtomicBool::new(false),
-        revisions: Mutex::default(),
     });
     for group in &shared.groups {
         group.restart_leases(shared.clock.monotonic());

@@ -57,8 +57,8 @@ pub struct Writer {
     pub last_snapshot_bytes: u64,
     /// Numbers of proposals: the upper bits are this run's own.
     pub next_id: u64,
-    /// Proposals that wait for a leader, with their deadlines.
-    pub backlog: VecDeque<(Duration, Proposal)>,
+    /// Proposals that wait for a leader.
+    pub backlog: VecDeque<Proposal>,
     pub next_tick: Duration,
     /// What came while a turn was unfinished and must not be lost.
     pub deferred: Vec<Input>,
@@ -180,7 +180,7 @@ impl Writer {
         for group in &self.shared.groups {
             group.pending.expire(now);
         }
-        while let Some((_, late)) = self.backlog.pop_front_if(|(deadline, _)| *deadline <= now) {
+        while let Some(late) = self.backlog.pop_front_if(|waiting| waiting.deadline <= now) {
             drop(late.answer.send(Err(StoreError::Timeout)));
         }
         for group in 0..self.shared.groups.len() as GroupId {
@@ -214,7 +214,7 @@ impl Writer {
             Input::Message(group, message) => self.message(group, message),
             Input::Read(group, read) => self.shared.group(group).pending.read(read),
             Input::Change(group, change, answer) => self.change(group, &change, answer),
-            Input::Progress(sender) => drop(sender.send(self.core.group(0).raft.status())),
+            Input::Progress(group, sender) => drop(sender.send(self.core.group(group).raft.status())),
             Input::Transfer(to) => self.core.group(0).raft.transfer(to),
             Input::Advance(ticks) => {
                 if self.shared.groups.iter().all(|group| group.standing.leader.load(Ordering::Acquire) == 0) {
@@ -269,10 +269,10 @@ impl Writer {
         answer: tokio::sync::oneshot::Sender<replica::Answer>,
     ) {
         let id = self.id();
-        let deadline = self.deadline();
+        let deadline = self.shared.clock.monotonic() + self.shared.timing.request_limit();
         let term = self.core.group(group).raft.brief().2;
         let (raft, context) = change.to_raft(id);
-        self.shared.group(group).pending.register([(id, answer)].into_iter(), term, deadline);
+        self.shared.group(group).pending.register([(id, deadline, answer)].into_iter(), term);
         if let Err(error) = self.core.group(group).raft.propose_change(&raft, context)
             && let Some(answer) = self.shared.group(group).pending.withdraw(id)
         {
@@ -288,14 +288,10 @@ impl Writer {
         self.next_id
     }
 
-    fn deadline(&self) -> Duration {
-        self.shared.clock.monotonic() + self.shared.timing.request_limit()
-    }
-
     /// Puts proposals to the log, group by group, in the order in which they came.
     fn propose(&mut self, proposals: &mut Vec<Proposal>) {
         if !self.backlog.is_empty() {
-            let mut all: Vec<Proposal> = self.backlog.drain(..).map(|(_, proposal)| proposal).collect();
+            let mut all: Vec<Proposal> = self.backlog.drain(..).collect();
             all.append(proposals);
             *proposals = all;
         }
@@ -352,40 +348,38 @@ impl Writer {
     }
 
     fn propose_to(&mut self, group: GroupId, proposals: &mut Vec<Proposal>) {
-        let deadline = self.deadline();
         let (role, leader, term, ..) = self.core.group(group).raft.brief();
         let misplaced = |p: &mut Proposal| p.in_term.is_some_and(|wanted| role != Role::Leader || wanted != term);
         self.refuse(proposals.extract_if(.., misplaced), &StoreError::NotLeader);
         if leader == 0 {
             let room = MAX_BACKLOG.saturating_sub(self.backlog.len());
             let over = proposals.split_off(proposals.len().min(room));
-            self.backlog.extend(proposals.drain(..).map(|p| (deadline, p)));
+            self.backlog.extend(proposals.drain(..));
             return self.refuse(over.into_iter(), &StoreError::TooManyRequests);
         }
         let mut batch = Batch::default();
         let mut registered = Vec::new();
         for proposal in proposals.drain(..) {
             if batch.len() + proposal.request.len() > MAX_ENTRY_BYTES && !batch.is_empty() {
-                self.propose_batch(group, &mut batch, &mut registered, term, deadline);
+                self.propose_batch(group, &mut batch, &mut registered, term);
             }
             let id = self.id();
             batch.push(id, &proposal.request);
-            registered.push((id, proposal.answer));
+            registered.push((id, proposal.deadline, proposal.answer));
         }
-        self.propose_batch(group, &mut batch, &mut registered, term, deadline);
+        self.propose_batch(group, &mut batch, &mut registered, term);
     }
 
     fn propose_batch(
         &mut self,
         group: GroupId,
         batch: &mut Batch,
-        registered: &mut Vec<(u64, tokio::sync::oneshot::Sender<replica::Answer>)>,
+        registered: &mut Vec<(u64, Duration, tokio::sync::oneshot::Sender<replica::Answer>)>,
         term: u64,
-        deadline: Duration,
     ) {
-        let ids: Vec<u64> = registered.iter().map(|(id, _)| *id).collect();
+        let ids: Vec<u64> = registered.iter().map(|(id, ..)| *id).collect();
         let pending = &self.shared.group(group).pending;
-        pending.register(registered.drain(..), term, deadline);
+        pending.register(registered.drain(..), term);
         if let Err(error) = self.core.group(group).raft.propose(batch.take()) {
             let error = match error {
                 Dropped::NoLeader => StoreError::NoLeader,

@@ -35,7 +35,10 @@ impl ShardStep {
                 put_u64(out, keys.len() as u64);
                 keys.iter().for_each(|kv| put_key(out, kv));
             }
-            Step::Open(ticket) => put_ticket(out, 9, *ticket),
+            Step::Open(ticket, floor) => {
+                put_ticket(out, 9, *ticket);
+                put_i64(out, *floor);
+            }
         }
     }
 
@@ -56,7 +59,7 @@ impl ShardStep {
                 let keys = (0..r.count()?).map(|_| key(r)).collect::<Result<_, _>>()?;
                 Step::Keys(ticket, number, leases, keys)
             }
-            9 => Step::Open(ticket(r)?),
+            9 => Step::Open(ticket(r)?, r.i64()?),
             _ => return Err(DecodeError("unknown step")),
         };
         Ok(ShardStep { prefix, step })

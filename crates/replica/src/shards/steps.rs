@@ -4,7 +4,7 @@ use bytes::Bytes;
 use mvcc::State;
 use store_api::{KeyValue, LeaseId, StoreError, prefix_end};
 
-use super::{Claim, Held, MAX_PREFIXES, Plan, ShardStep, Shards, Step, Stepped, Ticket, invalid, text};
+use super::{Claim, Held, MAX_PREFIXES, Plan, ShardStep, Shards, Step, Stepped, Ticket, invalid, late, least, text};
 use crate::GroupId;
 
 /// Keys that are deleted at once: others wait for no more.
@@ -50,7 +50,7 @@ impl Shards {
                 if divided || !matches!(held.claim, Claim::There(_) | Claim::Coming { next: 0 }) {
                     return Err(late(&prefix));
                 }
-                Ok(Stepped::Swept(kv.abandon(&first(&prefix), &prefix_end(&prefix), SWEEP_KEYS)))
+                Ok(Stepped::Swept(kv.abandon(&least(&prefix), &prefix_end(&prefix), SWEEP_KEYS)))
             }
             Step::Receive(ticket, floor) => {
                 self.receive(prefix, ticket)?;
@@ -68,12 +68,12 @@ impl Shards {
                 kv.adopt(&keys);
                 Ok(Stepped::At(kv.revision()))
             }
-            Step::Open(ticket) => {
+            Step::Open(ticket, floor) => {
                 if !matches!(self.own(&prefix, ticket)?.claim, Claim::Coming { .. }) {
                     return Err(late(&prefix));
                 }
                 // A revision of its own: whoever has seen it has seen all that came.
-                kv.raise(kv.revision() + 1);
+                kv.raise(kv.revision().max(floor) + 1);
                 self.own(&prefix, ticket)?.claim = Claim::Here { since: kv.revision() };
                 Ok(Stepped::At(kv.revision()))
             }
@@ -177,7 +177,7 @@ impl Shards {
 
     /// All that holds for some keys of the prefix.
     fn under(&self, prefix: &Bytes) -> Vec<Held> {
-        self.held.touched(&first(prefix), &prefix_end(prefix)).into_iter().map(|(_, held)| *held).collect()
+        self.held.touched(&least(prefix), &prefix_end(prefix)).into_iter().map(|(_, held)| *held).collect()
     }
 
     fn hold(&mut self, prefix: Bytes, held: Held) -> Result<(), StoreError> {
@@ -192,14 +192,4 @@ impl Shards {
     fn own(&mut self, prefix: &Bytes, ticket: Ticket) -> Result<&mut Held, StoreError> {
         self.held.get_mut(prefix).filter(|held| held.ticket == ticket).ok_or_else(|| late(prefix))
     }
-}
-
-/// The least key that can be there.
-fn first(prefix: &Bytes) -> Bytes {
-    if prefix.is_empty() { Bytes::from_static(&[0]) } else { prefix.clone() }
-}
-
-/// The step is of an attempt that has been given up.
-fn late(prefix: &[u8]) -> StoreError {
-    StoreError::ShardMoving(text(prefix))
 }

@@ -107,7 +107,10 @@ impl World {
                     None => self.propose(plan.from, &prefix, Step::Release(ticket, plan.to)),
                 }
             }
-            Stage::Released(ticket) => self.propose(plan.to, &prefix, Step::Open(ticket)),
+            Stage::Released(ticket) => {
+                let floor = self.groups[plan.from as usize].kv.revision();
+                self.propose(plan.to, &prefix, Step::Open(ticket, floor));
+            }
             Stage::Open => self.propose(0, &prefix, Step::Route { plan: plan.id }),
             Stage::Routed => {
                 let ticket = self.held(plan.from, &prefix).ticket;
@@ -158,7 +161,7 @@ impl World {
             (Stage::Receiving(ticket), Step::Sweep(_), Stepped::Swept(false)) => self.stage(Stage::Copying(ticket, 0)),
             (_, Step::Keys(ticket, number, ..), _) => self.stage(Stage::Copying(*ticket, number + 1)),
             (_, Step::Release(ticket, _), _) => self.stage(Stage::Released(*ticket)),
-            (_, Step::Open(_), _) => self.stage(Stage::Open),
+            (_, Step::Open(..), _) => self.stage(Stage::Open),
             (_, Step::Route { .. }, _) => self.stage(Stage::Routed),
             (Stage::Routed, Step::Sweep(_), Stepped::Swept(false)) => {
                 self.propose(0, &prefix, Step::Done { plan: plan.id });
@@ -278,14 +281,14 @@ fn an_attempt_that_was_given_up_cannot_begin_again() {
         Step::Sweep(first),
         Step::Keys(first, 0, Vec::new(), keys.clone()),
         Step::Keys(second, 0, Vec::new(), keys),
-        Step::Open(first),
+        Step::Open(first, 0),
     ] {
         assert_eq!(take(&mut target, &mut to, 4, step), late());
     }
     assert_eq!(take(&mut source, &mut from, 7, Step::Release(first, 1)), late());
     assert_eq!(take(&mut source, &mut from, 8, Step::Release(second, 1)), Ok(Stepped::At(2)));
     assert_eq!(take(&mut source, &mut from, 9, Step::Freeze { plan: 4 }), late());
-    assert_eq!(take(&mut target, &mut to, 5, Step::Open(second)), Ok(Stepped::At(4)));
+    assert_eq!(take(&mut target, &mut to, 5, Step::Open(second, 0)), Ok(Stepped::At(4)));
     assert_eq!(target.readable(b"/s/a", &[]), Ok(4));
     assert_eq!(to.range(RangeRequest::key("/s/a")).unwrap().kvs.len(), 1);
 }
@@ -305,7 +308,7 @@ fn a_late_sweep_leaves_what_has_come_since() {
     let key = store_api::KeyValue { key: "/s/c/d".into(), version: 1, create_revision: 2, ..Default::default() };
     assert!(take(&mut kv, 9, "/s/c/", Step::Receive(part, 1)).is_ok());
     assert!(take(&mut kv, 10, "/s/c/", Step::Keys(part, 0, Vec::new(), vec![key])).is_ok());
-    assert!(take(&mut kv, 11, "/s/c/", Step::Open(part)).is_ok());
+    assert!(take(&mut kv, 11, "/s/c/", Step::Open(part, 0)).is_ok());
     let late = Err(StoreError::ShardMoving("/s/".to_owned()));
     assert_eq!(take(&mut kv, 12, "/s/", Step::Sweep(all)), late);
     assert_eq!(kv.range(RangeRequest::key("/s/c/d")).unwrap().kvs.len(), 1);

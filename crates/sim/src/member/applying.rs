@@ -117,6 +117,10 @@ impl Part {
         scene.of(self.group).applied(self.member, entry.index, &self.machine);
         let pushed = self.watches.dispatch(&applied.events, self.machine.kv.revision());
         scene.out.extend(pushed.into_iter().map(|(id, pushed)| Out::Pushed(id, pushed)));
+        for prefix in &applied.released {
+            let ended = self.watches.release(prefix, self.machine.kv.revision());
+            scene.out.extend(ended.into_iter().map(|(id, pushed)| Out::Pushed(id, pushed)));
+        }
         let clock = scene.clock();
         for change in &applied.leases {
             match *change {
@@ -148,7 +152,7 @@ impl Part {
         let term = self.machine.term;
         self.machine = machine;
         self.kept_members = self.machine.members.clone();
-        let pushed = self.watches.jump(&self.machine.kv);
+        let pushed = self.watches.jump(&self.machine);
         scene.out.extend(pushed.into_iter().map(|(id, pushed)| Out::Pushed(id, pushed)));
         self.restart_leases(scene.clock());
         self.serve_reached(scene);
@@ -165,9 +169,16 @@ impl Part {
         }
     }
 
+    /// What is here of it.
+    pub(super) fn range(&self, request: RangeRequest) -> Result<Reply, StoreError> {
+        self.machine.shards.readable_at(&request.key, &request.range_end, request.revision)?;
+        self.machine.kv.range(request).map(Reply::Range)
+    }
+
     pub(super) fn serve(&mut self, ticket: Ticket, kind: ReadKind, scene: &mut Scene<'_>) {
         let answer = match kind {
-            ReadKind::Range(request) => self.machine.kv.range(request).map(Reply::Range),
+            ReadKind::Range(request) => self.range(request),
+            ReadKind::Settle => Ok(Reply::Settled),
             ReadKind::KeepAlive(_) if !self.standing.leads => Err(StoreError::LeaderChanged),
             ReadKind::KeepAlive(lease) => match self.leases.keep_alive(lease, scene.clock()) {
                 Some(ttl) => Ok(Reply::Alive(ttl.as_secs().cast_signed(), self.machine.kv.revision())),

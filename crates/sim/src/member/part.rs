@@ -11,11 +11,15 @@ pub struct Part {
     pub standing: Standing,
     pub(super) queue: VecDeque<Item>,
     pub(super) proposals: Vec<Proposal>,
-    backlog: VecDeque<(Micros, Proposal)>,
+    backlog: VecDeque<Proposal>,
     pub(super) pending: Pending,
     pub(super) reads: Reads,
     pub watches: Watches,
     pub(super) leases: LeaseTimes,
+    /// When it looks again whether its members are those of group 0.
+    pub(super) follow_at: Micros,
+    /// As what it saw itself then.
+    pub(super) following: Members,
     pub(super) snapshotting: Option<(Portions, Base, Members)>,
     /// The members by the newest snapshot: as which a restart may begin, whatever was committed since.
     pub kept_members: Members,
@@ -34,6 +38,8 @@ impl Part {
             reads: Reads::default(),
             watches: Watches::default(),
             leases: LeaseTimes::default(),
+            follow_at: 0,
+            following: Members::default(),
             snapshotting: None,
             kept_members: machine.members.clone(),
             machine,
@@ -58,22 +64,21 @@ impl Part {
         }
     }
 
-    pub fn submit(&mut self, ticket: Ticket, request: replica::Request, in_term: Option<u64>) {
+    pub fn submit(&mut self, ticket: Ticket, request: replica::Request, in_term: Option<u64>, now: Micros) {
         let (frees_space, request) = (request.frees_space(), request.encode());
-        self.proposals.push(Proposal { ticket, request, frees_space, in_term });
+        self.proposals.push(Proposal { ticket, request, frees_space, in_term, deadline: now + REQUEST_LIMIT });
     }
 
     /// All that waits to be proposed, in order.
     pub(super) fn take_proposals(&mut self) -> Vec<Proposal> {
-        let earlier = self.backlog.drain(..).map(|(_, proposal)| proposal);
-        earlier.chain(self.proposals.drain(..)).collect()
+        self.backlog.drain(..).chain(self.proposals.drain(..)).collect()
     }
 
     /// There is no leader: some may wait, the others are given back.
-    pub(super) fn keep_for_later(&mut self, mut proposals: Vec<Proposal>, deadline: Micros) -> Vec<Proposal> {
+    pub(super) fn keep_for_later(&mut self, mut proposals: Vec<Proposal>) -> Vec<Proposal> {
         let room = MAX_BACKLOG.saturating_sub(self.backlog.len());
         let over = proposals.split_off(proposals.len().min(room));
-        self.backlog.extend(proposals.into_iter().map(|p| (deadline, p)));
+        self.backlog.extend(proposals);
         over
     }
 
@@ -82,7 +87,7 @@ impl Part {
         for ticket in self.pending.expire(scene.now) {
             scene.out.push(Out::Answer(ticket, Err(StoreError::Timeout)));
         }
-        while let Some((_, late)) = self.backlog.pop_front_if(|(deadline, _)| *deadline <= scene.now) {
+        while let Some(late) = self.backlog.pop_front_if(|waiting| waiting.deadline <= scene.now) {
             scene.out.push(Out::Answer(late.ticket, Err(StoreError::Timeout)));
         }
     }
@@ -90,7 +95,7 @@ impl Part {
     /// Everybody who waits for anything.
     pub(super) fn take_tickets(&mut self) -> Vec<Ticket> {
         let mut tickets: Vec<Ticket> = self.proposals.drain(..).map(|p| p.ticket).collect();
-        tickets.extend(self.backlog.drain(..).map(|(_, p)| p.ticket));
+        tickets.extend(self.backlog.drain(..).map(|p| p.ticket));
         tickets.append(&mut self.pending.take_all());
         tickets.append(&mut self.reads.take_all());
         tickets
@@ -101,7 +106,7 @@ impl Part {
         for lease in self.leases.tick(scene.clock(), REVOKE_BATCH) {
             scene.trace.say(scene.now, format_args!("{}: lease {lease} has ended", self.member));
             let revoke = Command::LeaseRevoke { id: lease };
-            self.submit(Ticket::Expiry(lease), replica::Request::Own(revoke), Some(self.standing.term));
+            self.submit(Ticket::Expiry(lease), replica::Request::Own(revoke), Some(self.standing.term), scene.now);
         }
     }
 

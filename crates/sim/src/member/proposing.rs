@@ -3,19 +3,54 @@
 use super::*;
 
 impl Running {
-    pub(super) fn change(&mut self, change: &MemberChange, ticket: Ticket, scene: &mut Scene<'_>) {
+    pub(super) fn change(&mut self, group: GroupId, change: &MemberChange, ticket: Ticket, scene: &mut Scene<'_>) {
         let id = self.id();
         let (raft, context) = change.to_raft(id);
-        let term = self.core.group(0).raft.brief().2;
-        self.parts[0].pending.register(id, ticket, term, scene.now + REQUEST_LIMIT);
-        if let Err(error) = self.core.group(0).raft.propose_change(&raft, context)
-            && let Some(ticket) = self.parts[0].pending.withdraw(id)
+        let term = self.core.group(group).raft.brief().2;
+        self.part(group).pending.register(id, ticket, term, scene.now + REQUEST_LIMIT);
+        if let Err(error) = self.core.group(group).raft.propose_change(&raft, context)
+            && let Some(ticket) = self.part(group).pending.withdraw(id)
         {
             scene.out.push(Out::Answer(ticket, Err(dropped(error))));
         }
     }
 
-    fn id(&mut self) -> u64 {
+    /// Begins to make the members of the groups those of group 0, where it leads one of the two.
+    pub fn follow_members(&mut self, scene: &mut Scene<'_>) {
+        let home = self.parts[0].standing.leads;
+        for group in self.groups().skip(1) {
+            let part = &mut self.parts[group as usize];
+            if (home || part.standing.leads) && part.follow_at <= scene.now {
+                part.follow_at = scene.now + FOLLOW_EVERY;
+                part.following = part.machine.members.clone();
+                self.settle(0, Ticket::Follow { member: self.id, group }, scene);
+            }
+        }
+    }
+
+    /// Group 0's state is the last word.
+    pub fn follow(&mut self, group: GroupId, scene: &mut Scene<'_>) {
+        let part = &self.parts[group as usize];
+        let Some(next) = part.following.follow(&self.parts[0].machine.members) else { return };
+        scene.trace.say(scene.now, format_args!("{}: group {group} follows: {next:?}", self.id));
+        let ticket = Ticket::Follow { member: self.id, group };
+        match next {
+            Follow::Change(change) => self.inbox.push_back(Input::Change(group, change, ticket)),
+            Follow::Urls(member, urls) => {
+                self.part(group).submit(ticket, replica::Request::PeerUrls { member, urls }, None, scene.now);
+            }
+        }
+    }
+
+    /// Answers when this member's state of a group is the last word.
+    pub(super) fn settle(&mut self, group: GroupId, ticket: Ticket, scene: &mut Scene<'_>) {
+        if self.part(group).is_last_word() {
+            return scene.out.push(Out::Answer(ticket, Ok(Reply::Settled)));
+        }
+        self.inbox.push_back(Input::Read(group, ticket, ReadKind::Settle));
+    }
+
+    pub(super) fn id(&mut self) -> u64 {
         self.next_id += 1;
         self.next_id
     }
@@ -25,38 +60,36 @@ impl Running {
         if proposals.is_empty() || !self.make_room(&mut proposals, scene) {
             return;
         }
-        let deadline = scene.now + REQUEST_LIMIT;
         let (role, leader, term, ..) = self.core.group(group).raft.brief();
         let misplaced = |p: &mut Proposal| p.in_term.is_some_and(|wanted| role != Role::Leader || wanted != term);
         refuse(proposals.extract_if(.., misplaced).collect(), &StoreError::NotLeader, scene);
         if leader == 0 {
-            let over = self.part(group).keep_for_later(proposals, deadline);
+            let over = self.part(group).keep_for_later(proposals);
             return refuse(over, &StoreError::TooManyRequests, scene);
         }
         let (mut batch, mut tickets) = (Batch::default(), Vec::new());
         for proposal in proposals {
             if batch.len() + proposal.request.len() > MAX_ENTRY_BYTES && !batch.is_empty() {
-                self.propose_batch(group, &mut batch, &mut tickets, term, deadline, scene);
+                self.propose_batch(group, &mut batch, &mut tickets, term, scene);
             }
             let id = self.id();
             batch.push(id, &proposal.request);
-            tickets.push((id, proposal.ticket));
+            tickets.push((id, proposal.deadline, proposal.ticket));
         }
-        self.propose_batch(group, &mut batch, &mut tickets, term, deadline, scene);
+        self.propose_batch(group, &mut batch, &mut tickets, term, scene);
     }
 
     fn propose_batch(
         &mut self,
         group: GroupId,
         batch: &mut Batch,
-        tickets: &mut Vec<(u64, Ticket)>,
+        tickets: &mut Vec<(u64, Micros, Ticket)>,
         term: u64,
-        deadline: Micros,
         scene: &mut Scene<'_>,
     ) {
-        let ids: Vec<u64> = tickets.iter().map(|(id, _)| *id).collect();
+        let ids: Vec<u64> = tickets.iter().map(|(id, ..)| *id).collect();
         let pending = &mut self.parts[group as usize].pending;
-        tickets.drain(..).for_each(|(id, ticket)| pending.register(id, ticket, term, deadline));
+        tickets.drain(..).for_each(|(id, deadline, ticket)| pending.register(id, ticket, term, deadline));
         if let Err(error) = self.core.group(group).raft.propose(batch.take()) {
             let error = dropped(error);
             let withdrawn: Vec<Ticket> = ids.into_iter().filter_map(|id| pending.withdraw(id)).collect();

@@ -22,6 +22,8 @@ struct Network {
     cut: Mutex<HashSet<u64>>,
     /// Who tells other hashes than it has.
     lying: Mutex<HashSet<u64>>,
+    /// Members who hear nothing of a group.
+    deaf: Mutex<HashSet<(u64, GroupId)>>,
 }
 
 struct Wire {
@@ -45,6 +47,9 @@ impl Peers for Wire {
     fn send(&self, group: GroupId, message: Message) {
         let Some(network) = self.network.upgrade() else { return };
         let (me, to) = (self.me, message.to);
+        if network.deaf.lock().unwrap().contains(&(to, group)) {
+            return;
+        }
         let Some(door) = network.door(me, to) else { return };
         if message.get_snapshot().get_metadata().index == 0 {
             // It may be stopping.
@@ -173,12 +178,13 @@ impl Cluster {
 
     /// The member that most others follow.
     pub async fn leader(&self) -> usize {
-        let mut leader = 0;
-        eventually("a leader", async || self.led_by().await.is_some()).await;
-        if let Some(found) = self.led_by().await {
-            leader = found;
-        }
-        leader
+        let leader = std::cell::Cell::new(None);
+        eventually("a leader", async || {
+            leader.set(self.led_by().await);
+            leader.get().is_some()
+        })
+        .await;
+        leader.get().unwrap()
     }
 
     async fn led_by(&self) -> Option<usize> {
@@ -271,6 +277,9 @@ async fn a_minority_acknowledges_nothing_and_lies_to_nobody() {
     let (put, read) =
         tokio::join!(cluster.at(old).put("a", "lost"), cluster.at(old).store.range(RangeRequest::key("a")));
     assert!(put.is_err() && read.is_err(), "{put:?} {read:?}");
+    // It was answered by then, or not: the next one finds no leader at all, and does not wait for one for ever either.
+    eventually("it gives up", async || cluster.at(old).store.status().await.unwrap().leader == 0).await;
+    assert_eq!(cluster.at(old).put("a", "lost").await, Err(StoreError::Timeout));
     cluster.join(old);
     eventually("it follows", async || cluster.at(old).get("a").await.as_deref() == Some("2")).await;
     cluster.same_hash().await;
@@ -352,6 +361,29 @@ async fn come_and_go(groups: GroupId) {
         eventually("those left go on", async || write(&cluster, staying[0]).await.is_ok()).await;
         cluster.same_hash().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_learner_is_promoted_when_it_has_every_group() {
+    let mut cluster = Cluster::divided(3, 2).await;
+    assert_eq!(cluster.at(0).store.shard_move("/s/".into(), 1).await.map(|shards| shards.len()), Ok(2));
+    assert_eq!(write(&cluster, 0).await, Ok(()));
+    let id = cluster.at(0).store.member_add(vec![url(3)], true).await.unwrap().0.id;
+    cluster.network.deaf.lock().unwrap().insert((id, 1));
+    cluster.ids.push(id);
+    cluster.members.push(None);
+    let cluster_id = cluster.at(0).store.identity().0;
+    cluster.run_with(3, Bootstrap::Join { me: id, cluster: cluster_id }).await;
+    let read = RangeRequest { serializable: true, ..RangeRequest::key(KEYS[0]) };
+    let has_first = async || cluster.at(3).store.range(read.clone()).await.is_ok_and(|range| range.kvs.len() == 1);
+    eventually("it has group 0", has_first).await;
+    cluster.at(3).store.publish("m3", vec![]).await.unwrap();
+    for i in 0..3 {
+        let promoted = cluster.at(i).store.member_promote(id).await;
+        assert_eq!(promoted, Err(MembershipError::LearnerNotReady.into()), "asked at {i}");
+    }
+    cluster.network.deaf.lock().unwrap().clear();
+    eventually("it is promoted", async || cluster.at(0).store.member_promote(id).await.is_ok()).await;
 }
 
 /// Writes to each group.

@@ -13,8 +13,8 @@ use crate::{cluster::Cluster, support::eventually};
 const ME: u64 = 1;
 const OTHER: u64 = 2;
 
-/// Another member that says this to every question.
-struct Says(Result<Reply, StoreError>);
+/// Another member that has in one group what is said here; of the other groups it says nothing.
+struct Says(GroupId, Result<Reply, StoreError>);
 
 #[async_trait]
 impl Peers for Says {
@@ -23,18 +23,25 @@ impl Peers for Says {
     fn update(&self, _members: Vec<Member>) {}
 
     async fn ask(&self, member: u64, question: Question) -> Result<Reply, StoreError> {
-        assert_eq!((member, question), (OTHER, Question::Hash(1)));
-        self.0.clone()
+        assert_eq!(member, OTHER);
+        match question {
+            Question::Hash(group, 1) if group == self.0 => self.1.clone(),
+            Question::Hash(_, 1) => Err(StoreError::NoLeader),
+            other => panic!("{other:?}"),
+        }
     }
 }
 
-async fn checked(says: Result<Reply, StoreError>) -> Result<(), StoreError> {
+const GROUPS: GroupId = 2;
+
+async fn checked(group: GroupId, says: Result<Reply, StoreError>) -> Result<(), StoreError> {
     let (tasks, folder) = (Tasks::root(), tempfile::tempdir().unwrap());
     let member = |id: u64| Member { id, peer_urls: vec![format!("http://127.0.0.1:{id}")], ..Default::default() };
     let members = [ME, OTHER].map(member).to_vec();
     let mut options = Options::new(folder.path(), Clock::system(), tasks.child("store"));
     options.bootstrap = Bootstrap::New { me: ME, cluster: cluster_id([ME, OTHER]), members };
-    options.peers = Arc::new(Says(says));
+    options.groups = GROUPS;
+    options.peers = Arc::new(Says(group, says));
     let store = Store::open(options).await.unwrap();
     let checked = store.check_against_peers().await;
     tasks.stop();
@@ -51,13 +58,16 @@ async fn only_other_keys_at_the_same_revision_are_told() {
         tasks.stop();
         hash
     };
-    let says = |hash: HashKv| checked(Ok(Reply::Hash(hash)));
-    assert_eq!(says(own.clone()).await, Ok(()));
-    assert_eq!(says(HashKv { compact_revision: 7, hash: own.hash ^ 1, ..own }).await, Ok(()));
-    assert_eq!(checked(Err(StoreError::FutureRevision { requested: 1, current: 0 })).await, Ok(()));
-    let told = says(HashKv { hash: own.hash ^ 1, ..own }).await.unwrap_err();
-    let StoreError::Corrupt(words) = told else { panic!("{told:?}") };
-    assert!(words.starts_with("1 found data inconsistency with peers: 2 has the hash "), "{words}");
+    for group in 0..GROUPS {
+        let says = |hash: HashKv| checked(group, Ok(Reply::Hash(hash)));
+        assert_eq!(says(own.clone()).await, Ok(()));
+        assert_eq!(says(HashKv { compact_revision: 7, hash: own.hash ^ 1, ..own }).await, Ok(()));
+        assert_eq!(checked(group, Err(StoreError::FutureRevision { requested: 1, current: 0 })).await, Ok(()));
+        let told = says(HashKv { hash: own.hash ^ 1, ..own }).await.unwrap_err();
+        let StoreError::Corrupt(words) = told else { panic!("{told:?}") };
+        assert!(words.starts_with("1 found data inconsistency with peers: 2 has the hash "), "{words}");
+        assert_eq!(words.contains("of group 1"), group == 1, "{words}");
+    }
 }
 
 /// A key with a history of several versions, compacted in its middle.

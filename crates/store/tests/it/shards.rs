@@ -199,6 +199,32 @@ async fn who_watches_a_shard_that_moves_begins_anew_and_misses_nothing() {
     running.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn compaction_finds_the_other_groups_revisions_of_that_time_also_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut running = three_groups(dir.path()).await;
+    for restart in [false, true] {
+        let whole = running.store.whole();
+        put(&whole, "/a/1", "old").await.unwrap();
+        let then = put(&whole, "/a/1", "new").await.unwrap();
+        let revision = put(&whole, "/c/1", "x").await.unwrap();
+        // Of itself the log of group 0 grows by a note alone.
+        let index = running.store.status().await.unwrap().raft_applied_index;
+        eventually("it is noted", async || running.store.status().await.unwrap().raft_applied_index > index).await;
+        put(&whole, "/a/1", "newer").await.unwrap();
+        put(&whole, "/c/1", "y").await.unwrap();
+        if restart {
+            running.store.snapshot().await.unwrap();
+            running.stop().await;
+            running = Running::open(dir.path()).await.unwrap();
+        }
+        running.store.whole().compact(revision, true).await.unwrap();
+        let other = running.store.for_group(1).status().await.unwrap();
+        assert_eq!(other.compact_revision, then, "restarted: {restart}");
+    }
+    running.stop().await;
+}
+
 /// What a task returns, when it has ended.
 fn spawn<T: Send + 'static>(
     tasks: &runtime::Tasks,
