@@ -28,6 +28,7 @@ mod rewrite;
 mod run;
 mod tamper;
 mod trace;
+mod usurper;
 mod watches;
 mod world;
 
@@ -48,6 +49,11 @@ pub fn groups_of(seed: u64) -> u32 {
 /// Whether a seed has users where it is not said: those of one group alone, as users are the first group's.
 pub fn users_of(seed: u64, groups: u32) -> bool {
     groups == 1 && seed % 4 == 2
+}
+
+/// Whether a seed has lease reads where it is not said: a third of them.
+pub fn lease_reads_of(seed: u64) -> bool {
+    (seed / 4) % 3 == 1
 }
 
 /// The size of the cluster that a seed has where none is asked for.

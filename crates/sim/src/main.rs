@@ -29,6 +29,9 @@ struct Args {
     /// Whether clients are users whose permissions come and go; by the seed if it is not said.
     #[arg(long)]
     users: Option<bool>,
+    /// Whether leaders answer reads by leases; by the seed if it is not said.
+    #[arg(long)]
+    lease_reads: Option<bool>,
     /// Print the whole trace.
     #[arg(long)]
     trace: bool,
@@ -58,7 +61,8 @@ fn main() -> ExitCode {
         let members = args.members.as_ref().map_or(sim::members_of(seed), |m| m.parse().expect("clap has checked it"));
         let groups = args.groups.unwrap_or(sim::groups_of(seed));
         let users = args.users.unwrap_or(sim::users_of(seed, groups));
-        let verdict = run(Plan { seed, members, groups, users, mutation, whole_trace: args.trace });
+        let lease_reads = args.lease_reads.unwrap_or(sim::lease_reads_of(seed));
+        let verdict = run(Plan { seed, members, groups, users, lease_reads, mutation, whole_trace: args.trace });
         let lines: Vec<&str> = verdict.trace.lines().collect();
         if args.trace {
             lines.iter().for_each(|line| println!("{line}"));
@@ -81,11 +85,12 @@ fn main() -> ExitCode {
 
 fn tell(verdict: &Verdict, last: &[&str]) {
     last.iter().for_each(|line| println!("{line}"));
-    let Plan { seed, members, groups, users, mutation, .. } = verdict.plan;
+    let Plan { seed, members, groups, users, lease_reads, mutation, .. } = verdict.plan;
     let with = mutation.map_or(String::new(), |m| format!(" --mutation {m:?}"));
     println!("seed {seed} with {members} members and {groups} groups failed:");
     verdict.violations.iter().for_each(|violation| println!("- {violation}"));
     println!(
-        "replay: cargo run -p sim -- --seed {seed} --members {members} --groups {groups} --users {users}{with} --trace"
+        "replay: cargo run -p sim -- --seed {seed} --members {members} --groups {groups} --users {users} \
+         --lease-reads {lease_reads}{with} --trace"
     );
 }

@@ -4,12 +4,12 @@
 mod clients;
 mod wires;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use checker::history::{self as seen, History};
 use consensus::Message;
-use replica::{Folders, GroupId, Machine, Settings, snapshot::Point};
+use replica::{Folders, GroupId, LeaseReads, Machine, Settings, snapshot::Point};
 use store_api::{LeaseId, Member, StoreError};
 
 use crate::{
@@ -19,12 +19,15 @@ use crate::{
     disk::VirtualDisk,
     history,
     invariants::Invariants,
-    member::{Call, Input, Micros, Out, Outcome, Running, Scene, TICK, Ticket, snapshot_dir, wal_dir},
+    member::{
+        Call, ELECTION_TICKS, Input, Micros, Out, Outcome, Rate, Running, Scene, TICK, Ticket, snapshot_dir, wal_dir,
+    },
     mutation::Mutation,
     network::Network,
     operator::Operator,
     random::Random,
     trace::Trace,
+    usurper::Siege,
     watches::Pushed,
 };
 
@@ -41,6 +44,7 @@ pub struct Node {
     pub incarnation: u64,
     pub paused_until: Micros,
     ahead: Micros,
+    rate: Rate,
     turn_at: Option<Micros>,
     /// Its disk was damaged: it may refuse to start.
     pub damaged: bool,
@@ -74,6 +78,7 @@ pub enum Event {
     Restart(u64),
     Chaos,
     Quiet(u64),
+    CutOff(Siege),
     Operator,
     Administrator,
 }
@@ -87,6 +92,8 @@ pub struct Plan {
     pub groups: GroupId,
     /// Whether clients are users whose permissions come and go.
     pub users: bool,
+    /// Whether leaders answer reads by leases, on clocks that are fast and slow.
+    pub lease_reads: bool,
     pub mutation: Option<Mutation>,
     /// Keep the whole trace.
     pub whole_trace: bool,
@@ -113,6 +120,8 @@ pub struct World {
     next_operation: u64,
     next_watch: u64,
     pub clients_stop: bool,
+    /// Clients write nothing before this.
+    pub clients_only_read_until: Micros,
     segment_bytes: u64,
     snapshot_bytes: u64,
     keep_bytes: usize,
@@ -140,6 +149,7 @@ impl World {
             next_operation: 0,
             next_watch: 0,
             clients_stop: false,
+            clients_only_read_until: 0,
             segment_bytes: 1024 * random.between(72, 90),
             snapshot_bytes: 1024 * random.between(2, 24),
             keep_bytes: 1024 * random.between(0, 8) as usize,
@@ -182,6 +192,7 @@ impl World {
             incarnation: 0,
             paused_until: 0,
             ahead: 0,
+            rate: self.rate(id),
             turn_at: None,
             damaged: false,
             troubled: false,
@@ -191,6 +202,14 @@ impl World {
         };
         self.nodes.insert(id, node);
         self.start(id, Some(founders));
+    }
+
+    /// Members' clocks differ as much as leases bear.
+    fn rate(&self, id: u64) -> Rate {
+        match self.plan.lease_reads {
+            true => Rate(Random::new(self.plan.seed ^ id << 48).between(950, 1050)),
+            false => Rate(1000),
+        }
     }
 
     pub fn say(&mut self, what: std::fmt::Arguments<'_>) {
@@ -271,6 +290,7 @@ impl World {
             Event::Pushed(watch, pushed) => self.pushed(watch, pushed),
             Event::Restart(node) => self.start(node, None),
             Event::Chaos => crate::chaos::strike(self),
+            Event::CutOff(siege) => crate::usurper::cut_off(self, siege),
             Event::Quiet(what) => crate::chaos::quiet(self, what),
             Event::Operator => crate::operator::look(self),
             Event::Administrator => crate::administrator::look(self),
@@ -285,6 +305,7 @@ impl World {
         let mut scene = Scene {
             now: self.now,
             ahead: node.ahead,
+            rate: node.rate,
             random: &mut self.random,
             trace: &mut self.trace,
             invariants: &mut self.invariants,
@@ -373,7 +394,8 @@ impl World {
         if !self.is(id, incarnation) {
             return;
         }
-        self.after(TICK, Event::Tick(id, incarnation));
+        let tick = self.nodes[&id].rate.tick();
+        self.after(tick, Event::Tick(id, incarnation));
         let bookmark = self.random.chance(50);
         self.with(id, |running, scene| {
             running.tick_due = true;
@@ -396,14 +418,18 @@ impl World {
         }
         node.incarnation += 1;
         node.troubled = node.disk.is_full();
+        let forgets = self.plan.mutation == Some(Mutation::RestartsForgetPromises);
+        let started = if forgets { Duration::ZERO } else { node.rate.clock(self.now) };
+        let election_timeout = Duration::from_micros(TICK) * ELECTION_TICKS;
         let settings = Settings {
             member: id,
-            election_ticks: 10,
+            election_ticks: ELECTION_TICKS as usize,
             heartbeat_ticks: 1,
             pre_vote: true,
             keep_bytes: self.keep_bytes,
             keep_entries: self.keep_entries,
             seed: node.seed.wrapping_add(node.incarnation),
+            lease_reads: self.plan.lease_reads.then_some(LeaseReads { election_timeout, started }),
         };
         let folders =
             Folders { wal: wal_dir(), snapshots: snapshot_dir(), salt: node.salt, segment_bytes: self.segment_bytes };
@@ -424,6 +450,7 @@ impl World {
                 let mut scene = Scene {
                     now: self.now,
                     ahead: node.ahead,
+                    rate: node.rate,
                     random: &mut self.random,
                     trace: &mut self.trace,
                     invariants: &mut self.invariants,

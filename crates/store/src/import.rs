@@ -125,6 +125,7 @@ fn found(root: &Path, bootstrap: &Bootstrap, state: State, users: Auth) -> Resul
         keep_bytes: 0,
         keep_entries: None,
         seed: runtime::entropy::random_u64(),
+        lease_reads: None,
     };
     let shared: SharedDisk = Arc::new(disk.clone());
     replica::found_with(&shared, &folders, settings, vec![machine])?;

@@ -7,7 +7,8 @@ impl World {
         if self.clients_stop || self.clients[id as usize].busy.is_some() {
             return;
         }
-        let request = self.clients[id as usize].choose(self.now);
+        let client = &mut self.clients[id as usize];
+        let request = if self.now < self.clients_only_read_until { client.look() } else { client.choose(self.now) };
         self.ask(id, request);
     }
 
