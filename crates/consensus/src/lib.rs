@@ -7,14 +7,16 @@
 //!                                       └──────persisted()───────┘
 //! ```
 //!
-//! Knows no clock (ticks are told), no disk (what must be written is handed out), no socket, and draws no chance of its
+//! Knows no clock (ticks are told, and the time where a lease needs it), no disk (what must be written is handed out), no socket, and draws no chance of its
 //! own: election timeouts come from a seed. The engine's crate depends on `rand`; what it draws is replaced before it
 //! is used (see [`Raft`]), so that the same inputs give the same outputs.
 
+mod lease;
 mod log;
 mod raft_group;
 mod ready;
 
+pub use lease::LeaseReads;
 pub use log::{Base, Log};
 pub use raft_group::{Options, Raft, Restored};
 pub use ready::{Persisted, Ready};
@@ -23,6 +25,8 @@ pub use raft::eraftpb::{
     ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, ConfState, Entry, EntryType, HardState,
     Message, MessageType, SnapshotMetadata,
 };
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use protobuf2::Message as _;
@@ -76,13 +80,14 @@ pub struct Status {
     pub peers: Vec<Peer>,
 }
 
-/// One group's consensus.
+/// One group's consensus. `now` is the time of this member's own clock, which never goes back, read when the input is
+/// given; only lease reads need it.
 pub trait Consensus: Send {
     /// Time goes on by one tick.
-    fn tick(&mut self);
+    fn tick(&mut self, now: Duration);
 
     /// A message from a peer.
-    fn step(&mut self, message: Message) -> Result<(), Dropped>;
+    fn step(&mut self, message: Message, now: Duration) -> Result<(), Dropped>;
 
     /// Puts an entry to the log; a follower passes it to the leader.
     fn propose(&mut self, data: Bytes) -> Result<(), Dropped>;
@@ -94,8 +99,9 @@ pub trait Consensus: Send {
     /// Puts a change of membership to the log.
     fn propose_change(&mut self, change: &ConfChangeV2, context: Bytes) -> Result<(), Dropped>;
 
-    /// Asks for the index at which a linearizable read may be served; it comes with [`Ready::reads`].
-    fn read_index(&mut self, context: u64);
+    /// Asks for the index at which a linearizable read may be served; it comes with [`Ready::reads`]. A leader with a lease
+    /// asks nobody.
+    fn read_index(&mut self, context: u64, now: Duration);
 
     /// Hands leadership over.
     fn transfer(&mut self, to: u64);

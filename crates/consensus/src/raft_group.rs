@@ -1,13 +1,19 @@
 //! [`Consensus`] by TiKV's engine.
 
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
 use bytes::Bytes;
 use raft::{
-    Config, Error, RawNode, SnapshotStatus, StateRole,
+    Config, Error, RawNode, ReadOnlyOption, SnapshotStatus, StateRole,
     eraftpb::{ConfChangeV2, ConfState, Entry, HardState, Message, MessageType},
 };
 
 use crate::{
-    Base, Consensus, Dropped, Log, Peer, Persisted, Ready, Role, Status,
+    Base, Consensus, Dropped, LeaseReads, Log, Peer, Persisted, Ready, Role, Status,
+    lease::{self, Lease},
     ready::{read_bytes, read_context},
 };
 
@@ -15,6 +21,8 @@ use crate::{
 const MAX_UNCOMMITTED_BYTES: u64 = 256 << 20;
 /// Committed entries that are handed out at once, in bytes.
 const MAX_COMMITTED_BYTES: u64 = 16 << 20;
+/// The context of a vote that the leader itself has asked for.
+const HANDED_OVER: &[u8] = b"CampaignTransfer";
 
 /// How a group behaves.
 #[derive(Clone, Debug)]
@@ -31,6 +39,8 @@ pub struct Options {
     pub max_inflight: usize,
     /// Where election timeouts come from.
     pub seed: u64,
+    /// Reads need no messages while the leader has a lease.
+    pub lease_reads: Option<LeaseReads>,
 }
 
 impl Options {
@@ -44,6 +54,7 @@ impl Options {
             max_message_bytes: 1 << 20,
             max_inflight: 512,
             seed,
+            lease_reads: None,
         }
     }
 }
@@ -65,6 +76,9 @@ pub struct Raft {
     random: u64,
     /// The engine's record of the [`Ready`] that is being written.
     pending: Option<raft::Ready>,
+    lease: Option<Lease>,
+    /// The time as it was last told.
+    now: Duration,
 }
 
 impl Raft {
@@ -89,7 +103,8 @@ impl Raft {
         let log = Log::new(hard, restored.base, restored.entries);
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let raw = RawNode::new(&config, log, &logger).expect("the options and the log fit together");
-        let mut raft = Raft { raw, random: options.seed, pending: None };
+        let (lease, now) = (options.lease_reads.map(Lease::new), options.lease_reads.map(|l| l.started));
+        let mut raft = Raft { raw, random: options.seed, pending: None, lease, now: now.unwrap_or_default() };
         raft.draw();
         raft
     }
@@ -119,7 +134,8 @@ impl Raft {
     }
 
     /// The leader is known to be gone: its time counts as over, and this member stands for election after `patience`
-    /// more ticks, unless another does so before. Whether it is elected is decided as ever.
+    /// more ticks, unless another does so before. Whether it is elected is decided as ever. A promise to the leader holds
+    /// all the same: its process may live on behind a connection that was cut. The ticks count from the promise's end.
     pub fn leader_gone(&mut self, patience: usize) {
         let raft = &mut self.raw.raft;
         if raft.state != StateRole::Follower || !raft.promotable() {
@@ -148,8 +164,83 @@ impl Raft {
         self.raw.raft.set_randomized_election_timeout(ticks + spread);
     }
 
+    /// Until when reads may be served at the commit index, on this member, without asking the others.
+    pub fn leased(&self) -> Option<Duration> {
+        let (lease, raft) = (self.lease.as_ref()?, &self.raw.raft);
+        // What earlier leaders have committed is known only with an entry of this term.
+        if raft.state != StateRole::Leader || !raft.commit_to_current_term() {
+            return None;
+        }
+        let conf = raft.prs().conf().to_conf_state();
+        lease.until(raft.id, conf.get_voters(), conf.get_voters_outgoing())
+    }
+
+    /// Whether `now` is before the end of a promise to elect nobody but the leader.
+    fn is_promised(&self, now: Duration) -> bool {
+        self.lease.as_ref().is_some_and(|lease| lease.is_promised(now))
+    }
+
+    /// A message's part in leases; `false` if it is not to be taken.
+    fn lease(&mut self, message: &mut Message, now: Duration) -> bool {
+        let term = self.raw.raft.term;
+        let Some(lease) = &mut self.lease else { return true };
+        match message.get_msg_type() {
+            MessageType::MsgHeartbeat if message.term >= term => {
+                if let Some(answer) = lease::promise(&message.context) {
+                    lease.promise(now);
+                    message.context = answer.into();
+                }
+            }
+            MessageType::MsgHeartbeatResponse => {
+                let (own, sent) = lease::untag(&message.context);
+                let own = own.to_vec();
+                if let Some(sent) = sent.filter(|_| message.term == term && self.raw.raft.state == StateRole::Leader) {
+                    lease.answered(message.from, sent);
+                }
+                message.context = own.into();
+            }
+            MessageType::MsgRequestVote | MessageType::MsgRequestPreVote => {
+                let may_be_granted = message.term >= term && message.context != HANDED_OVER;
+                return !may_be_granted || !lease.is_promised(now);
+            }
+            _ => {}
+        }
+        true
+    }
+
+    /// After every input: a term's lease begins with it, and is given up with the first attempt to hand leadership over.
+    fn follow_lease(&mut self) {
+        let (raft, Some(lease)) = (&self.raw.raft, &mut self.lease) else { return };
+        if raft.state == StateRole::Leader {
+            lease.leads(raft.term, self.now);
+            if raft.lead_transferee.is_some() {
+                lease.give_up();
+            }
+        }
+    }
+
+    /// Lets the engine answer the questions of one input from the lease, if there is one.
+    fn reading<T>(&mut self, now: Duration, input: impl FnOnce(&mut RawNode<Log>) -> T) -> T {
+        let leased = self.leased().is_some_and(|until| now < until);
+        self.raw.raft.read_only.option = if leased { ReadOnlyOption::LeaseBased } else { ReadOnlyOption::Safe };
+        let result = input(&mut self.raw);
+        self.raw.raft.read_only.option = ReadOnlyOption::Safe;
+        result
+    }
+
+    /// Tells those who are sent a heartbeat when that was. It is a little before: no later than it goes out.
+    fn tag(&self, messages: &mut [Message]) {
+        if self.lease.is_none() {
+            return;
+        }
+        for message in messages.iter_mut().filter(|m| m.get_msg_type() == MessageType::MsgHeartbeat) {
+            message.context = lease::tag(&message.context, self.now).into();
+        }
+    }
+
     fn take(&mut self, result: Result<(), Error>) -> Result<(), Dropped> {
         self.redraw();
+        self.follow_lease();
         result.map_err(|error| match error {
             Error::ProposalDropped => Dropped::NoLeader,
             other => Dropped::Misfit(other.to_string()),
@@ -158,13 +249,28 @@ impl Raft {
 }
 
 impl Consensus for Raft {
-    fn tick(&mut self) {
+    fn tick(&mut self, now: Duration) {
+        self.now = self.now.max(now);
+        let raft = &self.raw.raft;
+        // Ticks are coarser than a promise: the last before an election waits for its end.
+        let stands = raft.state != StateRole::Leader && raft.election_elapsed + 1 >= raft.election_timeout();
+        if stands && self.is_promised(now) {
+            return;
+        }
         self.raw.tick();
         self.redraw();
+        self.follow_lease();
     }
 
-    fn step(&mut self, message: Message) -> Result<(), Dropped> {
-        let result = self.raw.step(message);
+    fn step(&mut self, mut message: Message, now: Duration) -> Result<(), Dropped> {
+        self.now = self.now.max(now);
+        if !self.lease(&mut message, now) {
+            return Ok(());
+        }
+        let result = match message.get_msg_type() {
+            MessageType::MsgReadIndex => self.reading(now, |raw| raw.step(message)),
+            _ => self.raw.step(message),
+        };
         self.take(result)
     }
 
@@ -186,19 +292,22 @@ impl Consensus for Raft {
         self.take(result)
     }
 
-    fn read_index(&mut self, context: u64) {
-        self.raw.read_index(read_bytes(context));
+    fn read_index(&mut self, context: u64, now: Duration) {
+        self.now = self.now.max(now);
+        self.reading(now, |raw| raw.read_index(read_bytes(context)));
     }
 
     fn transfer(&mut self, to: u64) {
         self.raw.transfer_leader(to);
         self.redraw();
+        self.follow_lease();
     }
 
     fn campaign(&mut self) {
         // It fails only where the member may not stand, and then it does not.
         drop(self.raw.campaign());
         self.redraw();
+        self.follow_lease();
     }
 
     fn unreachable(&mut self, peer: u64) {
@@ -217,8 +326,10 @@ impl Consensus for Raft {
         let mut ready = self.raw.ready();
         let snapshot = (!ready.snapshot().is_empty()).then(|| ready.snapshot().get_metadata().clone());
         let reads = ready.take_read_states();
+        let mut messages = ready.take_messages();
+        self.tag(&mut messages);
         let out = Ready {
-            messages: ready.take_messages(),
+            messages,
             snapshot,
             entries: ready.entries().clone(),
             hard_state: ready.hs().cloned(),
@@ -254,6 +365,7 @@ impl Consensus for Raft {
             self.raw.mut_store().set_commit(commit);
         }
         messages.append(&mut light.take_messages());
+        self.tag(&mut messages);
         Persisted { messages, committed: light.take_committed_entries() }
     }
 
@@ -266,6 +378,10 @@ impl Consensus for Raft {
             raft.become_follower(raft.term, 0);
         }
         self.redraw();
+        self.follow_lease();
+        if let Some(lease) = &mut self.lease {
+            lease.members_changed(self.now);
+        }
         applied.unwrap_or_else(|_| self.conf_state())
     }
 

@@ -147,6 +147,7 @@ fn raft(values: &Values, notes: &mut Vec<Note>) -> Raft {
         election_ms: values.uint("election-timeout"),
         initial_election_tick_advance: values.bool("initial-election-tick-advance"),
         pre_vote: values.bool("pre-vote"),
+        lease_reads: values.bool("experimental-lease-reads"),
         snapshot_count: values.uint("snapshot-count"),
         snapshot_catchup_entries: values.uint("experimental-snapshot-catchup-entries"),
         read_timeout: timeout("raft-read-timeout", "raft-read-timeout"),

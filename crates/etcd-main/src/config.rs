@@ -64,6 +64,8 @@ pub struct Raft {
     pub election_ms: u64,
     pub initial_election_tick_advance: bool,
     pub pre_vote: bool,
+    /// The leader answers reads by its lease.
+    pub lease_reads: bool,
     /// Entries between snapshots.
     pub snapshot_count: u64,
     /// Entries kept after a snapshot for members that lag.

@@ -260,6 +260,18 @@ mod tests {
     }
 
     #[test]
+    fn lease_reads_are_off_until_they_are_asked_for() {
+        let check = |line: &str, environment: &[(&str, &str)], file: &str, expected: bool| {
+            assert_eq!(config(line, environment, file).raft.lease_reads, expected, "{line} {environment:?} {file}");
+        };
+        check("", &[], "", false);
+        check("--experimental-lease-reads", &[], "", true);
+        check("--experimental-lease-reads=false", &[], "", false);
+        check("", &[("ETCD_EXPERIMENTAL_LEASE_READS", "true")], "", true);
+        check("--config-file f", &[], "experimental-lease-reads: true\n", true);
+    }
+
+    #[test]
     fn commands_of_ours() {
         let check =
             |line: &str, expected: Option<Command>| assert_eq!(outcome(line, &[], "").0.ok(), expected, "{line}");

@@ -13,10 +13,11 @@ use std::{
     collections::{BTreeMap, VecDeque},
     path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
-use consensus::{Consensus, Entry, HardState, Message, Options, Raft, Restored, Role, SnapshotMetadata};
+use consensus::{Consensus, Entry, HardState, LeaseReads, Message, Options, Raft, Restored, Role, SnapshotMetadata};
 use wal::{CommitError, Disk, Wal};
 
 use crate::{
@@ -44,6 +45,8 @@ pub struct Settings {
     pub keep_entries: Option<u64>,
     /// Where election timeouts come from.
     pub seed: u64,
+    /// Reads ask nobody while the leader has a lease. On some members only, it is used where enough of them have it on.
+    pub lease_reads: Option<LeaseReads>,
 }
 
 impl Settings {
@@ -52,6 +55,7 @@ impl Settings {
         options.election_ticks = self.election_ticks;
         options.heartbeat_ticks = self.heartbeat_ticks;
         options.pre_vote = self.pre_vote;
+        options.lease_reads = self.lease_reads;
         options
     }
 }
@@ -174,8 +178,8 @@ impl Core {
     }
 
     /// Time goes on by one tick.
-    pub fn tick(&mut self) {
-        self.groups.iter_mut().for_each(|g| g.raft.tick());
+    pub fn tick(&mut self, now: Duration) {
+        self.groups.iter_mut().for_each(|g| g.raft.tick(now));
     }
 
     /// Whether entries of about `bytes` find room. Asked before they are proposed or taken from a peer, for afterwards

@@ -32,7 +32,7 @@ pub use notes::Notes;
 pub use proposal::{Batch, Request};
 pub use recover::{Folders, Recovery, found, found_with, leave_alone, read, recover};
 
-pub use consensus::{Base, Consensus, Dropped, Entry, Message, Role, SnapshotMetadata, Status};
+pub use consensus::{Base, Consensus, Dropped, Entry, LeaseReads, Message, Role, SnapshotMetadata, Status};
 
 /// A Raft group's number. Group 0 also holds the members, alarms, users, the leases' times, and the map of shards.
 pub type GroupId = u32;

@@ -47,7 +47,7 @@ const ALL: [Fault; 12] = [
 ];
 
 pub struct Chaos {
-    random: Random,
+    pub random: Random,
     faults: Vec<Fault>,
     pace: Micros,
     pub over: bool,
@@ -56,7 +56,7 @@ pub struct Chaos {
 }
 
 /// Numbers of [`Event::Quiet`]: the network gets well again; a disk has room again; a watch's connection breaks.
-const NETWORK: u64 = 0;
+pub const NETWORK: u64 = 0;
 const ROOM: u64 = 1_000;
 pub const WATCH_ENDS: u64 = 1_000_000;
 
@@ -85,6 +85,9 @@ pub fn strike(world: &mut World) {
     }
     let pause = world.chaos.random.between(world.chaos.pace / 4, world.chaos.pace);
     world.after(pause, Event::Chaos);
+    if world.plan.lease_reads && world.chaos.random.chance(500) {
+        return crate::usurper::begin(world);
+    }
     let faults = world.chaos.faults.clone();
     let Some(fault) = world.chaos.random.pick(&faults) else { return };
     let up: Vec<u64> = world.nodes.iter().filter(|(_, n)| n.running.is_some()).map(|(id, _)| *id).collect();
@@ -93,6 +96,14 @@ pub fn strike(world: &mut World) {
     let Some(victim) = leader.or(world.chaos.random.pick(&up)) else { return };
     world.say(format_args!("fault: {fault:?} of {victim}"));
     inflict(world, fault, victim, &up);
+    if world.plan.lease_reads && cuts_connections(fault) && world.chaos.random.chance(500) {
+        up.iter().filter(|id| **id != victim).for_each(|id| world.input(*id, Input::Gone(victim)));
+    }
+}
+
+/// Whether others may take a fault for the end of the victim's process.
+fn cuts_connections(fault: Fault) -> bool {
+    matches!(fault, Fault::PowerCut | Fault::Kill | Fault::Pause | Fault::Partition | Fault::OneWay)
 }
 
 fn inflict(world: &mut World, fault: Fault, victim: u64, up: &[u64]) {

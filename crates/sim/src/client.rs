@@ -142,6 +142,11 @@ impl Client {
         }
     }
 
+    /// A read of the present.
+    pub fn look(&mut self) -> Request {
+        self.get(false)
+    }
+
     /// What is read at a run's end.
     pub fn last_look(&self) -> Request {
         Request::Range(Range { keys: Keys::prefix("k"), revision: 0, serializable: false, limit: 0 })

@@ -29,6 +29,7 @@ mod rewrite;
 mod run;
 mod tamper;
 mod trace;
+mod usurper;
 mod watches;
 mod world;
 
@@ -54,6 +55,11 @@ pub fn users_of(seed: u64, groups: u32) -> bool {
 /// Whether shards move from group to group where it is not said; then all clients use keys that move.
 pub fn moves_of(seed: u64, groups: u32) -> bool {
     groups > 1 && seed % 4 >= 2
+}
+
+/// Whether a seed has lease reads where it is not said: a third of them.
+pub fn lease_reads_of(seed: u64) -> bool {
+    (seed / 4) % 3 == 1
 }
 
 /// The size of the cluster that a seed has where none is asked for.

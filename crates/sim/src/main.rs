@@ -32,6 +32,9 @@ struct Args {
     /// Whether shards move from group to group; by the seed if it is not said.
     #[arg(long)]
     moves: Option<bool>,
+    /// Whether leaders answer reads by leases; by the seed if it is not said.
+    #[arg(long)]
+    lease_reads: Option<bool>,
     /// Print the whole trace.
     #[arg(long)]
     trace: bool,
@@ -62,7 +65,8 @@ fn main() -> ExitCode {
         let groups = args.groups.unwrap_or(sim::groups_of(seed));
         let users = args.users.unwrap_or(sim::users_of(seed, groups));
         let moves = groups > 1 && args.moves.unwrap_or(sim::moves_of(seed, groups));
-        let verdict = run(Plan { seed, members, groups, users, moves, mutation, whole_trace: args.trace });
+        let lease_reads = args.lease_reads.unwrap_or(sim::lease_reads_of(seed));
+        let verdict = run(Plan { seed, members, groups, users, moves, lease_reads, mutation, whole_trace: args.trace });
         let lines: Vec<&str> = verdict.trace.lines().collect();
         if args.trace {
             lines.iter().for_each(|line| println!("{line}"));
@@ -85,11 +89,12 @@ fn main() -> ExitCode {
 
 fn tell(verdict: &Verdict, last: &[&str]) {
     last.iter().for_each(|line| println!("{line}"));
-    let Plan { seed, members, groups, users, moves, mutation, .. } = verdict.plan;
+    let Plan { seed, members, groups, users, moves, lease_reads, mutation, .. } = verdict.plan;
     let with = mutation.map_or(String::new(), |m| format!(" --mutation {m:?}"));
     println!("seed {seed} with {members} members and {groups} groups failed:");
     verdict.violations.iter().for_each(|violation| println!("- {violation}"));
     println!(
-        "replay: cargo run -p sim -- --seed {seed} --members {members} --groups {groups} --users {users} --moves {moves}{with} --trace"
+        "replay: cargo run -p sim -- --seed {seed} --members {members} --groups {groups} --users {users} --moves {moves} \
+         --lease-reads {lease_reads}{with} --trace"
     );
 }

@@ -40,6 +40,7 @@ use crate::{
 /// Virtual time.
 pub type Micros = u64;
 pub const TICK: Micros = 100_000;
+pub const ELECTION_TICKS: u32 = 10;
 /// A question about the commit index is asked again after this.
 const READ_AGAIN: Micros = 5 * TICK;
 /// How long a proposal may wait.
@@ -57,6 +58,21 @@ pub fn wal_dir() -> &'static Path {
 
 pub fn snapshot_dir() -> &'static Path {
     Path::new("snap")
+}
+
+/// How fast a clock goes, in thousandths.
+#[derive(Clone, Copy, Debug)]
+pub struct Rate(pub u64);
+
+impl Rate {
+    pub fn clock(self, now: Micros) -> Duration {
+        Duration::from_micros(now * self.0 / 1000)
+    }
+
+    /// How long a tick of such a clock takes.
+    pub fn tick(self) -> Micros {
+        TICK * 1000 / self.0
+    }
 }
 
 /// Who waits for an answer.
@@ -111,7 +127,13 @@ pub enum Input {
     Change(GroupId, MemberChange, Ticket),
     Transfer(GroupId, u64),
     Unreachable(u64),
-    SnapshotSent { group: GroupId, peer: u64, ok: bool },
+    /// A member's connections were closed: its process has ended, or it only seems so.
+    Gone(u64),
+    SnapshotSent {
+        group: GroupId,
+        peer: u64,
+        ok: bool,
+    },
     SnapshotWritten(GroupId, Option<(Base, u64)>),
 }
 
@@ -153,6 +175,8 @@ pub struct Scene<'a> {
     pub now: Micros,
     /// How much this member's clock is ahead.
     pub ahead: Micros,
+    /// How fast its clock goes.
+    pub rate: Rate,
     pub random: &'a mut Random,
     pub trace: &'a mut Trace,
     /// Of each group.
@@ -170,6 +194,11 @@ impl Scene<'_> {
     /// The member's own time.
     fn clock(&self) -> Duration {
         Duration::from_micros(self.now + self.ahead)
+    }
+
+    /// Its own time as leases of leaders count it: a clock that is a little fast or slow and never jumps.
+    fn steady(&self) -> Duration {
+        self.rate.clock(self.now)
     }
 }
 
@@ -279,6 +308,9 @@ impl Running {
             Call::Read(request) if scene.mutation == Some(Mutation::ReadsDoNotAsk) || part.is_last_word() => {
                 Some(part.range(request))
             }
+            Call::Read(request) if part.is_leased(scene) => {
+                return part.serve_settled(ticket, ReadKind::Range(request), scene);
+            }
             Call::Read(request) => {
                 self.inbox.push_back(Input::Read(group, ticket, ReadKind::Range(request)));
                 None
@@ -301,6 +333,9 @@ impl Running {
         }
         if part.is_last_word() || scene.mutation == Some(Mutation::RenewalsDoNotAsk) {
             return part.serve(ticket, ReadKind::KeepAlive(lease), scene);
+        }
+        if part.is_leased(scene) {
+            return part.serve_settled(ticket, ReadKind::KeepAlive(lease), scene);
         }
         self.inbox.push_back(Input::Read(group, ticket, ReadKind::KeepAlive(lease)));
     }
@@ -338,7 +373,7 @@ impl Running {
     }
 
     fn tick(&mut self, scene: &mut Scene<'_>) {
-        self.core.tick();
+        self.core.tick(scene.steady());
         for part in &mut self.parts {
             part.expire(scene);
             if self.core.group(part.group).raft.snapshot_wanted() {
@@ -349,19 +384,31 @@ impl Running {
 
     fn input(&mut self, input: Input, scene: &mut Scene<'_>) {
         match input {
-            Input::Message(group, message) => self.message(group, message),
+            Input::Message(group, message) => self.message(group, message, scene),
             Input::Read(group, ticket, kind) => self.part(group).reads.wait(ticket, kind),
             Input::Change(group, change, ticket) => self.change(group, &change, ticket, scene),
             Input::Transfer(group, to) => self.core.group(group).raft.transfer(to),
             Input::Unreachable(peer) => {
                 self.groups().for_each(|group| self.core.group(group).raft.unreachable(peer));
             }
+            Input::Gone(peer) => self.gone(peer),
             Input::SnapshotSent { group, peer, ok } => self.core.group(group).raft.snapshot_sent(peer, ok),
             Input::SnapshotWritten(group, written) => self.snapshot_written(group, written, scene),
         }
     }
 
-    fn message(&mut self, group: GroupId, message: Message) {
+    /// As the store's writer does where a leader's connections end.
+    fn gone(&mut self, peer: u64) {
+        for group in self.groups() {
+            let (me, group) = (self.id, self.core.group(group));
+            let before = group.members.iter().filter(|m| m.id != peer && !m.is_learner && m.id < me).count();
+            if group.raft.brief().1 == peer {
+                group.raft.leader_gone(1 + 2 * before);
+            }
+        }
+    }
+
+    fn message(&mut self, group: GroupId, mut message: Message, scene: &Scene<'_>) {
         let bytes: u64 = message.get_entries().iter().map(|e| entry_bytes(e.data.len() + e.context.len())).sum();
         if bytes > 0 && self.core.prepare(bytes, false).is_err() {
             return;
@@ -370,7 +417,9 @@ impl Running {
         if message.get_msg_type() == MessageType::MsgPropose && !leads {
             return;
         }
-        drop(self.core.group(group).raft.step(message));
+        let clock = scene.steady();
+        crate::rewrite::answered_now(scene.mutation, &mut message, clock);
+        drop(self.core.group(group).raft.step(message, clock));
     }
 
     /// One turn of consensus; `false` if it could not be finished.
@@ -379,6 +428,8 @@ impl Running {
             return false;
         }
         self.parts.iter().for_each(|part| self.core.applied(part.group, part.machine.index));
+        // Before anything is sent: who has let its lease go must not use it when another may be elected.
+        self.parts.iter_mut().for_each(|part| part.hold_lease(self.core.group(part.group).raft.leased(), scene));
         let before = self.core.appended;
         let mut hands = Hands {
             member: self.id,
@@ -439,6 +490,7 @@ impl Running {
             let leads = role == Role::Leader;
             let led = part.standing.leads;
             part.standing = Standing { leads, leader, term, lone, learner };
+            part.committed = part.committed.max(commit);
             if leads && !led && scene.mutation != Some(Mutation::LeasesAreNotRestarted) {
                 part.restart_leases(scene.clock());
             }
@@ -467,6 +519,11 @@ fn seconds(ttl: i64) -> Duration {
     Duration::from_secs(ttl.max(1).unsigned_abs())
 }
 
+/// What a message says of the commit index beside the field that is named so.
+fn told(message: &Message) -> u64 {
+    if message.get_msg_type() == MessageType::MsgReadIndexResp { message.index } else { 0 }
+}
+
 fn dropped(error: Dropped) -> StoreError {
     match error {
         Dropped::NoLeader => StoreError::NoLeader,
@@ -492,6 +549,8 @@ struct Hands<'a, 'b> {
 impl Output for Hands<'_, '_> {
     fn send(&mut self, group: GroupId, messages: Vec<Message>) {
         for message in messages {
+            let part = &mut self.parts[group as usize];
+            part.committed = part.committed.max(message.commit).max(told(&message));
             self.scene.of(group).sends(self.member, &message);
             self.scene.out.push(Out::Send(group, message));
         }

@@ -28,9 +28,17 @@ pub enum Mutation {
     RefusedVotesCount,
     /// Entries are acknowledged before they have arrived.
     AcknowledgedOnTheWay,
+    /// A leader's lease counts from when a round's answers came, and not from when it was sent.
+    LeaseCountsFromAnswers,
+    /// Every vote is taken to be asked for by the leader itself, past all promises to it.
+    PromisesAreNotKept,
     // The driver.
     /// Reads are served without asking the others.
     ReadsDoNotAsk,
+    /// A lease that was given up, or lost with leadership, is used until its end.
+    LeaseIsKept,
+    /// A member that starts again takes no account of what it may have promised to a leader.
+    RestartsForgetPromises,
     /// One member sometimes applies an entry twice.
     AppliedTwice,
     /// One member sometimes leaves out an entry.
@@ -70,7 +78,7 @@ impl Mutation {
 }
 
 /// All of them.
-pub const ALL: [Mutation; 27] = [
+pub const ALL: [Mutation; 31] = [
     Mutation::NothingIsSynced,
     Mutation::SyncedOneBatchLate,
     Mutation::RenamesAreNotSynced,
@@ -82,7 +90,11 @@ pub const ALL: [Mutation; 27] = [
     Mutation::TermsAreNotChecked,
     Mutation::RefusedVotesCount,
     Mutation::AcknowledgedOnTheWay,
+    Mutation::LeaseCountsFromAnswers,
+    Mutation::PromisesAreNotKept,
     Mutation::ReadsDoNotAsk,
+    Mutation::LeaseIsKept,
+    Mutation::RestartsForgetPromises,
     Mutation::AppliedTwice,
     Mutation::EntrySkipped,
     Mutation::RevocationLost,

@@ -57,6 +57,11 @@ impl Reads {
         self.next.push((ticket, kind));
     }
 
+    /// A read whose index is known.
+    pub fn wait_for(&mut self, index: u64, ticket: Ticket, kind: ReadKind) {
+        self.confirmed.push((index, vec![(ticket, kind)]));
+    }
+
     /// Whether a question should be asked now, under the number `context`.
     pub fn ask(&mut self, context: u64, now: Micros, patience: Micros) -> bool {
         match self.asked.take() {

@@ -1,5 +1,7 @@
 //! Messages that a mutation changes on their way in.
 
+use std::time::Duration;
+
 use consensus::{Message, MessageType};
 use replica::{GroupId, Role};
 
@@ -17,6 +19,19 @@ pub fn acknowledged(mutation: Option<Mutation>, message: &Message) -> Option<Mes
     Some(early)
 }
 
+/// An answer to a heartbeat that says it was sent now, by the leader's own clock.
+pub fn answered_now(mutation: Option<Mutation>, message: &mut Message, clock: Duration) {
+    let answers = message.get_msg_type() == MessageType::MsgHeartbeatResponse;
+    if mutation != Some(Mutation::LeaseCountsFromAnswers) || !answers {
+        return;
+    }
+    let mut context = message.context.to_vec();
+    if let Some((_, [time @ .., _])) = context.split_last_chunk_mut::<9>() {
+        *time = u64::try_from(clock.as_nanos()).expect("a run does not take centuries").to_le_bytes();
+        message.context = context.into();
+    }
+}
+
 /// Changes a message that is about to reach a member, where the mutation asks for it.
 pub fn message(mutation: Option<Mutation>, running: &mut Running, group: GroupId, message: &mut Message) {
     let (role, _, term, ..) = running.core.group(group).raft.brief();
@@ -32,6 +47,9 @@ pub fn message(mutation: Option<Mutation>, running: &mut Running, group: GroupId
             message.term = term;
         }
         (Some(Mutation::RefusedVotesCount), MessageType::MsgRequestVoteResponse) => message.reject = false,
+        (Some(Mutation::PromisesAreNotKept), MessageType::MsgRequestVote | MessageType::MsgRequestPreVote) => {
+            message.context = bytes::Bytes::from_static(b"CampaignTransfer");
+        }
         _ => {}
     }
 }

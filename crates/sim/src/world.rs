@@ -5,13 +5,13 @@ mod clients;
 mod machines;
 mod wires;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use checker::history::{self as seen, History};
 use consensus::Message;
 use replica::{
-    Folders, GroupId, Machine, Settings,
+    Folders, GroupId, LeaseReads, Machine, Settings,
     shards::{ShardStep, Step},
     snapshot::Point,
 };
@@ -24,13 +24,17 @@ use crate::{
     disk::VirtualDisk,
     history,
     invariants::Invariants,
-    member::{Call, Input, Micros, Out, Outcome, Reply, Running, Scene, TICK, Ticket, snapshot_dir, wal_dir},
+    member::{
+        Call, ELECTION_TICKS, Input, Micros, Out, Outcome, Rate, Reply, Running, Scene, TICK, Ticket, snapshot_dir,
+        wal_dir,
+    },
     mutation::Mutation,
     network::Network,
     nomads::{self, Nomads},
     operator::Operator,
     random::Random,
     trace::Trace,
+    usurper::Siege,
     watches::Pushed,
 };
 
@@ -47,6 +51,7 @@ pub struct Node {
     pub incarnation: u64,
     pub paused_until: Micros,
     ahead: Micros,
+    rate: Rate,
     turn_at: Option<Micros>,
     /// Its disk was damaged: it may refuse to start.
     pub damaged: bool,
@@ -80,6 +85,7 @@ pub enum Event {
     Restart(u64),
     Chaos,
     Quiet(u64),
+    CutOff(Siege),
     Operator,
     Administrator,
     PlanMove,
@@ -96,6 +102,8 @@ pub struct Plan {
     pub users: bool,
     /// Whether shards move from group to group.
     pub moves: bool,
+    /// Whether leaders answer reads by leases, on clocks that are fast and slow.
+    pub lease_reads: bool,
     pub mutation: Option<Mutation>,
     /// Keep the whole trace.
     pub whole_trace: bool,
@@ -124,6 +132,8 @@ pub struct World {
     next_operation: u64,
     next_watch: u64,
     pub clients_stop: bool,
+    /// Clients write nothing before this.
+    pub clients_only_read_until: Micros,
     segment_bytes: u64,
     snapshot_bytes: u64,
     keep_bytes: usize,
@@ -152,6 +162,7 @@ impl World {
             next_operation: 0,
             next_watch: 0,
             clients_stop: false,
+            clients_only_read_until: 0,
             segment_bytes: 1024 * random.between(72, 90),
             snapshot_bytes: 1024 * random.between(2, 24),
             keep_bytes: 1024 * random.between(0, 8) as usize,
@@ -197,6 +208,7 @@ impl World {
             incarnation: 0,
             paused_until: 0,
             ahead: 0,
+            rate: self.rate(id),
             turn_at: None,
             damaged: false,
             troubled: false,
@@ -206,6 +218,14 @@ impl World {
         };
         self.nodes.insert(id, node);
         self.start(id, Some(founders));
+    }
+
+    /// Members' clocks differ as much as leases bear.
+    fn rate(&self, id: u64) -> Rate {
+        match self.plan.lease_reads {
+            true => Rate(Random::new(self.plan.seed ^ id << 48).between(950, 1050)),
+            false => Rate(1000),
+        }
     }
 
     pub fn say(&mut self, what: std::fmt::Arguments<'_>) {
@@ -286,6 +306,7 @@ impl World {
             Event::Pushed(watch, pushed) => self.pushed(watch, pushed),
             Event::Restart(node) => self.start(node, None),
             Event::Chaos => crate::chaos::strike(self),
+            Event::CutOff(siege) => crate::usurper::cut_off(self, siege),
             Event::Quiet(what) => crate::chaos::quiet(self, what),
             Event::Operator => crate::operator::look(self),
             Event::Administrator => crate::administrator::look(self),
@@ -301,6 +322,7 @@ impl World {
         let mut scene = Scene {
             now: self.now,
             ahead: node.ahead,
+            rate: node.rate,
             random: &mut self.random,
             trace: &mut self.trace,
             invariants: &mut self.invariants,
@@ -389,7 +411,8 @@ impl World {
         if !self.is(id, incarnation) {
             return;
         }
-        self.after(TICK, Event::Tick(id, incarnation));
+        let tick = self.nodes[&id].rate.tick();
+        self.after(tick, Event::Tick(id, incarnation));
         let bookmark = self.random.chance(50);
         self.with(id, |running, scene| {
             running.tick_due = true;

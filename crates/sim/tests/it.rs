@@ -1,14 +1,22 @@
 //! Seeds that must pass, the same seed twice, and deliberate bugs that must be found.
 
-use sim::{MUTATIONS, Mutation, Plan, Verdict, groups_of, members_of, moves_of, run, users_of};
+use sim::{MUTATIONS, Mutation, Plan, Verdict, groups_of, lease_reads_of, members_of, moves_of, run, users_of};
 
 /// Seeds in which each mutation must be found, at most. Most are found by the first.
 const PATIENCE: u64 = 600;
 
 fn plan(seed: u64, mutation: Option<Mutation>) -> Plan {
     let groups = groups_of(seed);
-    let (users, moves) = (users_of(seed, groups), moves_of(seed, groups));
-    Plan { seed, members: members_of(seed), groups, users, moves, mutation, whole_trace: false }
+    Plan {
+        seed,
+        members: members_of(seed),
+        groups,
+        users: users_of(seed, groups),
+        moves: moves_of(seed, groups),
+        lease_reads: lease_reads_of(seed),
+        mutation,
+        whole_trace: false,
+    }
 }
 
 /// Runs seeds; the failing one is told with the command that replays it.
@@ -23,9 +31,9 @@ fn check_all(plans: impl IntoIterator<Item = Plan>) {
         if !violations.is_empty() {
             let lines: Vec<&str> = trace.lines().collect();
             let last = lines[lines.len().saturating_sub(60)..].join("\n");
-            let Plan { members, groups, users, moves, .. } = plan;
+            let Plan { members, groups, users, moves, lease_reads, .. } = plan;
             panic!(
-                "{last}\n{violations:#?}\nreplay: cargo run -p sim -- --seed {seed} --members {members} --groups {groups} --users {users} --moves {moves} --trace"
+                "{last}\n{violations:#?}\nreplay: cargo run -p sim -- --seed {seed} --members {members} --groups {groups} --users {users} --moves {moves} --lease-reads {lease_reads} --trace"
             );
         }
     }
@@ -51,17 +59,24 @@ fn seeds_150_to_199() {
     check(150..200);
 }
 
+/// Leases of leaders, where also those seeds have them that do without otherwise.
+#[test]
+fn lease_reads_on_seeds_200_to_299() {
+    check_all((200..300).map(|seed| Plan { lease_reads: true, ..plan(seed, None) }));
+}
+
 /// Seeds with which bugs were found that are gone, and the members of each.
 #[test]
 fn seeds_that_failed_once() {
     // A snapshot from a peer had its name and the power went before the log told of it: the next start but one threw away
     // what the log had after it.
     let once = [(3461, 5), (3659, 3), (5937, 5)];
+    let plain = |seed| Plan { users: false, moves: false, lease_reads: false, ..plan(seed, None) };
     // What was read of a shard before it was released had a later revision than its first change elsewhere.
-    check_all([Plan { members: 1, groups: 2, users: false, moves: true, ..plan(11, None) }]);
+    check_all([Plan { members: 1, groups: 2, moves: true, ..plain(11) }]);
     // A leader that had removed itself from one group stayed for another, and led on.
-    check_all([Plan { members: 3, groups: 2, users: false, moves: false, ..plan(38, None) }]);
-    check_all(once.map(|(seed, members)| Plan { members, groups: 1, users: false, moves: false, ..plan(seed, None) }));
+    check_all([Plan { members: 3, groups: 2, ..plain(38) }]);
+    check_all(once.map(|(seed, members)| Plan { members, groups: 1, ..plain(seed) }));
 }
 
 #[test]
@@ -82,9 +97,13 @@ fn caught(mutations: &[(Mutation, &[&str])]) {
 
 /// As [`caught`], on members with so many groups.
 fn caught_with(groups: u32, moves: bool, mutations: &[(Mutation, &[&str])]) {
+    let users = |seed| users_of(seed, groups);
+    caught_by(mutations, |plan| Plan { groups, users: users(plan.seed), moves, lease_reads: false, ..plan });
+}
+
+fn caught_by(mutations: &[(Mutation, &[&str])], change: impl Fn(Plan) -> Plan) {
     for (mutation, by) in mutations {
-        let users = |seed| users_of(seed, groups);
-        let plan = |seed| Plan { groups, users: users(seed), moves, ..plan(seed, Some(*mutation)) };
+        let plan = |seed| change(plan(seed, Some(*mutation)));
         let found = (0..PATIENCE).find_map(|seed| run(plan(seed)).violations.into_iter().next());
         let found = found.unwrap_or_else(|| panic!("{mutation:?} was not found in {PATIENCE} seeds"));
         assert!(by.iter().any(|word| found.contains(word)), "{mutation:?} was found by: {found}");
@@ -159,6 +178,18 @@ fn wrong_states_and_answers_are_found() {
         (Mutation::PermissionsAreNotChecked, &["permissions"]),
         (Mutation::SnapshotsWithoutMembers, &["replicas", "progress", "panic"]),
     ]);
+}
+
+#[test]
+fn leases_of_leaders_that_are_not_safe_are_found() {
+    let read = &["linearizability", "revisions", "lease"][..];
+    let mutations = [
+        (Mutation::LeaseIsKept, read),
+        (Mutation::LeaseCountsFromAnswers, read),
+        (Mutation::PromisesAreNotKept, read),
+        (Mutation::RestartsForgetPromises, read),
+    ];
+    caught_by(&mutations, |plan| Plan { lease_reads: true, members: 3, ..plan });
 }
 
 #[test]

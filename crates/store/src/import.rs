@@ -127,6 +127,7 @@ fn found(root: &Path, wal: Option<&Path>, bootstrap: &Bootstrap, state: State, u
         keep_bytes: 0,
         keep_entries: None,
         seed: runtime::entropy::random_u64(),
+        lease_reads: None,
     };
     let shared: SharedDisk = Arc::new(disk.clone());
     replica::found_with(&shared, &folders, settings, vec![machine])?;

@@ -44,9 +44,13 @@ impl Default for Timing {
 }
 
 impl Timing {
+    pub fn election_timeout(&self) -> Duration {
+        self.tick * self.election_ticks
+    }
+
     /// How long a request may wait for its answer: as in etcd, long enough for two elections on the way.
     pub fn request_limit(&self) -> Duration {
-        Duration::from_secs(5) + 2 * self.tick * self.election_ticks
+        Duration::from_secs(5) + 2 * self.election_timeout()
     }
 }
 
@@ -107,6 +111,9 @@ pub struct Options {
     pub shards: Vec<(Bytes, GroupId)>,
     pub timing: Timing,
     pub pre_vote: bool,
+    /// The leader answers linearizable reads without asking the others while it has a lease. Safe as long as members'
+    /// clocks run equally fast, within 5 percent, and do not stand still while a member does not run.
+    pub lease_reads: bool,
     /// The way to the other members.
     pub peers: Arc<dyn Peers>,
     /// How long a user's token lives after it was last shown: etcd's `--auth-token-ttl`.
@@ -156,6 +163,7 @@ impl Options {
             shards: Vec::new(),
             timing: Timing::default(),
             pre_vote: true,
+            lease_reads: false,
             peers: Arc::new(Nobody),
             token_ttl: TOKEN_TTL,
             lease_checkpoints: None,

@@ -2,10 +2,11 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use replica::Answer;
 use store_api::StoreError;
 use tokio::sync::oneshot;
@@ -147,10 +148,21 @@ impl Pending {
     }
 
     /// The others say: what was asked may be read at `index`. `applied` is where the state is.
-    pub fn confirm(&self, context: u64, index: u64, applied: u64) {
+    pub fn confirm(&self, context: u64, index: u64, applied: &AtomicU64) {
         let mut reads = self.reads.lock();
         let Some((_, _, waiting)) = reads.asked.take_if(|(asked, _, _)| *asked == context) else { return };
-        if index > applied {
+        self.wait(reads, index, applied, waiting);
+    }
+
+    /// A read may be served at `index`. `applied` is where the state is.
+    pub fn wait_for(&self, index: u64, applied: &AtomicU64, read: Read) {
+        self.wait(self.reads.lock(), index, applied, vec![read]);
+    }
+
+    /// The state's place is read under the lock that [`Pending::applied`] takes after it has moved: whoever waits for it
+    /// is seen there, or has seen it here.
+    fn wait(&self, mut reads: MutexGuard<'_, Reads>, index: u64, applied: &AtomicU64, waiting: Vec<Read>) {
+        if index > applied.load(Ordering::Acquire) {
             reads.confirmed.push((index, waiting));
             return;
         }
@@ -204,12 +216,29 @@ mod tests {
         assert!(pending.ask(1, secs(1), secs(1)));
         assert!(!pending.ask(2, secs(1), secs(1)), "one question at a time");
         assert!(pending.ask(3, secs(2), secs(1)), "it was lost");
-        pending.confirm(1, 5, 9);
+        let state = AtomicU64::new(9);
+        pending.confirm(1, 5, &state);
         assert!(pending.asks(), "the answer to the lost one comes too late");
-        pending.confirm(3, 10, 9);
+        pending.confirm(3, 10, &state);
         assert!(!pending.asks());
         pending.applied(9);
         pending.applied(10);
         assert_eq!(receiver.await.unwrap(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_read_whose_index_is_known_waits_for_the_state_alone() {
+        let (pending, state) = (Pending::default(), AtomicU64::new(9));
+        let read = |index| {
+            let (sender, receiver) = oneshot::channel();
+            pending.wait_for(index, &state, sender);
+            receiver
+        };
+        let (mut at_once, mut later) = (read(9), read(10));
+        assert_eq!(at_once.try_recv(), Ok(Ok(())));
+        assert!(later.try_recv().is_err());
+        pending.applied(10);
+        assert_eq!(later.try_recv(), Ok(Ok(())));
+        assert!(!pending.asks());
     }
 }

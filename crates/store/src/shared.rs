@@ -112,7 +112,10 @@ pub struct Standing {
     pub learner: AtomicBool,
     pub leader: AtomicU64,
     pub term: AtomicU64,
+    /// No less than others may know of.
     pub commit: AtomicU64,
+    /// Until when nobody else can be elected, in nanoseconds of the monotonic clock; 0 without a lease.
+    lease: AtomicU64,
     pub last: AtomicU64,
     /// The last entry applied, and its term.
     pub applied: AtomicU64,
@@ -134,6 +137,24 @@ impl Standing {
     /// Whether this member leads, and everything from before its leadership is applied.
     pub fn has_begun_to_lead(&self) -> bool {
         self.leads() && self.applied_term.load(Ordering::Acquire) == self.term.load(Ordering::Acquire)
+    }
+
+    pub fn committed(&self, index: u64) {
+        self.commit.fetch_max(index, Ordering::AcqRel);
+    }
+
+    /// What consensus says of the lease.
+    pub fn lease(&self, until: Option<Duration>) {
+        let nanos = until.map_or(0, |until| u64::try_from(until.as_nanos()).unwrap_or(u64::MAX));
+        self.lease.store(nanos, Ordering::Release);
+    }
+
+    /// The index at which a read may be served by the lease. The order matters: where the time is before the end of what
+    /// was read before it, nobody else had committed anything then, and the commit index is at least that of then.
+    pub fn leased(&self, clock: &Clock) -> Option<u64> {
+        let until = self.lease.load(Ordering::Acquire);
+        let holds = until > 0 && clock.monotonic().as_nanos() < u128::from(until);
+        holds.then(|| self.commit.load(Ordering::Acquire))
     }
 
     /// Whether the applied state is what a linearizable read must see: nobody else can have committed anything, and
@@ -240,7 +261,17 @@ impl Shared {
             return Err(StoreError::Learner);
         }
         let (sender, receiver) = oneshot::channel();
-        self.inbox.push(Input::Read(group, sender))?;
+        let standing = &self.group(group).standing;
+        match standing.leased(&self.clock) {
+            Some(index) => {
+                self.metrics.lease_reads.inc();
+                if standing.applied.load(Ordering::Acquire) >= index {
+                    return Ok(());
+                }
+                self.group(group).pending.wait_for(index, &standing.applied, sender);
+            }
+            None => self.inbox.push(Input::Read(group, sender))?,
+        }
         let start = self.clock.monotonic();
         let settled = match tokio::time::timeout(self.timing.request_limit(), receiver).await {
             Ok(Ok(answer)) => answer,

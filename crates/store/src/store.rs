@@ -13,7 +13,9 @@ use bytes::Bytes;
 use mvcc::{LeaseTimes, check_command};
 use parking_lot::{Mutex, RwLock};
 use prometheus_client::registry::Registry;
-use replica::{Answer, Folders, GroupId, Machine, Recovery, Request, Settings, divided_cluster_id, shards::Shards};
+use replica::{
+    Answer, Folders, GroupId, LeaseReads, Machine, Recovery, Request, Settings, divided_cluster_id, shards::Shards,
+};
 use store_api::StoreError;
 use tokio::sync::{Notify, oneshot, watch};
 use wal::disk::SharedDisk;
@@ -241,6 +243,10 @@ fn prepare(options: Options) -> Result<(Store, Writer), StoreError> {
         keep_bytes: KEEP_BYTES,
         keep_entries: options.keep_entries,
         seed: runtime::entropy::random_u64(),
+        lease_reads: options.lease_reads.then(|| LeaseReads {
+            election_timeout: options.timing.election_timeout(),
+            started: options.clock.monotonic(),
+        }),
     };
     let recovered = if folder.fresh {
         let begun =

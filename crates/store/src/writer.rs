@@ -176,7 +176,7 @@ impl Writer {
         let every = self.shared.timing.tick;
         // A process that was paused must not live through all the time that it has missed.
         self.next_tick = (self.next_tick + every).max(now);
-        self.core.tick();
+        self.core.tick(now);
         for group in &self.shared.groups {
             group.pending.expire(now);
         }
@@ -218,7 +218,8 @@ impl Writer {
             Input::Transfer(to) => self.core.group(0).raft.transfer(to),
             Input::Advance(ticks) => {
                 if self.shared.groups.iter().all(|group| group.standing.leader.load(Ordering::Acquire) == 0) {
-                    (0..ticks).for_each(|_| self.core.tick());
+                    let now = self.shared.clock.monotonic();
+                    (0..ticks).for_each(|_| self.core.tick(now));
                 }
             }
             Input::Unreachable(peer) => {
@@ -257,7 +258,8 @@ impl Writer {
         if message.get_msg_type() == MessageType::MsgPropose && self.core.group(group).raft.brief().0 != Role::Leader {
             return;
         }
-        if let Err(error) = self.core.group(group).raft.step(message) {
+        let now = self.shared.clock.monotonic();
+        if let Err(error) = self.core.group(group).raft.step(message, now) {
             tracing::debug!(%error, "a message was not taken");
         }
     }
@@ -396,7 +398,7 @@ impl Writer {
             let context = self.next_id + 1;
             if self.shared.group(id).pending.ask(context, now, patience) {
                 self.next_id = context;
-                self.core.group(id).raft.read_index(context);
+                self.core.group(id).raft.read_index(context, now);
             }
         }
     }
@@ -412,6 +414,10 @@ impl Writer {
         }
         for group in &self.shared.groups {
             self.core.applied(group.id, group.standing.applied.load(Ordering::Acquire));
+        }
+        // Before anything is sent: readers must not use a lease that is let go when another member may be elected.
+        for (group, core) in self.shared.groups.iter().zip(self.core.groups()) {
+            group.standing.lease(core.raft.leased());
         }
         loop {
             let (before, start) = (self.core.appended, self.shared.clock.monotonic());
@@ -477,7 +483,7 @@ impl Writer {
             group.standing.learner.store(learner, Ordering::Release);
             let (role, leader, term, commit, last) = core.raft.brief();
             let standing = &group.standing;
-            standing.commit.store(commit, Ordering::Release);
+            standing.committed(commit);
             standing.last.store(last, Ordering::Release);
             let led = standing.leads();
             let before = (standing.leader.load(Ordering::Acquire), standing.term.load(Ordering::Acquire));
@@ -568,7 +574,12 @@ impl Output for Hands<'_> {
         } else {
             runtime::failpoint!("raftBeforeFollowerSend");
         }
-        messages.into_iter().for_each(|message| self.shared.peers.send(group, message));
+        let standing = &self.shared.group(group).standing;
+        for message in messages {
+            // Who hears of a commit index may answer by it: readers here have to know it by then.
+            standing.committed(message.commit.max(commit_told(&message)));
+            self.shared.peers.send(group, message);
+        }
     }
 
     fn apply(&mut self, group: GroupId, entries: Vec<Entry>) {
@@ -585,7 +596,7 @@ impl Output for Hands<'_> {
 
     fn read(&mut self, group: GroupId, context: u64, index: u64) {
         let group = self.shared.group(group);
-        group.pending.confirm(context, index, group.standing.applied.load(Ordering::Acquire));
+        group.pending.confirm(context, index, &group.standing.applied);
     }
 
     fn changed(&mut self, _group: GroupId, role: Role, leader: u64) {
@@ -595,6 +606,11 @@ impl Output for Hands<'_> {
     fn removed(&mut self) {
         self.shared.removed.send_replace(true);
     }
+}
+
+/// The commit index that the answer to another member's question tells.
+fn commit_told(message: &Message) -> u64 {
+    if message.get_msg_type() == MessageType::MsgReadIndexResp { message.index } else { 0 }
 }
 
 /// The span of a batch's fsync: the child of the first proposal, linked both ways with the others, so that the fsync is

@@ -91,6 +91,13 @@ pub(super) const FEATURES: &[Flag] = &[
         "5000",
         "Entries kept for slow members after a snapshot.",
     ),
+    applied(
+        "experimental-lease-reads",
+        Kind::Bool,
+        "false",
+        "The leader answers linearizable reads without asking the others, while they have promised to elect nobody else. \
+         Trusts the members' clocks to run equally fast, within 5 percent. Not in etcd.",
+    ),
 ];
 
 pub(super) const UNSAFE: &[Flag] = &[

@@ -74,6 +74,7 @@ pub fn starting(config: &Config, found: Found, cluster: &Cluster) {
         ("auto-compaction-mode", mode.into()),
         ("auto-compaction-retention", retention.clone().into()),
         ("auto-compaction-interval", retention.into()),
+        ("lease-reads", config.raft.lease_reads.into()),
         ("shards", config.shards.into()),
     ];
     tracing::info!(zap = zap::fields(&fields), "starting an etcd server");

@@ -41,6 +41,7 @@ pub fn store_options(config: &Config, clock: Clock, tasks: Tasks) -> store::Opti
         election_ticks: u32::try_from(election_ticks).unwrap_or(u32::MAX),
     };
     options.pre_vote = config.raft.pre_vote;
+    options.lease_reads = config.raft.lease_reads;
     // Left alone, snapshots follow the bytes of the log: an entry of it is a batch of requests, however many.
     options.snapshot_entries = (config.raft.snapshot_count != 100_000).then_some(config.raft.snapshot_count);
     options.keep_entries =

@@ -9,6 +9,10 @@ pub struct Part {
     pub group: GroupId,
     pub machine: Machine,
     pub standing: Standing,
+    /// Until when reads ask nobody, as of the last turn.
+    lease: Option<Duration>,
+    /// The commit index that others may know of.
+    pub(super) committed: u64,
     pub(super) queue: VecDeque<Item>,
     pub(super) proposals: Vec<Proposal>,
     backlog: VecDeque<Proposal>,
@@ -31,6 +35,8 @@ impl Part {
             member,
             group,
             standing: Standing::default(),
+            lease: None,
+            committed: 0,
             queue: VecDeque::new(),
             proposals: Vec::new(),
             backlog: VecDeque::new(),
@@ -51,6 +57,27 @@ impl Part {
     /// The lone leader has nobody to ask.
     pub(super) fn is_last_word(&self) -> bool {
         self.standing.leads && self.standing.lone && self.machine.term == self.standing.term
+    }
+
+    /// What consensus says of the lease.
+    pub(super) fn hold_lease(&mut self, until: Option<Duration>, scene: &Scene<'_>) {
+        self.lease = match scene.mutation {
+            Some(Mutation::LeaseIsKept) => self.lease.max(until),
+            _ => until,
+        };
+    }
+
+    /// Whether nobody else can have committed anything.
+    pub(super) fn is_leased(&self, scene: &Scene<'_>) -> bool {
+        self.lease.is_some_and(|until| scene.steady() < until)
+    }
+
+    /// Answers at the commit index of now, once that is applied.
+    pub(super) fn serve_settled(&mut self, ticket: Ticket, kind: ReadKind, scene: &mut Scene<'_>) {
+        if self.committed > self.machine.index {
+            return self.reads.wait_for(self.committed, ticket, kind);
+        }
+        self.serve(ticket, kind, scene);
     }
 
     /// A client's command. With authentication on it is its user's, as of the users that this member knows.

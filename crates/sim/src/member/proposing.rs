@@ -122,7 +122,7 @@ impl Running {
         let context = self.next_id + 1;
         if self.part(group).reads.ask(context, scene.now, READ_AGAIN) {
             self.next_id = context;
-            self.core.group(group).raft.read_index(context);
+            self.core.group(group).raft.read_index(context, scene.steady());
         }
         if self.part(group).reads.asks() {
             scene.out.push(Out::Again(scene.now + READ_AGAIN));

@@ -8,7 +8,11 @@ impl World {
             return;
         }
         let client = &mut self.clients[id as usize];
-        let request = if self.plan.moves { client.wander() } else { client.choose(self.now) };
+        let request = match self.plan.moves {
+            true => client.wander(),
+            false if self.now < self.clients_only_read_until => client.look(),
+            false => client.choose(self.now),
+        };
         self.ask(id, request);
     }
 

@@ -11,14 +11,18 @@ impl World {
         }
         node.incarnation += 1;
         node.troubled = node.disk.is_full();
+        let forgets = self.plan.mutation == Some(Mutation::RestartsForgetPromises);
+        let started = if forgets { Duration::ZERO } else { node.rate.clock(self.now) };
+        let election_timeout = Duration::from_micros(TICK) * ELECTION_TICKS;
         let settings = Settings {
             member: id,
-            election_ticks: 10,
+            election_ticks: ELECTION_TICKS as usize,
             heartbeat_ticks: 1,
             pre_vote: true,
             keep_bytes: self.keep_bytes,
             keep_entries: self.keep_entries,
             seed: node.seed.wrapping_add(node.incarnation),
+            lease_reads: self.plan.lease_reads.then_some(LeaseReads { election_timeout, started }),
         };
         let folders =
             Folders { wal: wal_dir(), snapshots: snapshot_dir(), salt: node.salt, segment_bytes: self.segment_bytes };
@@ -44,6 +48,7 @@ impl World {
                 let mut scene = Scene {
                     now: self.now,
                     ahead: node.ahead,
+                    rate: node.rate,
                     random: &mut self.random,
                     trace: &mut self.trace,
                     invariants: &mut self.invariants,

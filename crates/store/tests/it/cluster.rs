@@ -3,10 +3,15 @@
 use std::{
     collections::{HashMap, HashSet},
     path::Path,
-    sync::{Arc, Mutex, Weak},
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use async_trait::async_trait;
+use consensus::MessageType;
+use prometheus_client::registry::Registry;
 use replica::{GroupId, Message, cluster_id, member_id, snapshot::Point};
 use runtime::Tasks;
 use store::{Bootstrap, Peers, Question, Reply, Store, Timing};
@@ -24,7 +29,12 @@ struct Network {
     lying: Mutex<HashSet<u64>>,
     /// Members who hear nothing of a group.
     deaf: Mutex<HashSet<(u64, GroupId)>>,
+    /// Heartbeats that ask whether the leader still leads.
+    questions: AtomicUsize,
 }
+
+/// A heartbeat without a question has no context, or nine bytes of the lease's.
+const NO_QUESTION: [usize; 2] = [0, 9];
 
 struct Wire {
     me: u64,
@@ -49,6 +59,9 @@ impl Peers for Wire {
         let (me, to) = (self.me, message.to);
         if network.deaf.lock().unwrap().contains(&(to, group)) {
             return;
+        }
+        if message.get_msg_type() == MessageType::MsgHeartbeat && !NO_QUESTION.contains(&message.context.len()) {
+            network.questions.fetch_add(1, Ordering::Relaxed);
         }
         let Some(door) = network.door(me, to) else { return };
         if message.get_snapshot().get_metadata().index == 0 {
@@ -97,6 +110,7 @@ pub struct Cluster {
     members: Vec<Option<Running>>,
     ids: Vec<u64>,
     groups: GroupId,
+    lease_reads: bool,
 }
 
 impl Cluster {
@@ -104,12 +118,21 @@ impl Cluster {
         Self::divided(size, 1).await
     }
 
+    /// As [`Cluster::start`], with lease reads.
+    pub async fn leased(size: usize) -> Self {
+        Self::begin(size, 1, true).await
+    }
+
     /// As [`Cluster::start`], with the keys divided among so many groups.
     pub async fn divided(size: usize, groups: GroupId) -> Self {
+        Self::begin(size, groups, false).await
+    }
+
+    async fn begin(size: usize, groups: GroupId, lease_reads: bool) -> Self {
         let ids: Vec<u64> = (0..size).map(|i| member_id(&[url(i)], "test")).collect();
         let dir = tempfile::tempdir().unwrap();
         let members = (0..size).map(|_| None).collect();
-        let mut cluster = Cluster { network: Arc::default(), dir, members, ids, groups };
+        let mut cluster = Cluster { network: Arc::default(), dir, members, ids, groups, lease_reads };
         for i in 0..size {
             cluster.run(i).await;
         }
@@ -142,6 +165,7 @@ impl Cluster {
         options.compact_hashes = true;
         options.bootstrap = bootstrap;
         options.groups = self.groups;
+        options.lease_reads = self.lease_reads;
         let network = Arc::downgrade(&self.network);
         options.peers = Arc::new(Wire { me: self.ids[i], network, tasks: tasks.child("wire") });
         let store = Store::open(options).await.unwrap();
@@ -265,7 +289,52 @@ async fn the_leader_goes_and_writes_go_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_minority_acknowledges_nothing_and_lies_to_nobody() {
-    let cluster = Cluster::start(3).await;
+    minority(Cluster::start(3).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_minority_with_a_lease_lies_to_nobody_either() {
+    let cluster = Cluster::leased(3).await;
+    let leader = cluster.leader().await;
+    eventually("a lease", async || lease_reads(&cluster, leader).await > 0).await;
+    minority(cluster).await;
+}
+
+/// Reads of a member that its lease answered, after one more.
+async fn lease_reads(cluster: &Cluster, member: usize) -> u64 {
+    cluster.at(member).get("a").await;
+    let mut registry = Registry::default();
+    cluster.at(member).store.register_metrics(&mut registry);
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    let line = text.lines().find(|line| line.starts_with("plinth_store_lease_reads_total ")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_a_lease_the_leader_asks_nobody() {
+    const READS: u64 = 200;
+    let questions = |cluster: &Cluster| cluster.network.questions.load(Ordering::Relaxed);
+    let cluster = Cluster::leased(3).await;
+    let leader = cluster.leader().await;
+    eventually("a lease", async || lease_reads(&cluster, leader).await > 0).await;
+    let (answered, asked) = (lease_reads(&cluster, leader).await, questions(&cluster));
+    for i in 0..READS {
+        cluster.at((leader + 1) % 3).put("a", &i.to_string()).await.unwrap();
+        assert_eq!(cluster.at(leader).get("a").await, Some(i.to_string()), "written elsewhere, and there at once");
+    }
+    let (answered, asked) = (lease_reads(&cluster, leader).await - answered, questions(&cluster) - asked);
+    // Where a member does not run for a while, the lease ends and the leader asks.
+    assert!(
+        answered > READS / 2 && asked as u64 <= 2 * (READS + 1 - answered),
+        "{answered} by lease, {asked} questions"
+    );
+    let without = Cluster::start(3).await;
+    let leader = without.leader().await;
+    assert_eq!((lease_reads(&without, leader).await, questions(&without) > 0), (0, true));
+}
+
+async fn minority(cluster: Cluster) {
     cluster.at(0).put("a", "1").await.unwrap();
     let old = cluster.leader().await;
     cluster.cut(old);
