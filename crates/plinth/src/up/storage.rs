@@ -1,6 +1,6 @@
 //! Where objects are kept: the built-in store, or an etcd that stands already; and the built-in one's etcd v3 face.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -27,6 +27,9 @@ const BUSY: [&str; 8] = [
     "/registry/deployments/",
     "/registry/jobs/",
 ];
+
+/// How long an etcd client may be silent before it is asked whether it is there.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 /// Where objects are kept.
 #[derive(Clone)]
@@ -94,6 +97,8 @@ pub async fn serve_etcd(
     options.name = settings.node_name.clone();
     options.client_urls = client_urls;
     options.metrics = Some(ground.metrics.clone());
+    // This listener does not have the kernel look for dead clients, as `plinth store`'s does.
+    options.keep_alive.interval = KEEP_ALIVE;
     let service = etcd_server::Service::start(options).await?;
     service.serve(etcd_server::Listener::Tcp(listener), Some(acceptor(credentials, address)?));
     Ok(())
