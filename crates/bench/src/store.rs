@@ -105,6 +105,12 @@ impl Options {
         Duration::from_secs_f64(if self.quick { 1.0 } else { self.seconds.clamp(0.1, 60.0) })
     }
 
+    /// How long a server is at rest before something happens to it: long enough for the snapshots of its log that it
+    /// writes now and then, which belong to rest.
+    fn rest(&self) -> Duration {
+        if self.quick { self.length() } else { self.length().max(Duration::from_secs(20)) }
+    }
+
     /// How many "a million" are.
     fn many(&self) -> u32 {
         if self.quick { 100_000 } else { 1_000_000 }

@@ -62,7 +62,7 @@ fn compact(run: &mut Run<'_>, side: Side, program: &Program) -> anyhow::Result<(
     let mut old = Puts::new(b"olds", revisions / ROUNDS, 1_000, Order::Rounds(u64::from(revisions)));
     fill(&cluster, &mut old)?;
     let mut load = Puts::new(b"news", 100_000, CLIENTS, Order::Random);
-    let span = Span { warm_up: WARM_UP, measured: run.options.length(), until: None };
+    let span = Span { warm_up: WARM_UP, measured: run.options.rest(), until: None };
     let rest = one(&cluster, &mut load, CLIENTS, span)?;
 
     let done = AtomicBool::new(false);
