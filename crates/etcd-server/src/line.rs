@@ -160,6 +160,11 @@ pub(crate) fn told(error: StoreError) -> Status {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use futures::FutureExt;
+    use store_api::PutRequest;
+
     use super::*;
 
     #[test]
@@ -170,5 +175,31 @@ mod tests {
         check("my", 0x1234, "my/1234");
         check("a/b", 0x694d_0000_0000_00ff, "a/b/694d0000000000ff");
         check("my", -1, "my/-1");
+    }
+
+    #[tokio::test]
+    async fn who_goes_away_before_the_answer_leaves_the_line() {
+        let (folder, tasks) = (tempfile::tempdir().unwrap(), Tasks::root());
+        let clock = runtime::Clock::system();
+        let options = store::Options::new(folder.path().join("store"), clock, tasks.child("store"));
+        let store: Arc<dyn Store> = Arc::new(store::Store::open(options).await.unwrap());
+        let place = Bytes::from("my/1");
+        let watch = WatchRequest { key: place.clone(), start_revision: 1, ..Default::default() };
+        let mut line = store.watch(watch).await.unwrap();
+        let put = PutRequest { key: place.clone(), ..Default::default() };
+        let request = TxnRequest {
+            compare: vec![created_at(&place, 0)],
+            success: vec![RequestOp::Put(put)],
+            failure: vec![RequestOp::Range(RangeRequest::key(place.clone()))],
+        };
+        // It has asked, and cannot have been answered.
+        assert!(enter(&store, &tasks, &place, request).now_or_never().is_none());
+        let mut seen = Vec::new();
+        while seen.len() < 2 {
+            let events = tokio::time::timeout(Duration::from_secs(15), line.next()).await.expect("it leaves").unwrap();
+            seen.extend(events.events.into_iter().map(|event| event.kind));
+        }
+        assert_eq!(seen, [EventKind::Put, EventKind::Delete]);
+        tasks.stop();
     }
 }
