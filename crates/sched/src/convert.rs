@@ -2,16 +2,31 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+mod volumes;
+
 use k8s_openapi::{
-    api::core::v1::{self as api, Container, NodeSelectorRequirement, NodeSelectorTerm, ResourceRequirements},
-    apimachinery::pkg::api::resource::Quantity,
+    api::{
+        core::v1::{
+            self as api, Container, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm, ResourceRequirements,
+            TopologySpreadConstraint, WeightedPodAffinityTerm,
+        },
+        policy::v1::PodDisruptionBudget,
+    },
+    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::LabelSelector},
 };
 use kube_schema::quantity;
 
 use crate::{
-    Field, HostPort, Node, Operator, Pod, PreferredTerm, Requirement, Resources, Taint, TaintEffect, Term, Toleration,
-    TolerationOperator,
+    Field, HostPort, Node, Operator, Pod, PreferredTerm, Requirement, Resources, Spec, Taint, TaintEffect, Term,
+    Toleration, TolerationOperator,
+    labels::{self, LabelOperator, LabelRequirement, Labels, Selector},
+    pod::{OwnerKind, Peers, PodTerm, SpreadConstraint, WeightedPodTerm},
+    preempt::Budget,
 };
+
+const DEFAULT_SCHEDULER: &str = "default-scheduler";
+/// Images of a node that are looked at; a kubelet reports fifty.
+const MAX_IMAGES: usize = 500;
 
 /// What a container without requests counts as in scores, so that many such pods still spread.
 const SCORED_MILLI_CPU: i64 = 100;
@@ -28,30 +43,61 @@ pub enum ConvertError {
     Operator(String),
     #[error("the field {0:?} is not one of a node selector")]
     Field(String),
+    #[error("the operator {0:?} is not one of a label selector")]
+    LabelOperator(String),
     #[error("the object has no {0}")]
     Missing(&'static str),
 }
 
-/// A pod of the API. Its scheduler's name is the caller's business.
+/// A pod of the API.
 pub fn pod(object: &api::Pod) -> Result<Pod, ConvertError> {
     let meta = &object.metadata;
     let empty = api::PodSpec::default();
     let spec = object.spec.as_ref().unwrap_or(&empty);
-    let phase = object.status.as_ref().and_then(|status| status.phase.as_deref());
-    let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
-    let required = affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
-    let preferred = affinity.and_then(|a| a.preferred_during_scheduling_ignored_during_execution.as_ref());
+    let status = object.status.as_ref();
+    let phase = status.and_then(|status| status.phase.as_deref());
+    let filled = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(Arc::from);
+    let started = status.and_then(|status| status.start_time.as_ref()).or(meta.creation_timestamp.as_ref());
+    let namespace: Arc<str> = meta.namespace.as_deref().unwrap_or_default().into();
+    let labels = labels(meta.labels.as_ref());
+    let group = spec.scheduling_group.as_ref().and_then(|group| group.pod_group_name.as_deref());
+    Ok(Pod {
+        name: meta.name.as_deref().ok_or(ConvertError::Missing("name"))?.into(),
+        uid: meta.uid.as_deref().ok_or(ConvertError::Missing("uid"))?.into(),
+        node_name: filled(spec.node_name.as_deref()),
+        nominated: filled(status.and_then(|status| status.nominated_node_name.as_deref())),
+        started: started.map_or(0, |time| time.0.as_second()),
+        deleting: meta.deletion_timestamp.is_some(),
+        terminal: matches!(phase, Some("Succeeded" | "Failed")),
+        group: group.map(Into::into),
+        spec: Arc::new(pod_spec(object, spec, &namespace, &labels)?),
+        labels: Arc::new(labels),
+        namespace,
+    })
+}
+
+fn pod_spec(
+    object: &api::Pod,
+    spec: &api::PodSpec,
+    namespace: &Arc<str>,
+    labels: &Labels,
+) -> Result<Spec, ConvertError> {
+    let affinity = spec.affinity.as_ref();
+    let node = affinity.and_then(|affinity| affinity.node_affinity.as_ref());
+    let required = node.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
+    let preferred = node.and_then(|a| a.preferred_during_scheduling_ignored_during_execution.as_ref());
     let preferred = preferred
         .into_iter()
         .flatten()
         .map(|preference| Ok(PreferredTerm { weight: preference.weight, term: term(&preference.preference)? }));
     let selector = spec.node_selector.iter().flatten();
     let requests = Requests::of(spec)?;
-    Ok(Pod {
-        namespace: meta.namespace.as_deref().unwrap_or_default().into(),
-        name: meta.name.as_deref().ok_or(ConvertError::Missing("name"))?.into(),
-        uid: meta.uid.as_deref().ok_or(ConvertError::Missing("uid"))?.into(),
-        node_name: spec.node_name.as_deref().filter(|name| !name.is_empty()).map(Into::into),
+    let pods = affinity.and_then(|affinity| affinity.pod_affinity.as_ref());
+    let anti = affinity.and_then(|affinity| affinity.pod_anti_affinity.as_ref());
+    let terms = PodTerms { namespace, labels };
+    let spread = spec.topology_spread_constraints.iter().flatten();
+    Ok(Spec {
+        scheduler_name: spec.scheduler_name.as_deref().unwrap_or(DEFAULT_SCHEDULER).into(),
         priority: spec.priority.unwrap_or(0),
         scored_milli_cpu: requests.scored.milli_cpu,
         scored_memory: requests.scored.memory,
@@ -65,21 +111,43 @@ pub fn pod(object: &api::Pod) -> Result<Pod, ConvertError> {
         tolerations: spec.tolerations.iter().flatten().map(toleration).collect(),
         host_ports: host_ports(spec),
         scheduling_gates: spec.scheduling_gates.iter().flatten().map(|gate| gate.name.as_str().into()).collect(),
+        affinity: terms
+            .required(pods.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref()))?,
+        anti_affinity: terms
+            .required(anti.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref()))?,
+        preferred_pods: terms
+            .weighted(pods.and_then(|a| a.preferred_during_scheduling_ignored_during_execution.as_ref()))?,
+        avoided_pods: terms
+            .weighted(anti.and_then(|a| a.preferred_during_scheduling_ignored_during_execution.as_ref()))?,
+        spread: spread.map(|constraint| spread_constraint(constraint, labels)).collect::<Result<_, _>>()?,
+        images: images(spec),
+        containers: i64::try_from(spec.containers.len() + spec.init_containers.as_ref().map_or(0, Vec::len))
+            .unwrap_or(i64::MAX),
         never_preempts: spec.preemption_policy.as_deref() == Some("Never"),
-        deleting: meta.deletion_timestamp.is_some(),
-        terminal: matches!(phase, Some("Succeeded" | "Failed")),
+        owner: owner(object),
+        volumes: volumes::of(object, spec),
+        claims: volumes::claims(object, spec),
     })
 }
 
 /// A node of the API.
 pub fn node(object: &api::Node) -> Result<Node, ConvertError> {
     let name = object.metadata.name.as_deref().ok_or(ConvertError::Missing("name"))?;
-    let allocatable = object.status.as_ref().and_then(|status| status.allocatable.as_ref());
+    let status = object.status.as_ref();
+    let allocatable = status.and_then(|status| status.allocatable.as_ref());
     let pods = allocatable.and_then(|list| list.get("pods"));
     let taints = object.spec.as_ref().and_then(|spec| spec.taints.as_ref()).into_iter().flatten();
+    let images = status.and_then(|status| status.images.as_ref()).into_iter().flatten().take(MAX_IMAGES);
+    let names = images.flat_map(|image| {
+        let size = image.size_bytes.unwrap_or(0);
+        image.names.iter().flatten().map(move |name| (image_name(name), size))
+    });
+    let mut images: Vec<(Arc<str>, i64)> = names.collect();
+    images.sort_unstable();
+    images.dedup_by(|a, b| a.0 == b.0);
     Ok(Node {
         name: name.into(),
-        labels: object.metadata.labels.iter().flatten().map(|(k, v)| (k.as_str().into(), v.as_str().into())).collect(),
+        labels: labels(object.metadata.labels.as_ref()),
         taints: taints.filter_map(taint).collect(),
         unschedulable: object.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false),
         allocatable: resources(allocatable)?,
@@ -87,7 +155,141 @@ pub fn node(object: &api::Node) -> Result<Node, ConvertError> {
             Some(text) => amount("pods", text)?.value(),
             None => DEFAULT_ALLOWED_PODS,
         },
+        images,
     })
+}
+
+/// Labels of an object.
+pub fn labels(map: Option<&BTreeMap<String, String>>) -> Labels {
+    map.into_iter().flatten().map(|(key, value)| (key.as_str().into(), value.as_str().into())).collect()
+}
+
+/// A label selector; without any it selects nothing.
+pub fn selector(selector: Option<&LabelSelector>) -> Result<Option<Selector>, ConvertError> {
+    let Some(selector) = selector else { return Ok(None) };
+    let labels = selector.match_labels.iter().flatten();
+    let exact = labels.map(|(key, value)| LabelRequirement::is(key.as_str().into(), value.as_str().into()));
+    let mut requirements: Vec<LabelRequirement> = exact.collect();
+    for expression in selector.match_expressions.iter().flatten() {
+        let operator = match expression.operator.as_str() {
+            "In" => LabelOperator::In,
+            "NotIn" => LabelOperator::NotIn,
+            "Exists" => LabelOperator::Exists,
+            "DoesNotExist" => LabelOperator::DoesNotExist,
+            other => return Err(ConvertError::LabelOperator(other.to_owned())),
+        };
+        let mut values: Vec<Arc<str>> = expression.values.iter().flatten().map(|value| value.as_str().into()).collect();
+        values.sort_unstable();
+        requirements.push(LabelRequirement { key: expression.key.as_str().into(), operator, values });
+    }
+    Ok(Some(Selector { requirements }))
+}
+
+/// A PodDisruptionBudget of the API.
+pub fn budget(object: &PodDisruptionBudget) -> Result<Budget, ConvertError> {
+    let status = object.status.as_ref();
+    let disrupted = status.and_then(|status| status.disrupted_pods.as_ref()).into_iter().flatten();
+    Ok(Budget {
+        namespace: object.metadata.namespace.as_deref().unwrap_or_default().into(),
+        selector: selector(object.spec.as_ref().and_then(|spec| spec.selector.as_ref()))?,
+        disruptions_allowed: status.and_then(|status| status.disruptions_allowed).unwrap_or(0),
+        disrupted: disrupted.map(|(name, _)| name.as_str().into()).collect(),
+    })
+}
+
+/// Requirements for some of the pod's own labels (matchLabelKeys), or against them.
+fn own_labels(keys: Option<&Vec<String>>, labels: &Labels, operator: LabelOperator) -> Vec<LabelRequirement> {
+    let keys = keys.into_iter().flatten();
+    let own = keys.filter_map(|key| {
+        let value = labels::value(labels, key)?.clone();
+        Some(LabelRequirement { key: key.as_str().into(), operator, values: vec![value] })
+    });
+    own.collect()
+}
+
+struct PodTerms<'a> {
+    namespace: &'a Arc<str>,
+    labels: &'a Labels,
+}
+
+impl PodTerms<'_> {
+    fn required(&self, terms: Option<&Vec<PodAffinityTerm>>) -> Result<Vec<PodTerm>, ConvertError> {
+        terms.into_iter().flatten().map(|term| self.term(term)).collect()
+    }
+
+    fn weighted(&self, terms: Option<&Vec<WeightedPodAffinityTerm>>) -> Result<Vec<WeightedPodTerm>, ConvertError> {
+        let weighted = terms.into_iter().flatten().map(|term| {
+            Ok(WeightedPodTerm { weight: term.weight, term: self.term(&term.pod_affinity_term)? })
+        });
+        weighted.collect()
+    }
+
+    fn term(&self, term: &PodAffinityTerm) -> Result<PodTerm, ConvertError> {
+        let mut wanted = selector(term.label_selector.as_ref())?;
+        if let Some(wanted) = &mut wanted {
+            wanted.requirements.extend(own_labels(term.match_label_keys.as_ref(), self.labels, LabelOperator::In));
+            let unlike = own_labels(term.mismatch_label_keys.as_ref(), self.labels, LabelOperator::NotIn);
+            wanted.requirements.extend(unlike);
+            // The API server may have merged the keys into the selector already.
+            wanted.requirements.sort_unstable();
+            wanted.requirements.dedup();
+        }
+        let mut namespaces: Vec<Arc<str>> = term.namespaces.iter().flatten().map(|name| name.as_str().into()).collect();
+        if namespaces.is_empty() && term.namespace_selector.is_none() {
+            namespaces.push(self.namespace.clone());
+        }
+        namespaces.sort_unstable();
+        let namespace_selector = selector(term.namespace_selector.as_ref())?;
+        let peers = Peers { namespaces, namespace_selector, selector: wanted };
+        Ok(PodTerm { peers, topology_key: term.topology_key.as_str().into() })
+    }
+}
+
+fn spread_constraint(
+    constraint: &TopologySpreadConstraint,
+    labels: &Labels,
+) -> Result<SpreadConstraint, ConvertError> {
+    let mut wanted = selector(constraint.label_selector.as_ref())?;
+    if let Some(wanted) = &mut wanted {
+        let keys = constraint.match_label_keys.as_ref();
+        wanted.requirements.extend(own_labels(keys, labels, LabelOperator::In));
+        wanted.requirements.sort_unstable();
+        wanted.requirements.dedup();
+    }
+    Ok(SpreadConstraint {
+        topology_key: constraint.topology_key.as_str().into(),
+        max_skew: constraint.max_skew,
+        min_domains: constraint.min_domains.unwrap_or(1),
+        hard: constraint.when_unsatisfiable == "DoNotSchedule",
+        selector: wanted,
+        honors_affinity: constraint.node_affinity_policy.as_deref() != Some("Ignore"),
+        honors_taints: constraint.node_taints_policy.as_deref() == Some("Honor"),
+    })
+}
+
+fn owner(object: &api::Pod) -> Option<(OwnerKind, Arc<str>)> {
+    let owners = object.metadata.owner_references.iter().flatten();
+    let controller = owners.into_iter().find(|owner| owner.controller == Some(true))?;
+    let kind = match (controller.api_version.as_str(), controller.kind.as_str()) {
+        ("v1", "ReplicationController") => OwnerKind::ReplicationController,
+        ("apps/v1", "ReplicaSet") => OwnerKind::ReplicaSet,
+        ("apps/v1", "StatefulSet") => OwnerKind::StatefulSet,
+        _ => return None,
+    };
+    Some((kind, controller.name.as_str().into()))
+}
+
+fn images(spec: &api::PodSpec) -> Vec<Arc<str>> {
+    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let of_containers = containers.filter_map(|container| container.image.as_deref());
+    let volumes = spec.volumes.iter().flatten().filter_map(|volume| volume.image.as_ref()?.reference.as_deref());
+    of_containers.chain(volumes).map(image_name).collect()
+}
+
+/// A name without a tag means the latest.
+fn image_name(name: &str) -> Arc<str> {
+    let (tag, slash) = (name.rfind(':'), name.rfind('/'));
+    if tag > slash { name.into() } else { format!("{name}:latest").into() }
 }
 
 fn amount(resource: &str, text: &Quantity) -> Result<quantity::Quantity, ConvertError> {
@@ -256,6 +458,8 @@ fn taint(taint: &api::Taint) -> Option<Taint> {
 fn toleration(toleration: &api::Toleration) -> Toleration {
     let operator = match toleration.operator.as_deref() {
         Some("Exists") => TolerationOperator::Exists,
+        Some("Lt") => TolerationOperator::Lt,
+        Some("Gt") => TolerationOperator::Gt,
         _ => TolerationOperator::Equal,
     };
     Toleration {
@@ -278,7 +482,7 @@ mod tests {
     fn requests_are_the_most_that_runs_at_once() {
         let check = |spec: serde_json::Value, milli_cpu: i64, scored: i64| {
             let found = parse(serde_json::json!({"metadata": {"name": "p", "uid": "u"}, "spec": spec}));
-            assert_eq!((found.requests.milli_cpu, found.scored_milli_cpu), (milli_cpu, scored), "{spec}");
+            assert_eq!((found.spec.requests.milli_cpu, found.spec.scored_milli_cpu), (milli_cpu, scored), "{spec}");
         };
         let cpu =
             |name: &str, amount: &str| serde_json::json!({"name": name, "resources": {"requests": {"cpu": amount}}});

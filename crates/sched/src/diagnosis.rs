@@ -1,12 +1,12 @@
-//! Why no node takes a pod, per node and per plugin, and the sentence that users know.
+//! Why no node takes a pod, by plugin and reason, and the sentence that users know.
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap};
 
 /// A reason as it stands in the message after its count.
 pub type Reason = Cow<'static, str>;
 
 /// One node's answer to a pod that it does not take.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Rejection {
     pub reasons: Vec<Reason>,
     /// No removal of other pods would help.
@@ -23,14 +23,33 @@ impl Rejection {
     pub fn unresolvable(reason: impl Into<Reason>) -> Self {
         Rejection { reasons: vec![reason.into()], unresolvable: true }
     }
+
+    /// The reasons as one text.
+    pub fn text(&self) -> String {
+        self.reasons.join(", ")
+    }
 }
 
-/// A rejection with its node and the plugin that spoke it.
+/// A rejection, the plugin that spoke it, and of how many nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodeRejection {
-    pub node: Arc<str>,
-    pub plugin: &'static str,
+pub struct Rejected {
+    pub plugin: String,
     pub rejection: Rejection,
+    pub nodes: usize,
+}
+
+/// What came of the attempt to make room by evicting other pods.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Preemption {
+    /// The profile has no plugin for it, or there was nothing to try.
+    #[default]
+    NotTried,
+    /// The pod must not have others evicted, for this reason.
+    NotEligible(Reason),
+    /// It was tried in vain: how many nodes gave which reason.
+    Failed(BTreeMap<Reason, usize>),
+    /// A node is being freed for it.
+    Nominated(String),
 }
 
 /// Everything that is known about a pod that cannot be placed.
@@ -38,15 +57,21 @@ pub struct NodeRejection {
 pub struct Diagnosis {
     /// All nodes that there are.
     pub nodes: usize,
-    pub rejections: Vec<NodeRejection>,
-    /// The pod's `preemptionPolicy` is Never.
-    pub never_preempts: bool,
+    pub rejected: Vec<Rejected>,
+    /// A plugin rejected the pod before it looked at any node.
+    pub before_nodes: Option<(String, String)>,
+    pub preemption: Preemption,
 }
 
 impl Diagnosis {
-    /// The names of the plugins that rejected the pod somewhere.
-    pub fn plugins(&self) -> Vec<&'static str> {
-        let mut names: Vec<_> = self.rejections.iter().map(|rejection| rejection.plugin).collect();
+    pub fn of(nodes: usize, rejected: Vec<Rejected>) -> Self {
+        Diagnosis { nodes, rejected, ..Default::default() }
+    }
+
+    /// The names of the plugins that rejected the pod somewhere, sorted.
+    pub fn plugins(&self) -> Vec<&str> {
+        let before = self.before_nodes.iter().map(|(plugin, _)| plugin.as_str());
+        let mut names: Vec<_> = self.rejected.iter().map(|rejected| rejected.plugin.as_str()).chain(before).collect();
         names.sort_unstable();
         names.dedup();
         names
@@ -57,31 +82,29 @@ impl Diagnosis {
         if self.nodes == 0 {
             return "no nodes available to schedule pods".to_owned();
         }
-        let reasons = self.rejections.iter().flat_map(|rejection| rejection.rejection.reasons.iter());
-        let why = self.sentence(reasons.map(|reason| &**reason));
-        if self.never_preempts {
-            return format!("{why} preemption: not eligible due to preemptionPolicy=Never.");
+        let why = match &self.before_nodes {
+            Some((_, text)) => format!("0/{} nodes are available: {text}.", self.nodes),
+            None => {
+                let mut counts: BTreeMap<Reason, usize> = BTreeMap::new();
+                for rejected in &self.rejected {
+                    for reason in &rejected.rejection.reasons {
+                        *counts.entry(reason.clone()).or_default() += rejected.nodes;
+                    }
+                }
+                self.sentence(&counts)
+            }
+        };
+        match &self.preemption {
+            Preemption::NotTried | Preemption::Nominated(_) => why,
+            Preemption::NotEligible(reason) => format!("{why} preemption: {reason}"),
+            Preemption::Failed(counts) => format!("{why} preemption: {}", self.sentence(counts)),
         }
-        format!("{why} preemption: {}", self.sentence(self.rejections.iter().map(preemption_reason)))
     }
 
-    fn sentence<'a>(&self, reasons: impl Iterator<Item = &'a str>) -> String {
-        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        for reason in reasons {
-            *counts.entry(reason).or_default() += 1;
-        }
+    fn sentence(&self, counts: &BTreeMap<Reason, usize>) -> String {
         // The order is that of the texts with their counts: "10 a" comes before "2 b".
-        let mut parts: Vec<String> = counts.into_iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        let mut parts: Vec<String> = counts.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
         parts.sort_unstable();
         format!("0/{} nodes are available: {}.", self.nodes, parts.join(", "))
-    }
-}
-
-/// Pods are not evicted for others here, so a node that could be freed has no victims to offer.
-fn preemption_reason(rejection: &NodeRejection) -> &'static str {
-    if rejection.rejection.unresolvable {
-        "Preemption is not helpful for scheduling"
-    } else {
-        "No preemption victims found for incoming pod"
     }
 }

@@ -1,33 +1,41 @@
-//! Decides which node a pod goes to, in the shape of kube-scheduler: a queue, a cache with assumed pods, a snapshot,
-//! and plugins that filter, score and reserve.
+//! Decides which node a pod goes to, in the shape of kube-scheduler: a queue, a cache with assumed pods, and plugins that
+//! filter, score and reserve.
 //!
 //! ```text
 //!   pods, nodes ──▶ Engine ──▶ Queue (active · backoff · unschedulable · gated)
 //!                     │          │ next(now)
 //!                     ▼          ▼
-//!                   Cache ──▶ Snapshot ──▶ filter ──▶ score ──▶ reserve ──▶ Decision
+//!                   World ──▶ Plan: filter ──▶ score ──▶ reserve ──▶ Decision
+//!        what changed since      one for each kind of pod
 //! ```
 //!
 //! Knows no clock, socket, task or entropy: time is an argument, ties are broken by a seed, and binding is somebody
 //! else's work. What the API says of a pod or a node is parsed once, into integers and short lists, in [`convert`].
 
-mod cache;
 pub mod convert;
-mod decide;
 pub mod diagnosis;
 mod engine;
+pub mod framework;
+pub mod labels;
 mod node;
+mod plan;
+mod plans;
 pub mod plugins;
-mod pod;
+pub mod pod;
+pub mod preempt;
+pub mod profile;
 mod queue;
+mod random;
 mod resources;
 mod selector;
+pub mod world;
 
-pub use cache::{NodeInfo, Snapshot};
 pub use diagnosis::Diagnosis;
 pub use engine::{Decision, Engine, Options, Reservation};
 pub use node::{Node, Taint, TaintEffect};
-pub use pod::{HostPort, Pod, PreferredTerm, Toleration, TolerationOperator};
-pub use queue::Pending;
+pub use pod::{HostPort, Pod, PreferredTerm, Spec, Toleration, TolerationOperator};
+pub use profile::Profile;
+pub use queue::{Pauses, Pending};
 pub use resources::Resources;
 pub use selector::{Field, Operator, Requirement, Term};
+pub use world::{NodeId, NodeInfo, World};

@@ -3,21 +3,26 @@
 
 use std::sync::Arc;
 
-use crate::Resources;
+use crate::{
+    Resources,
+    labels::{self, Labels},
+};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Node {
     pub name: Arc<str>,
     /// Sorted by key.
-    pub labels: Vec<(Arc<str>, Arc<str>)>,
+    pub labels: Labels,
     pub taints: Vec<Taint>,
     pub unschedulable: bool,
     pub allocatable: Resources,
     /// How many pods it takes.
     pub allowed_pods: i64,
+    /// Images that are there already: normalised name and size in bytes, sorted by name.
+    pub images: Vec<(Arc<str>, i64)>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TaintEffect {
     NoSchedule,
     PreferNoSchedule,
@@ -32,8 +37,12 @@ pub struct Taint {
 }
 
 impl Node {
-    pub fn label(&self, key: &str) -> Option<&str> {
-        let found = self.labels.binary_search_by(|(known, _)| (**known).cmp(key));
-        found.ok().map(|at| &*self.labels[at].1)
+    pub fn label(&self, key: &str) -> Option<&Arc<str>> {
+        labels::value(&self.labels, key)
+    }
+
+    pub fn image(&self, name: &str) -> Option<i64> {
+        let found = self.images.binary_search_by(|(known, _)| (**known).cmp(name));
+        found.ok().map(|at| self.images[at].1)
     }
 }

@@ -1,10 +1,17 @@
-//! What scheduling needs to know of a pod, and no more: two pods that are equal here are scheduled alike, so an update
-//! that leaves this equal (a status, a label) wakes nobody.
+//! What scheduling needs to know of a pod, and no more: two pods whose [`Spec`] and labels are equal are scheduled
+//! alike, so an update that leaves them equal (most of a status) wakes nobody.
+//!
+//! Specs and label sets are shared: a thousand replicas hold one of each.
 
 use std::sync::Arc;
 
-use crate::{Resources, Taint, TaintEffect, selector::Term};
+use crate::{
+    Resources, Taint, TaintEffect,
+    labels::{Labels, Selector},
+    selector::Term,
+};
 
+/// One pod: who it is, and what it shares with its like.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pod {
     pub namespace: Arc<str>,
@@ -12,6 +19,24 @@ pub struct Pod {
     pub uid: Arc<str>,
     /// The node it is bound to.
     pub node_name: Option<Arc<str>>,
+    /// The node that preemption has freed for it (status.nominatedNodeName).
+    pub nominated: Option<Arc<str>>,
+    /// Seconds since 1970 when it was started, or created if it was not: preemption spares the older.
+    pub started: i64,
+    /// Being deleted: it is not placed any more.
+    pub deleting: bool,
+    /// Succeeded or failed: it uses nothing any more.
+    pub terminal: bool,
+    /// The gang that it belongs to (spec.schedulingGroup.podGroupName).
+    pub group: Option<Arc<str>>,
+    pub labels: Arc<Labels>,
+    pub spec: Arc<Spec>,
+}
+
+/// What a pod asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Spec {
+    pub scheduler_name: Arc<str>,
     pub priority: i32,
     pub requests: Resources,
     /// The requests that scores count: a container without any counts as a small one.
@@ -25,27 +50,109 @@ pub struct Pod {
     pub tolerations: Vec<Toleration>,
     pub host_ports: Vec<HostPort>,
     pub scheduling_gates: Vec<Arc<str>>,
+    pub affinity: Vec<PodTerm>,
+    pub anti_affinity: Vec<PodTerm>,
+    /// Sorted as declared; the weight is positive.
+    pub preferred_pods: Vec<WeightedPodTerm>,
+    /// Likewise, away from these.
+    pub avoided_pods: Vec<WeightedPodTerm>,
+    pub spread: Vec<SpreadConstraint>,
+    /// Normalised names of the images of all containers and image volumes, one entry for each use.
+    pub images: Vec<Arc<str>>,
+    /// How many containers there are, init containers included.
+    pub containers: i64,
     /// `preemptionPolicy: Never`.
     pub never_preempts: bool,
-    /// Being deleted: it is not placed any more.
-    pub deleting: bool,
-    /// Succeeded or failed: it uses nothing any more.
-    pub terminal: bool,
+    /// The workload that made it, where that has a say in how it is spread by default.
+    pub owner: Option<(OwnerKind, Arc<str>)>,
+    pub volumes: Vec<Volume>,
+    /// Names of its ResourceClaims.
+    pub claims: Vec<Arc<str>>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PreferredTerm {
     pub weight: i32,
     pub term: Term,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// One term of a pod's (anti-)affinity to other pods. `matchLabelKeys` are part of the selector already.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PodTerm {
+    pub peers: Peers,
+    pub topology_key: Arc<str>,
+}
+
+/// A set of pods by their namespaces and labels.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Peers {
+    /// Sorted.
+    pub namespaces: Vec<Arc<str>>,
+    /// Namespaces with these labels, too.
+    pub namespace_selector: Option<Selector>,
+    /// `None` matches no pod.
+    pub selector: Option<Selector>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct WeightedPodTerm {
+    pub weight: i32,
+    pub term: PodTerm,
+}
+
+/// One topology spread constraint. `matchLabelKeys` are part of the selector already.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SpreadConstraint {
+    pub topology_key: Arc<str>,
+    pub max_skew: i32,
+    pub min_domains: i32,
+    /// DoNotSchedule; otherwise ScheduleAnyway.
+    pub hard: bool,
+    /// `None` matches no pod.
+    pub selector: Option<Selector>,
+    /// Domains and pods count only on nodes that the pod's node affinity admits.
+    pub honors_affinity: bool,
+    /// Likewise for taints.
+    pub honors_taints: bool,
+}
+
+/// Workloads whose selectors default spreading goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum OwnerKind {
+    ReplicationController,
+    ReplicaSet,
+    StatefulSet,
+}
+
+/// What of a volume can bind a pod to nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Volume {
+    /// A PersistentVolumeClaim of the pod's namespace; `ephemeral` ones are made for the pod.
+    Claim { name: Arc<str>, ephemeral: bool, read_only: bool },
+    /// A disk that only one node (or several, read-only) may hold: its kind and identity.
+    Disk { kind: DiskKind, id: Arc<str>, read_only: bool },
+    /// An inline volume of a CSI driver.
+    Csi { driver: Arc<str> },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DiskKind {
+    GcePersistentDisk,
+    AwsElasticBlockStore,
+    Rbd,
+    Iscsi,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TolerationOperator {
     Equal,
     Exists,
+    /// The taint's value as a number is less (KEP-5471).
+    Lt,
+    Gt,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Toleration {
     /// Empty: every key.
     pub key: Arc<str>,
@@ -59,12 +166,22 @@ impl Toleration {
     pub fn tolerates(&self, taint: &Taint) -> bool {
         self.effect.is_none_or(|effect| effect == taint.effect)
             && (self.key.is_empty() || self.key == taint.key)
-            && (self.operator == TolerationOperator::Exists || self.value == taint.value)
+            && self.admits(&taint.value)
+    }
+
+    fn admits(&self, value: &Arc<str>) -> bool {
+        let numbers = || Some((value.parse::<i64>().ok()?, self.value.parse::<i64>().ok()?));
+        match self.operator {
+            TolerationOperator::Exists => true,
+            TolerationOperator::Equal => self.value == *value,
+            TolerationOperator::Lt => numbers().is_some_and(|(taint, own)| taint < own),
+            TolerationOperator::Gt => numbers().is_some_and(|(taint, own)| taint > own),
+        }
     }
 }
 
 /// A port of the node that a container wants for itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HostPort {
     pub protocol: Arc<str>,
     /// Empty: all addresses of the node.
@@ -81,8 +198,24 @@ impl HostPort {
     }
 }
 
-impl Pod {
+impl Spec {
     pub fn tolerates(&self, taint: &Taint) -> bool {
         self.tolerations.iter().any(|toleration| toleration.tolerates(taint))
+    }
+
+    /// Whether the node's labels and name are what the pod requires (nodeSelector and required node affinity).
+    pub fn admits(&self, node: &crate::Node) -> bool {
+        self.node_selector.iter().all(|(key, value)| node.label(key) == Some(value))
+            && self.required_affinity.as_ref().is_none_or(|terms| terms.iter().any(|term| term.matches(node)))
+    }
+
+    pub fn restricts_nodes(&self) -> bool {
+        !self.node_selector.is_empty() || self.required_affinity.is_some()
+    }
+}
+
+impl Pod {
+    pub fn priority(&self) -> i32 {
+        self.spec.priority
     }
 }

@@ -5,24 +5,52 @@
 //!    └─▶ gated                └──────error──────────────────────────────────────────▶ backoff
 //! ```
 //!
-//! The active queue is in the order of PrioritySort: priority first, then time of arrival. When it is empty, a pod
-//! that an event has woken need not sit out its backoff; one whose binding failed does.
+//! The active queue is in the order of the profile's QueueSort: rank (priority) first, then time of arrival. So that a stream
+//! of high ranks starves nobody, every [`FAIR_TURN`]th turn goes to the pod that has waited longest. When the queue is empty,
+//! a pod that an event has woken need not sit out its backoff; one whose binding failed does.
+//!
+//! Pods that were rejected alike are asked about together: an event costs the number of their kinds, not of the pods.
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
 
 use crate::Pod;
 
-/// kube-scheduler's own: the first pause, the longest one, and how long a pod stays unschedulable without an event.
-const INITIAL_BACKOFF: Duration = Duration::from_secs(1);
-const MAX_BACKOFF: Duration = Duration::from_secs(10);
-const MAX_UNSCHEDULABLE: Duration = Duration::from_secs(5 * 60);
+/// Of so many turns, one goes to the pod that has been active longest, whatever its rank.
+const FAIR_TURN: u64 = 64;
 
-type ActiveKey = (Reverse<i32>, Duration, u64);
+/// How long pods wait; the defaults are kube-scheduler's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pauses {
+    /// After the first attempt; doubled with each further one.
+    pub initial_backoff: Duration,
+    pub max_backoff: Duration,
+    /// How long a pod stays unschedulable without an event.
+    pub max_unschedulable: Duration,
+}
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Pauses {
+            initial_backoff: Duration::from_secs(1),
+            max_backoff: Duration::from_secs(10),
+            max_unschedulable: Duration::from_secs(5 * 60),
+        }
+    }
+}
+
+impl Pauses {
+    fn backoff(&self, attempts: u32) -> Duration {
+        let doublings = attempts.saturating_sub(1).min(16);
+        (self.initial_backoff * (1 << doublings)).min(self.max_backoff)
+    }
+}
+
+type ActiveKey = (Reverse<i64>, Duration, u64);
 type TimeKey = (Duration, u64);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +65,13 @@ enum Place {
     Gated,
 }
 
+/// Pods that are rejected alike: the same namespace, labels and spec (interned, so their addresses stand for them), rejected
+/// by the same plugins.
+type Likeness = (Arc<str>, usize, usize, u64);
+
 struct Waiting {
     pod: Arc<Pod>,
+    rank: i64,
     place: Place,
     history: History,
     /// The plugins that rejected it, one bit each; 0: there was no node at all.
@@ -46,18 +79,19 @@ struct Waiting {
     failed_at: Duration,
 }
 
+impl Waiting {
+    fn likeness(&self) -> Likeness {
+        let pod = &self.pod;
+        let (labels, spec) = (Arc::as_ptr(&pod.labels).addr(), Arc::as_ptr(&pod.spec).addr());
+        (pod.namespace.clone(), labels, spec, self.rejected_by)
+    }
+}
+
 /// What a pod has been through, kept over its attempts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct History {
     pub attempts: u32,
     pub first_seen: Duration,
-}
-
-impl History {
-    fn backoff(&self) -> Duration {
-        let doublings = self.attempts.saturating_sub(1).min(16);
-        (INITIAL_BACKOFF * (1 << doublings)).min(MAX_BACKOFF)
-    }
 }
 
 /// How many pods wait in each place.
@@ -77,10 +111,20 @@ pub(crate) struct Queue {
     /// The part of `backoff` that may be left early.
     early: BTreeMap<TimeKey, Arc<str>>,
     unschedulable: BTreeMap<TimeKey, Arc<str>>,
+    /// The unschedulable ones by what an event is asked about.
+    alike: HashMap<Likeness, HashSet<Arc<str>>>,
+    /// The active ones by how long they have been so.
+    by_age: BTreeMap<TimeKey, ActiveKey>,
     sequence: u64,
+    turns: u64,
+    pauses: Pauses,
 }
 
 impl Queue {
+    pub fn new(pauses: Pauses) -> Self {
+        Queue { pauses, ..Default::default() }
+    }
+
     pub fn contains(&self, uid: &str) -> bool {
         self.pods.contains_key(uid)
     }
@@ -100,34 +144,38 @@ impl Queue {
     }
 
     /// A pod that was not known, or whose gates have changed.
-    pub fn add(&mut self, pod: Arc<Pod>, gated: bool, now: Duration) {
+    pub fn add(&mut self, pod: Arc<Pod>, rank: i64, gated: bool, now: Duration) {
         let history = self.remove(&pod.uid).map_or(History { attempts: 0, first_seen: now }, |(_, history)| history);
-        let place = if gated { Place::Gated } else { self.active_place(&pod, now) };
-        self.insert(Waiting { pod, place, history, rejected_by: 0, failed_at: now });
+        let place = if gated { Place::Gated } else { self.active_place(rank, now) };
+        self.insert(Waiting { pod, rank, place, history, rejected_by: 0, failed_at: now });
     }
 
     /// A pod that no node takes. `rejected_by` says which plugins' events may help.
-    pub fn add_unschedulable(&mut self, pod: Arc<Pod>, history: History, rejected_by: u64, now: Duration) {
+    pub fn add_unschedulable(&mut self, pod: Arc<Pod>, rank: i64, history: History, rejected_by: u64, now: Duration) {
         let place = Place::Unschedulable((now, self.next()));
-        self.insert(Waiting { pod, place, history, rejected_by, failed_at: now });
+        self.insert(Waiting { pod, rank, place, history, rejected_by, failed_at: now });
     }
 
     /// A pod whose binding failed: it is tried again after its pause.
-    pub fn add_failed(&mut self, pod: Arc<Pod>, history: History, now: Duration) {
-        let place = Place::Backoff { key: (now + history.backoff(), self.next()), early: false };
-        self.insert(Waiting { pod, place, history, rejected_by: 0, failed_at: now });
+    pub fn add_failed(&mut self, pod: Arc<Pod>, rank: i64, history: History, now: Duration) {
+        let until = now + self.pauses.backoff(history.attempts);
+        let place = Place::Backoff { key: (until, self.next()), early: false };
+        self.insert(Waiting { pod, rank, place, history, rejected_by: 0, failed_at: now });
     }
 
     pub fn remove(&mut self, uid: &str) -> Option<(Arc<Pod>, History)> {
         let waiting = self.pods.remove(uid)?;
-        self.unlink(waiting.place);
+        self.unlink(&waiting);
         Some((waiting.pod, waiting.history))
     }
 
     /// The pod to decide on now.
     pub fn pop(&mut self, now: Duration) -> Option<(Arc<Pod>, History)> {
         self.flush(now);
-        let first = self.active.first_key_value().map(|(_, uid)| uid);
+        self.turns += 1;
+        let oldest = || self.by_age.first_key_value().and_then(|(_, key)| self.active.get(key));
+        let first = || self.active.first_key_value().map(|(_, uid)| uid);
+        let first = if self.turns.is_multiple_of(FAIR_TURN) { oldest() } else { first() };
         let uid = first.or_else(|| self.early.first_key_value().map(|(_, uid)| uid))?.clone();
         let (pod, mut history) = self.remove(&uid)?;
         history.attempts += 1;
@@ -140,38 +188,51 @@ impl Queue {
             return Some(Duration::ZERO);
         }
         let backoff = self.backoff.first_key_value().map(|((at, _), _)| *at);
-        let unschedulable = self.unschedulable.first_key_value().map(|((since, _), _)| *since + MAX_UNSCHEDULABLE);
+        let unschedulable = self.unschedulable.first_key_value().map(|((since, _), _)| *since + self.pauses.max_unschedulable);
         backoff.into_iter().chain(unschedulable).min()
     }
 
     /// Something happened that may help the unschedulable pods for which `helps` holds.
     pub fn wake(&mut self, now: Duration, helps: impl Fn(&Pod, u64) -> bool) {
-        let woken: Vec<Arc<str>> = self
-            .unschedulable
-            .values()
-            .filter(|uid| self.pods.get(*uid).is_some_and(|waiting| helps(&waiting.pod, waiting.rejected_by)))
-            .cloned()
-            .collect();
+        let sample = |uids: &HashSet<Arc<str>>| uids.iter().next().and_then(|uid| self.pods.get(uid));
+        let helped = |uids: &&HashSet<Arc<str>>| sample(uids).is_some_and(|one| helps(&one.pod, one.rejected_by));
+        let mut woken: Vec<Arc<str>> = self.alike.values().filter(helped).flatten().cloned().collect();
+        // In the order in which they were rejected, whatever that of the sets is.
+        woken.sort_unstable_by_key(|uid| match self.pods[uid].place {
+            Place::Unschedulable(key) => key,
+            _ => TimeKey::default(),
+        });
         for uid in woken {
             self.retry(&uid, now);
         }
     }
 
     /// The pod itself has changed: whatever rejected it may not do so again.
-    pub fn update(&mut self, pod: Arc<Pod>, now: Duration) {
+    pub fn update(&mut self, pod: Arc<Pod>, rank: i64, now: Duration) {
         let uid = pod.uid.clone();
-        let Some(waiting) = self.pods.get_mut(&uid) else { return };
-        let priority_changed = waiting.pod.priority != pod.priority;
-        waiting.pod = pod;
-        match waiting.place {
-            Place::Unschedulable(_) => self.retry(&uid, now),
-            Place::Active((_, since, _)) if priority_changed => {
-                let Some(waiting) = self.pods.remove(&uid) else { return };
-                self.unlink(waiting.place);
-                let place = self.active_place(&waiting.pod, since);
-                self.insert(Waiting { place, ..waiting });
-            }
-            _ => {}
+        let Some(waiting) = self.pods.remove(&uid) else { return };
+        self.unlink(&waiting);
+        let place = match waiting.place {
+            Place::Active((_, since, _)) if waiting.rank != rank => self.active_place(rank, since),
+            place => place,
+        };
+        self.insert(Waiting { pod, rank, place, ..waiting });
+        if matches!(place, Place::Unschedulable(_)) {
+            self.retry(&uid, now);
+        }
+    }
+
+    /// The pod has changed in what neither its rank nor any plugin looks at.
+    pub fn refresh(&mut self, pod: Arc<Pod>) {
+        if let Some(waiting) = self.pods.get_mut(&pod.uid) {
+            waiting.pod = pod;
+        }
+    }
+
+    /// The pod is worth a try, whatever has rejected it.
+    pub fn nudge(&mut self, uid: &Arc<str>, now: Duration) {
+        if self.pods.get(uid).is_some_and(|waiting| matches!(waiting.place, Place::Unschedulable(_))) {
+            self.retry(uid, now);
         }
     }
 
@@ -182,7 +243,7 @@ impl Queue {
             self.activate(&uid, now);
         }
         while let Some((_, uid)) =
-            self.unschedulable.first_key_value().filter(|((since, _), _)| *since + MAX_UNSCHEDULABLE <= now)
+            self.unschedulable.first_key_value().filter(|((since, _), _)| *since + self.pauses.max_unschedulable <= now)
         {
             let uid = uid.clone();
             self.retry(&uid, now);
@@ -192,7 +253,7 @@ impl Queue {
     /// From unschedulable to backoff, or straight to active when the pause is over.
     fn retry(&mut self, uid: &Arc<str>, now: Duration) {
         let Some(waiting) = self.pods.get(uid) else { return };
-        let until = waiting.failed_at + waiting.history.backoff();
+        let until = waiting.failed_at + self.pauses.backoff(waiting.history.attempts);
         if until <= now {
             return self.activate(uid, now);
         }
@@ -202,19 +263,20 @@ impl Queue {
 
     fn activate(&mut self, uid: &Arc<str>, now: Duration) {
         let Some(waiting) = self.pods.get(uid) else { return };
-        let place = self.active_place(&waiting.pod.clone(), now);
+        let rank = waiting.rank;
+        let place = self.active_place(rank, now);
         self.relocate(uid, place);
     }
 
     fn relocate(&mut self, uid: &Arc<str>, place: Place) {
         if let Some(waiting) = self.pods.remove(uid) {
-            self.unlink(waiting.place);
+            self.unlink(&waiting);
             self.insert(Waiting { place, ..waiting });
         }
     }
 
-    fn active_place(&mut self, pod: &Pod, since: Duration) -> Place {
-        Place::Active((Reverse(pod.priority), since, self.next()))
+    fn active_place(&mut self, rank: i64, since: Duration) -> Place {
+        Place::Active((Reverse(rank), since, self.next()))
     }
 
     fn next(&mut self) -> u64 {
@@ -227,6 +289,7 @@ impl Queue {
         match waiting.place {
             Place::Active(key) => {
                 self.active.insert(key, uid.clone());
+                self.by_age.insert((key.1, key.2), key);
             }
             Place::Backoff { key, early } => {
                 self.backoff.insert(key, uid.clone());
@@ -236,16 +299,18 @@ impl Queue {
             }
             Place::Unschedulable(key) => {
                 self.unschedulable.insert(key, uid.clone());
+                self.alike.entry(waiting.likeness()).or_default().insert(uid.clone());
             }
             Place::Gated => {}
         }
         self.pods.insert(uid, waiting);
     }
 
-    fn unlink(&mut self, place: Place) {
-        match place {
+    fn unlink(&mut self, waiting: &Waiting) {
+        match waiting.place {
             Place::Active(key) => {
                 self.active.remove(&key);
+                self.by_age.remove(&(key.1, key.2));
             }
             Place::Backoff { key, .. } => {
                 self.backoff.remove(&key);
@@ -253,6 +318,13 @@ impl Queue {
             }
             Place::Unschedulable(key) => {
                 self.unschedulable.remove(&key);
+                let likeness = waiting.likeness();
+                if let Some(alike) = self.alike.get_mut(&likeness) {
+                    alike.remove(&waiting.pod.uid);
+                    if alike.is_empty() {
+                        self.alike.remove(&likeness);
+                    }
+                }
             }
             Place::Gated => {}
         }

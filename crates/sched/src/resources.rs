@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 /// What a pod asks for, or what a node has.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Resources {
     pub milli_cpu: i64,
     pub memory: i64,

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use crate::Node;
 
 /// One term: every requirement must hold. A term without any matches no node.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Term {
     pub requirements: Vec<Requirement>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Requirement {
     pub field: Field,
     pub operator: Operator,
@@ -18,14 +18,14 @@ pub struct Requirement {
 }
 
 /// What of the node is looked at.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Field {
     Label(Arc<str>),
     /// `metadata.name`, the only field that there is.
     Name,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operator {
     In,
     NotIn,
@@ -44,7 +44,7 @@ impl Term {
 impl Requirement {
     fn matches(&self, node: &Node) -> bool {
         let actual = match &self.field {
-            Field::Label(key) => node.label(key),
+            Field::Label(key) => node.label(key).map(|value| &**value),
             Field::Name => Some(&*node.name),
         };
         let listed = |actual: &str| self.values.iter().any(|value| **value == *actual);

@@ -278,7 +278,7 @@ proptest! {
                 }
                 Step::RemoveNode(id) => {
                     nodes.remove(&format!("n{id}"));
-                    engine.remove_node(&format!("n{id}"));
+                    engine.remove_node(&format!("n{id}"), now);
                 }
                 Step::Decide => match engine.next(now) {
                     Some(Decision::Bind(found)) => {
@@ -293,7 +293,8 @@ proptest! {
                     }
                     Some(Decision::Unschedulable { pod, diagnosis, .. }) => {
                         prop_assert!(pods[&*pod.name].1.is_none());
-                        prop_assert_eq!(diagnosis.rejections.len(), nodes.len());
+                        let rejected: usize = diagnosis.rejected.iter().map(|rejected| rejected.nodes).sum();
+                        prop_assert_eq!(rejected, nodes.len());
                     }
                     None => {}
                 },

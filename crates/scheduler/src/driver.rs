@@ -119,12 +119,12 @@ impl Driver {
     }
 
     fn node_changed(&mut self, change: Change<Node>) {
-        let Some(node) = change.new else { return self.engine.remove_node(&change.key.name) };
+        let Some(node) = change.new else { return self.engine.remove_node(&change.key.name, self.clock.monotonic()) };
         match convert::node(&node) {
             Ok(node) => self.engine.upsert_node(node, self.clock.monotonic()),
             Err(error) => {
                 tracing::warn!(node = change.key.name, %error, "node cannot be read; nothing is placed there");
-                self.engine.remove_node(&change.key.name);
+                self.engine.remove_node(&change.key.name, self.clock.monotonic());
             }
         }
     }
@@ -168,7 +168,7 @@ impl Driver {
             self.metrics.algorithm(now.saturating_sub(started));
             match decision {
                 Decision::Bind(reservation) => self.bind(reservation, started),
-                Decision::Unschedulable { pod, diagnosis, attempts } => {
+                Decision::Unschedulable { pod, diagnosis, attempts, .. } => {
                     self.metrics.attempt(Attempt::Unschedulable, now.saturating_sub(started));
                     let message = diagnosis.message();
                     tracing::debug!(pod = %pod.name, namespace = %pod.namespace, attempts, message, "pod waits");

@@ -30,23 +30,24 @@ pub struct Options {
     pub metrics: Metrics,
     /// Only pods that name this scheduler are placed.
     pub name: String,
-    pub plugins: sched::plugins::Plugins,
+    /// How pods are placed.
+    pub engine: sched::Options,
 }
 
 impl Options {
     /// The default scheduler with kube-scheduler's plugins.
     pub fn new(informers: Informers, clock: Clock, tasks: Tasks, metrics: Metrics) -> Self {
-        let plugins = sched::plugins::Plugins::default();
-        Options { informers, clock, tasks, metrics, name: DEFAULT_NAME.to_owned(), plugins }
+        let engine = sched::Options { seed: runtime::entropy::random_u64(), ..Default::default() };
+        Options { informers, clock, tasks, metrics, name: DEFAULT_NAME.to_owned(), engine }
     }
 }
 
 /// Starts the scheduler. It runs until the group of tasks stops.
 pub fn start(options: Options) {
-    let Options { informers, clock, tasks, metrics, name, plugins } = options;
+    let Options { informers, clock, tasks, metrics, name, engine } = options;
     let recorder = Recorder::new(informers.client(), &name, "", clock.clone(), &tasks);
     let metrics = metrics::Metrics::register(&metrics, &name);
-    let engine = sched::Engine::new(sched::Options { plugins, seed: runtime::entropy::random_u64() });
+    let engine = sched::Engine::new(engine);
     let (pods, nodes) = (informers.all::<Pod>(), informers.all::<Node>());
     let api = api::Api { client: informers.client(), pods: pods.clone(), recorder, clock: clock.clone() };
     let driver = driver::Driver::new(api, engine, pods, nodes, clock, tasks.clone(), metrics, name);

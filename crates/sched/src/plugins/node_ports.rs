@@ -1,27 +1,46 @@
-//! A port of a node belongs to one container.
+//! A port of the node belongs to one pod at a time.
 
-use super::{Event, Filter};
-use crate::{NodeInfo, Pod, diagnosis::Rejection};
+use crate::{
+    NodeInfo, Pod,
+    diagnosis::Rejection,
+    framework::{Event, Plugin, Point, PreFilter},
+    world::World,
+};
 
 pub struct NodePorts;
 
-impl Filter for NodePorts {
-    fn filter(&self, pod: &Pod, info: &NodeInfo) -> Result<(), Rejection> {
-        let taken = pod.host_ports.iter().any(|wanted| info.ports.iter().any(|used| used.conflicts(wanted)));
-        if taken {
-            return Err(Rejection::resolvable("node(s) didn't have free ports for the requested pod ports"));
-        }
-        Ok(())
+impl Plugin for NodePorts {
+    fn name(&self) -> &str {
+        "NodePorts"
     }
 
-    fn wakes(&self, pod: &Pod, event: &Event) -> bool {
-        match event {
-            Event::NodeAdded(_) => true,
-            // A node's own change frees no port.
-            Event::NodeUpdated { .. } => false,
-            Event::PodRemoved(gone) => {
-                pod.host_ports.iter().any(|wanted| gone.host_ports.iter().any(|freed| freed.conflicts(wanted)))
+    fn points(&self) -> &'static [Point] {
+        &[Point::PreFilter, Point::Filter]
+    }
+
+    fn pre_filter(&self, pod: &Pod, _world: &mut World) -> Result<PreFilter, Rejection> {
+        if pod.spec.host_ports.is_empty() {
+            return Ok(PreFilter::default());
+        }
+        let spec = pod.spec.clone();
+        Ok(PreFilter::by_node(move |info: &NodeInfo, _: &World| {
+            let taken = spec.host_ports.iter().any(|port| info.ports.iter().any(|used| used.conflicts(port)));
+            if taken {
+                Err(Rejection::resolvable("node(s) didn't have free ports for the requested pod ports"))
+            } else {
+                Ok(())
             }
+        }))
+    }
+
+    fn helps(&self, pod: &Pod, event: &Event, _world: &World) -> bool {
+        match event {
+            // An empty node has all its ports.
+            Event::NodeAdded(_) => true,
+            Event::PodRemoved(gone) => {
+                gone.spec.host_ports.iter().any(|port| pod.spec.host_ports.iter().any(|own| own.conflicts(port)))
+            }
+            _ => false,
         }
     }
 }

@@ -1,29 +1,58 @@
 //! Taints keep pods away that do not tolerate them; the softer ones only make a node less good.
 
-use super::{Filter, Score, normalize};
-use crate::{NodeInfo, Pod, TaintEffect, diagnosis::Rejection};
+use std::sync::Arc;
+
+use crate::{
+    Node, NodeInfo, Pod, Spec, TaintEffect,
+    diagnosis::Rejection,
+    framework::{Event, Plugin, Point, PreFilter, PreScore, Scaled},
+    world::World,
+};
 
 pub struct TaintToleration;
 
-impl Filter for TaintToleration {
-    fn filter(&self, pod: &Pod, info: &NodeInfo) -> Result<(), Rejection> {
-        let hard = info.node.taints.iter().filter(|taint| taint.effect != TaintEffect::PreferNoSchedule);
-        for taint in hard {
-            if !pod.tolerates(taint) {
-                return Err(Rejection::unresolvable("node(s) had untolerated taint(s)"));
+impl Plugin for TaintToleration {
+    fn name(&self) -> &str {
+        "TaintToleration"
+    }
+
+    fn points(&self) -> &'static [Point] {
+        &[Point::Filter, Point::PreScore, Point::Score]
+    }
+
+    fn pre_filter(&self, pod: &Pod, _world: &mut World) -> Result<PreFilter, Rejection> {
+        let spec = pod.spec.clone();
+        Ok(PreFilter::by_node(move |info: &NodeInfo, _: &World| {
+            if admits(&spec, &info.node) {
+                Ok(())
+            } else {
+                Err(Rejection::unresolvable("node(s) had untolerated taint(s)"))
             }
+        }))
+    }
+
+    fn pre_score(&self, pod: &Pod, _world: &mut World) -> PreScore {
+        let spec = pod.spec.clone();
+        let number = move |info: &NodeInfo, _: &World| intolerable(&spec, &info.node);
+        PreScore::by_group(Scaled { number, reverse: true })
+    }
+
+    fn helps(&self, pod: &Pod, event: &Event, _world: &World) -> bool {
+        match event {
+            Event::NodeAdded(node) => admits(&pod.spec, node),
+            Event::NodeUpdated { old, new } => !admits(&pod.spec, old) && admits(&pod.spec, new),
+            _ => false,
         }
-        Ok(())
     }
 }
 
-impl Score for TaintToleration {
-    fn score(&self, pod: &Pod, info: &NodeInfo) -> i64 {
-        let soft = info.node.taints.iter().filter(|taint| taint.effect == TaintEffect::PreferNoSchedule);
-        i64::try_from(soft.filter(|taint| !pod.tolerates(taint)).count()).unwrap_or(i64::MAX)
-    }
+fn admits(spec: &Spec, node: &Arc<Node>) -> bool {
+    let mut hard = node.taints.iter().filter(|taint| taint.effect != TaintEffect::PreferNoSchedule);
+    hard.all(|taint| spec.tolerates(taint))
+}
 
-    fn normalize(&self, scores: &mut [i64]) {
-        normalize(scores, true);
-    }
+/// How many of the node's soft taints the pod does not tolerate.
+fn intolerable(spec: &Spec, node: &Node) -> i64 {
+    let soft = node.taints.iter().filter(|taint| taint.effect == TaintEffect::PreferNoSchedule);
+    i64::try_from(soft.filter(|taint| !spec.tolerates(taint)).count()).unwrap_or(i64::MAX)
 }

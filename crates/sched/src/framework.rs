@@ -1,0 +1,260 @@
+//! The extension points. A plugin is one type that implements [`Plugin`] and overrides what it takes part in; it is one file
+//! in [`crate::plugins`] and one line in [`crate::plugins::registry`].
+//!
+//! ```text
+//!  pre_enqueue ─▶ sort ─▶ pre_filter ─▶ Filter, GroupFilter ─▶ pre_score ─▶ Score, GroupScore ─▶ reserve ─▶ permit
+//!                                 └─ no node ─▶ post_filter                             pre_bind ◀─┘ (unreserve)
+//! ```
+//!
+//! `pre_filter` and `pre_score` look at a pod once and hand out what is then asked about each node. Pods with the same spec
+//! and labels share it ([`crate::plan`]), and a node is asked about again only when it, or a pod on it, has changed. What
+//! depends on more than one node is asked about a *group*: nodes that the plugin cannot tell apart, because it describes
+//! them by the same key. So the cost of a decision follows the change and the number of groups, not that of nodes.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    Node, NodeInfo, Pod,
+    diagnosis::{Reason, Rejection},
+    world::{NodeId, World},
+};
+
+/// The best score of a node after normalisation; the worst is 0.
+pub const MAX_SCORE: i64 = 100;
+
+/// An extension point, by the name that KubeSchedulerConfiguration has for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Point {
+    PreEnqueue,
+    QueueSort,
+    PreFilter,
+    Filter,
+    PostFilter,
+    PreScore,
+    Score,
+    Reserve,
+    Permit,
+    PreBind,
+    Bind,
+    PostBind,
+}
+
+/// All that a plugin can take part in. Every method has a default that lets pods pass.
+pub trait Plugin: Send + Sync {
+    fn name(&self) -> &str;
+
+    /// The extension points that the methods below are meant for; a profile asks only there.
+    fn points(&self) -> &'static [Point];
+
+    /// Whether the pod may enter the active queue; a rejection keeps it out until the pod changes or an event helps.
+    fn pre_enqueue(&self, _pod: &Pod) -> Result<(), Rejection> {
+        Ok(())
+    }
+
+    /// Pods with the higher rank go first; among equals, the one that came first.
+    fn rank(&self, pod: &Pod) -> i64 {
+        i64::from(pod.priority())
+    }
+
+    /// What this pod asks of nodes, or why no node will do.
+    fn pre_filter(&self, _pod: &Pod, _world: &mut World) -> Result<PreFilter, Rejection> {
+        Ok(PreFilter::default())
+    }
+
+    /// What makes nodes better for this pod.
+    fn pre_score(&self, _pod: &Pod, _world: &mut World) -> PreScore {
+        PreScore::default()
+    }
+
+    /// Holds something of the plugin's own for a pod while it is bound.
+    fn reserve(&mut self, _pod: &Pod, _node: NodeId, _world: &mut World) -> Result<(), Rejection> {
+        Ok(())
+    }
+
+    /// Gives it back; also called when `reserve` was not, or failed.
+    fn unreserve(&mut self, _pod: &Pod, _node: &str, _world: &mut World) {}
+
+    /// Whether the pod may be bound, or waits for something first.
+    fn permit(&mut self, _pod: &Pod, _node: NodeId, _world: &mut World) -> Result<Permit, Rejection> {
+        Ok(Permit::Allow)
+    }
+
+    /// Whether an event can make this plugin accept a pod that it has rejected (the queueing hint).
+    fn helps(&self, _pod: &Pod, _event: &Event, _world: &World) -> bool {
+        true
+    }
+}
+
+/// What [`Plugin::pre_filter`] found out.
+#[derive(Default)]
+pub struct PreFilter {
+    pub filter: Option<Box<dyn Filter>>,
+    pub group: Option<Box<dyn GroupFilter>>,
+    /// Only these nodes, by name, can come into question.
+    pub only: Option<Vec<Arc<str>>>,
+}
+
+/// What [`Plugin::pre_score`] found out.
+#[derive(Default)]
+pub struct PreScore {
+    pub score: Option<Box<dyn Score>>,
+    pub group: Option<Box<dyn GroupScore>>,
+}
+
+/// Whether a node can take the pod, by what is known of the node and of the pods on it.
+pub trait Filter: Send + Sync {
+    fn filter(&self, node: &NodeInfo, world: &World) -> Result<(), Rejection>;
+}
+
+/// How good a node is for the pod, 0 to [`MAX_SCORE`], by what is known of the node and of the pods on it.
+pub trait Score: Send + Sync {
+    fn score(&self, node: &NodeInfo, world: &World) -> i64;
+}
+
+/// Describes nodes by numbers such that nodes with equal numbers are all the same to the plugin.
+pub trait Grouping: Send + Sync {
+    /// How many numbers there are.
+    fn width(&self) -> usize;
+
+    /// Appends them. Asked again when the node or a pod on it has changed.
+    fn key(&self, node: &NodeInfo, world: &World, key: &mut Vec<i64>);
+}
+
+/// Whether a group of nodes can take the pod; asked at every decision.
+pub trait GroupFilter: Grouping {
+    fn filter(&self, key: &[i64], world: &World) -> Result<(), Rejection>;
+}
+
+/// How good each group is for the pod; asked at every decision, of the groups that can take it.
+pub trait GroupScore: Grouping {
+    /// Writes each group's score, 0 to [`MAX_SCORE`].
+    fn score(&self, groups: &[Group<'_>], world: &World, scores: &mut [i64]);
+}
+
+/// Nodes that are all the same to a plugin.
+#[derive(Clone, Copy, Debug)]
+pub struct Group<'a> {
+    pub key: &'a [i64],
+    pub nodes: usize,
+}
+
+/// What [`Plugin::permit`] says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permit {
+    Allow,
+    /// Allowed later, or rejected when the time is over.
+    Wait(Duration),
+}
+
+/// A change in the cluster that may help pods that wait.
+#[derive(Clone, Debug)]
+pub enum Event {
+    NodeAdded(Arc<Node>),
+    NodeUpdated {
+        old: Arc<Node>,
+        new: Arc<Node>,
+    },
+    NodeRemoved(Arc<Node>),
+    /// A pod was placed on a node.
+    PodAdded(Arc<Pod>),
+    /// A pod on a node has changed.
+    PodUpdated {
+        old: Arc<Pod>,
+        new: Arc<Pod>,
+    },
+    /// A pod left its node.
+    PodRemoved(Arc<Pod>),
+    /// An object of another kind was added or changed.
+    Changed(Kind),
+}
+
+/// Kinds of objects other than pods and nodes that scheduling depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    Namespace,
+    /// Services and workloads, which default spreading goes by.
+    Workload,
+    PersistentVolume,
+    PersistentVolumeClaim,
+    StorageClass,
+    CsiNode,
+    CsiDriver,
+    CsiStorageCapacity,
+    VolumeAttachment,
+    ResourceClaim,
+    ResourceSlice,
+    DeviceClass,
+    PodGroup,
+}
+
+/// Scales numbers to 0 to [`MAX_SCORE`] by the highest; `reverse` makes the highest the worst (DefaultNormalizeScore).
+pub fn normalize(scores: &mut [i64], reverse: bool) {
+    let highest = scores.iter().copied().max().unwrap_or(0);
+    for score in scores {
+        let scaled = if highest == 0 { 0 } else { *score * MAX_SCORE / highest };
+        *score = if reverse { MAX_SCORE - scaled } else { scaled };
+    }
+}
+
+/// A group score whose key is one number, scaled by the highest of all groups.
+pub struct Scaled<F> {
+    /// The number of a node.
+    pub number: F,
+    /// The highest is the worst.
+    pub reverse: bool,
+}
+
+impl<F: Fn(&NodeInfo, &World) -> i64 + Send + Sync> Grouping for Scaled<F> {
+    fn width(&self) -> usize {
+        1
+    }
+
+    fn key(&self, node: &NodeInfo, world: &World, key: &mut Vec<i64>) {
+        key.push((self.number)(node, world));
+    }
+}
+
+impl<F: Fn(&NodeInfo, &World) -> i64 + Send + Sync> GroupScore for Scaled<F> {
+    fn score(&self, groups: &[Group<'_>], _world: &World, scores: &mut [i64]) {
+        for (score, group) in scores.iter_mut().zip(groups) {
+            *score = group.key[0];
+        }
+        normalize(scores, self.reverse);
+    }
+}
+
+/// A closure is a filter.
+impl<F: Fn(&NodeInfo, &World) -> Result<(), Rejection> + Send + Sync> Filter for F {
+    fn filter(&self, node: &NodeInfo, world: &World) -> Result<(), Rejection> {
+        self(node, world)
+    }
+}
+
+/// A closure that returns a number is a score.
+impl<F: Fn(&NodeInfo, &World) -> i64 + Send + Sync> Score for F {
+    fn score(&self, node: &NodeInfo, world: &World) -> i64 {
+        self(node, world)
+    }
+}
+
+impl PreFilter {
+    /// A filter that depends on the node alone.
+    pub fn by_node(filter: impl Filter + 'static) -> Self {
+        PreFilter { filter: Some(Box::new(filter)), ..Default::default() }
+    }
+}
+
+impl PreScore {
+    pub fn by_node(score: impl Score + 'static) -> Self {
+        PreScore { score: Some(Box::new(score)), group: None }
+    }
+
+    pub fn by_group(group: impl GroupScore + 'static) -> Self {
+        PreScore { score: None, group: Some(Box::new(group)) }
+    }
+}
+
+/// The reason of a static text.
+pub fn reason(text: &'static str) -> Reason {
+    Reason::Borrowed(text)
+}

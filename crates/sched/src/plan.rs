@@ -1,0 +1,454 @@
+//! What pods with the same spec and labels need to know of the nodes, kept from one decision to the next.
+//!
+//! ```text
+//!   world ── nodes that changed ──▶ evaluate: Filter, key, Score ──▶ rejected, or a place in a group
+//!                                                                          │ at each decision
+//!                                       chosen ◀── GroupScore ◀── GroupFilter
+//! ```
+//!
+//! The first decision evaluates nodes, each further one only those that changed since, usually the one that the decision
+//! before has filled. All nodes take part in each, so nothing is lost by it: it is the serial scheduler, computed
+//! incrementally. A pod that is alone with its spec is not worth that: for it a plan looks at nodes in rotation until
+//! enough fit, and is thrown away.
+
+mod groups;
+mod rejects;
+
+use std::{collections::HashSet, ops::Range, sync::Arc};
+
+use crate::{
+    Pod,
+    diagnosis::{Diagnosis, Rejected, Rejection},
+    framework::{Filter, Group, GroupFilter, GroupScore, MAX_SCORE, Score},
+    profile::{PluginIndex, Profile},
+    random::Random,
+    world::{NodeId, Resident, World},
+};
+use groups::{Groups, Members, Standing};
+use rejects::{RejectId, Rejects};
+
+/// Groups that have lost their nodes are kept up to this number beside the live ones; past it the plan begins anew.
+const MAX_EMPTY_GROUPS: usize = 1024;
+
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// Not known to the API, or not looked at.
+    Nowhere,
+    Standing(Standing),
+    Rejected(RejectId),
+}
+
+struct Filtering<F: ?Sized> {
+    plugin: PluginIndex,
+    filter: Box<F>,
+    /// Its part of the key.
+    range: Range<usize>,
+}
+
+struct Scoring<S: ?Sized> {
+    plugin: PluginIndex,
+    score: Box<S>,
+    weight: i64,
+    range: Range<usize>,
+}
+
+/// Nodes that a plugin has singled out; all others are out of the question.
+struct Only {
+    plugin: PluginIndex,
+    nodes: HashSet<Arc<str>>,
+}
+
+pub(crate) struct Plan {
+    /// One of the pods that it is for.
+    pub pod: Arc<Pod>,
+    filters: Vec<Filtering<dyn Filter>>,
+    group_filters: Vec<Filtering<dyn GroupFilter>>,
+    scores: Vec<Scoring<dyn Score>>,
+    group_scores: Vec<Scoring<dyn GroupScore>>,
+    only: Option<Only>,
+    places: Vec<Place>,
+    groups: Groups,
+    rejects: Rejects,
+    position: u64,
+    epoch: u64,
+    terms: usize,
+    key: Vec<i64>,
+    /// The pod in question, when it is one in particular: its own nomination does not stand in its way.
+    pub asking: Option<Arc<str>>,
+    workloads: u64,
+    kept: bool,
+}
+
+/// A node that was chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Choice {
+    pub node: NodeId,
+    pub score: i64,
+    /// How many nodes fitted.
+    pub feasible: usize,
+}
+
+/// A rejection and the plugin that spoke it.
+pub(crate) type Refusal = (PluginIndex, Rejection);
+
+impl Plan {
+    /// Asks the plugins what they want to know; looks at no node yet.
+    pub fn new(profile: &Profile, pod: Arc<Pod>, world: &mut World) -> Result<Self, Refusal> {
+        let mut plan = Plan {
+            filters: Vec::new(),
+            group_filters: Vec::new(),
+            scores: Vec::new(),
+            group_scores: Vec::new(),
+            only: None,
+            places: Vec::new(),
+            groups: Groups::default(),
+            rejects: Rejects::default(),
+            position: 0,
+            epoch: 0,
+            terms: 0,
+            key: Vec::new(),
+            asking: None,
+            kept: false,
+            workloads: world.workloads.version(&pod.namespace),
+            pod,
+        };
+        let mut width = 0;
+        let mut part = |own: usize| {
+            width += own;
+            width - own..width
+        };
+        for &plugin in profile.filters() {
+            let found = profile.plugin(plugin).pre_filter(&plan.pod, world).map_err(|rejection| (plugin, rejection))?;
+            if let Some(filter) = found.filter {
+                plan.filters.push(Filtering { plugin, filter, range: 0..0 });
+            }
+            if let Some(filter) = found.group {
+                let range = part(filter.width());
+                plan.group_filters.push(Filtering { plugin, filter, range });
+            }
+            if let Some(nodes) = found.only {
+                plan.narrow(plugin, nodes);
+            }
+        }
+        for &(plugin, weight) in profile.scores() {
+            let found = profile.plugin(plugin).pre_score(&plan.pod, world);
+            if let Some(score) = found.score {
+                plan.scores.push(Scoring { plugin, score, weight, range: 0..0 });
+            }
+            if let Some(score) = found.group {
+                let range = part(score.width());
+                plan.group_scores.push(Scoring { plugin, score, weight, range });
+            }
+        }
+        (plan.epoch, plan.terms) = (world.epoch(), world.terms());
+        Ok(plan)
+    }
+
+    /// Worth keeping: all nodes are evaluated, and each again when it changes.
+    pub fn keep(&mut self) {
+        self.kept = true;
+    }
+
+    pub fn is_kept(&self) -> bool {
+        self.kept
+    }
+
+    /// How many nodes it remembers.
+    pub fn places(&self) -> usize {
+        self.places.len()
+    }
+
+    fn narrow(&mut self, plugin: PluginIndex, nodes: Vec<Arc<str>>) {
+        let nodes: HashSet<_> = nodes.into_iter().collect();
+        self.only = Some(match self.only.take() {
+            None => Only { plugin, nodes },
+            Some(only) => {
+                let both = only.nodes.intersection(&nodes).cloned().collect();
+                Only { plugin: only.plugin, nodes: both }
+            }
+        });
+    }
+
+    /// Whether the plugins would answer as they did when the plan was made.
+    pub fn is_current(&mut self, world: &World) -> bool {
+        if self.epoch != world.epoch()
+            || self.workloads != world.workloads.version(&self.pod.namespace)
+            || self.groups.len() > MAX_EMPTY_GROUPS + 2 * self.groups.iter().count() {
+            return false;
+        }
+        if self.terms != world.terms() {
+            // Pods came that speak about others; whether about these is for the plugins to say.
+            let spoken_of = world.terms_since(self.terms, &self.pod);
+            self.terms = world.terms();
+            return !spoken_of;
+        }
+        true
+    }
+
+    /// Evaluates the nodes that have changed since the last time.
+    pub fn catch_up(&mut self, world: &mut World) {
+        let changed: Option<Vec<NodeId>> = world.changes_since(self.position).map(Iterator::collect);
+        let changed = match changed {
+            Some(changed) if !self.places.is_empty() => changed,
+            _ => self.candidates(world),
+        };
+        for node in changed {
+            self.update(world, node);
+        }
+        self.position = world.position();
+    }
+
+    fn candidates(&self, world: &mut World) -> Vec<NodeId> {
+        match &self.only {
+            Some(only) => only.nodes.iter().filter_map(|name| world.find(name)).collect(),
+            None => world.order().to_vec(),
+        }
+    }
+
+    /// Looks at nodes from `start` on, in rotation, until `wanted` fit. Returns how many it has looked at.
+    pub fn search(&mut self, world: &mut World, start: usize, wanted: usize) -> usize {
+        let order = match &self.only {
+            Some(_) => self.candidates(world).into(),
+            None => world.order(),
+        };
+        let mut fitting = 0;
+        for step in 0..order.len() {
+            let node = order[(start + step) % order.len()];
+            self.update(world, node);
+            fitting += usize::from(matches!(self.place(node), Place::Standing(_)));
+            if fitting >= wanted {
+                return step + 1;
+            }
+        }
+        order.len()
+    }
+
+    fn place(&self, node: NodeId) -> Place {
+        self.places.get(node.index()).copied().unwrap_or(Place::Nowhere)
+    }
+
+    fn update(&mut self, world: &mut World, node: NodeId) {
+        if self.places.len() <= node.index() {
+            self.places.resize(world.node_slots(), Place::Nowhere);
+        }
+        match std::mem::replace(&mut self.places[node.index()], Place::Nowhere) {
+            Place::Nowhere => {}
+            Place::Rejected(id) => self.rejects.remove(id),
+            Place::Standing(standing) => {
+                if let Some(moved) = self.groups.remove(standing)
+                    && let Place::Standing(other) = &mut self.places[moved.index()]
+                {
+                    other.at = standing.at;
+                }
+            }
+        }
+        self.places[node.index()] = self.evaluate(world, node);
+    }
+
+    fn evaluate(&mut self, world: &mut World, node: NodeId) -> Place {
+        let info = world.info(node);
+        if !info.known || self.only.as_ref().is_some_and(|only| !only.nodes.contains(&info.node.name)) {
+            return Place::Nowhere;
+        }
+        if !info.nominated.is_empty()
+            && let Err(refusal) = self.fits_beside_nominated(world, node)
+        {
+            return Place::Rejected(self.rejects.add(refusal));
+        }
+        let info = world.info(node);
+        for Filtering { plugin, filter, .. } in &self.filters {
+            if let Err(rejection) = filter.filter(info, world) {
+                return Place::Rejected(self.rejects.add((*plugin, rejection)));
+            }
+        }
+        let score = self.scores.iter().map(|part| part.weight * part.score.score(info, world).clamp(0, MAX_SCORE));
+        let score = score.sum();
+        let mut key = std::mem::take(&mut self.key);
+        self.key_of(world, node, &mut key);
+        let standing = self.groups.insert(node, &key, score);
+        self.key = key;
+        Place::Standing(standing)
+    }
+
+    fn key_of(&self, world: &World, node: NodeId, key: &mut Vec<i64>) {
+        let info = world.info(node);
+        key.clear();
+        for part in &self.group_filters {
+            part.filter.key(info, world, key);
+        }
+        for part in &self.group_scores {
+            part.score.key(info, world, key);
+        }
+    }
+
+    /// Whether the node takes the pod besides those of no lower priority for which it was freed.
+    fn fits_beside_nominated(&mut self, world: &mut World, node: NodeId) -> Result<(), Refusal> {
+        let above = self.pod.priority();
+        let counts = |resident: &&Resident| {
+            resident.pod.priority() >= above && self.asking.as_ref() != Some(&resident.pod.uid)
+        };
+        let nominated = world.info(node).nominated.iter().filter(counts);
+        let nominated: Vec<_> = nominated.cloned().collect();
+        for resident in &nominated {
+            world.count_resident(node, resident, 1);
+        }
+        let answer = if nominated.is_empty() { Ok(()) } else { self.fits(world, node) };
+        for resident in &nominated {
+            world.count_resident(node, resident, -1);
+        }
+        answer
+    }
+
+    /// Whether the node as it is now takes the pod, with and without those for which it was freed.
+    pub fn fits_now(&mut self, world: &mut World, node: NodeId) -> Result<(), Refusal> {
+        self.fits_beside_nominated(world, node)?;
+        self.fits(world, node)
+    }
+
+    /// Asks all filters about one node as it is now, whatever is known from before.
+    pub fn fits(&mut self, world: &World, node: NodeId) -> Result<(), Refusal> {
+        let info = world.info(node);
+        if let Some(only) = self.only.as_ref().filter(|only| !only.nodes.contains(&info.node.name)) {
+            return Err((only.plugin, Rejection::unresolvable("node(s) didn't satisfy plugin(s)")));
+        }
+        for Filtering { plugin, filter, .. } in &self.filters {
+            filter.filter(info, world).map_err(|rejection| (*plugin, rejection))?;
+        }
+        if self.group_filters.is_empty() {
+            return Ok(());
+        }
+        let mut key = std::mem::take(&mut self.key);
+        self.key_of(world, node, &mut key);
+        let answer = self.group_fits(world, &key);
+        self.key = key;
+        answer
+    }
+
+    fn group_fits(&self, world: &World, key: &[i64]) -> Result<(), Refusal> {
+        for Filtering { plugin, filter, range } in &self.group_filters {
+            filter.filter(&key[range.clone()], world).map_err(|rejection| (*plugin, rejection))?;
+        }
+        Ok(())
+    }
+
+    /// The best node; among equals, each is as likely.
+    pub fn choose(&self, world: &World, random: &mut Random) -> Option<Choice> {
+        let fitting: Vec<&Members> = self.fitting(world).collect();
+        let totals = self.totals(world, &fitting);
+        let best = totals.iter().copied().max()?;
+        let tied = || fitting.iter().zip(&totals).filter(|(_, total)| **total == best).filter_map(|(group, _)| group.best());
+        let equals: usize = tied().map(|(_, nodes)| nodes.len()).sum();
+        let mut lot = random.below(equals);
+        for (_, nodes) in tied() {
+            match nodes.get(lot) {
+                Some(node) => {
+                    let feasible = fitting.iter().map(|group| group.nodes).sum();
+                    return Some(Choice { node: *node, score: best, feasible });
+                }
+                None => lot -= nodes.len(),
+            }
+        }
+        None
+    }
+
+    fn fitting(&self, world: &World) -> impl Iterator<Item = &Members> {
+        self.groups.iter().map(|(_, group)| group).filter(|group| self.group_fits(world, &group.key).is_ok())
+    }
+
+    /// For each group, the score of its best node.
+    fn totals(&self, world: &World, fitting: &[&Members]) -> Vec<i64> {
+        let best = |group: &&Members| group.best().map_or(0, |(score, _)| score);
+        let mut totals: Vec<i64> = fitting.iter().map(best).collect();
+        if fitting.len() > 1 {
+            for (part, scores) in self.group_scores.iter().zip(self.scores_of_groups(world, fitting)) {
+                for (total, score) in totals.iter_mut().zip(scores) {
+                    *total += part.weight * score;
+                }
+            }
+        }
+        totals
+    }
+
+    /// For each part, what it gives to each group.
+    fn scores_of_groups(&self, world: &World, groups: &[&Members]) -> impl Iterator<Item = Vec<i64>> {
+        self.group_scores.iter().map(|part| {
+            let views: Vec<Group<'_>> =
+                groups.iter().map(|group| Group { key: &group.key[part.range.clone()], nodes: group.nodes }).collect();
+            let mut scores = vec![0; views.len()];
+            part.score.score(&views, world, &mut scores);
+            scores.iter_mut().for_each(|score| *score = (*score).clamp(0, MAX_SCORE));
+            scores
+        })
+    }
+
+    /// The nodes that fit, the best first, at most so many; each with its score by plugin.
+    pub fn ranking(&self, world: &World, limit: usize) -> Vec<(NodeId, i64, Vec<(PluginIndex, i64)>)> {
+        let fitting: Vec<&Members> = self.fitting(world).collect();
+        let by_part: Vec<Vec<i64>> = self.scores_of_groups(world, &fitting).collect();
+        let mut ranking = Vec::new();
+        for (at, group) in fitting.iter().enumerate() {
+            let shared: Vec<(PluginIndex, i64)> = self
+                .group_scores
+                .iter()
+                .zip(&by_part)
+                .map(|(part, scores)| (part.plugin, part.weight * scores[at]))
+                .collect();
+            let extra: i64 = shared.iter().map(|(_, score)| score).sum();
+            let nodes = group.by_score().flat_map(|(score, nodes)| nodes.iter().map(move |node| (*node, score)));
+            for (node, score) in nodes.take(limit) {
+                ranking.push((node, score + extra, shared.clone()));
+            }
+        }
+        ranking.sort_by_key(|(node, score, _)| (std::cmp::Reverse(*score), *node));
+        ranking.truncate(limit);
+        for (node, _, parts) in &mut ranking {
+            let info = world.info(*node);
+            let own = |part: &Scoring<dyn Score>| {
+                (part.plugin, part.weight * part.score.score(info, world).clamp(0, MAX_SCORE))
+            };
+            parts.extend(self.scores.iter().map(own));
+        }
+        ranking
+    }
+
+    /// Why no node was chosen, and the plugins that rejected the pod, one bit each.
+    pub fn diagnose(&self, profile: &Profile, world: &World) -> (Diagnosis, u64) {
+        let mut rejected: Vec<(PluginIndex, Rejection, usize)> = self.rejects.iter().collect();
+        for (_, group) in self.groups.iter() {
+            if let Err((plugin, rejection)) = self.group_fits(world, &group.key) {
+                rejected.push((plugin, rejection, group.nodes));
+            }
+        }
+        let all = world.known_nodes();
+        if let Some(only) = &self.only {
+            let others = all - rejected.iter().map(|(_, _, nodes)| nodes).sum::<usize>().min(all);
+            if others > 0 {
+                let text = format!("node(s) didn't satisfy plugin(s) [{}]", profile.plugin(only.plugin).name());
+                rejected.push((only.plugin, Rejection::unresolvable(text), others));
+            }
+        }
+        let bits = rejected.iter().fold(0, |bits, (plugin, _, _)| bits | 1 << plugin);
+        let name = |plugin: PluginIndex| profile.plugin(plugin).name().to_owned();
+        let rejected =
+            rejected.into_iter().map(|(plugin, rejection, nodes)| Rejected { plugin: name(plugin), rejection, nodes });
+        (Diagnosis::of(all, rejected.collect()), bits)
+    }
+
+    /// Nodes where the pod might fit if others were taken off, in rotation from `start`.
+    pub fn resolvable<'a>(&'a self, world: &'a mut World, start: usize) -> Vec<NodeId> {
+        let order = world.order();
+        let turned = (0..order.len()).map(|step| order[(start + step) % order.len()]);
+        turned.filter(|node| self.is_resolvable(world, *node)).collect()
+    }
+
+    fn is_resolvable(&self, world: &World, node: NodeId) -> bool {
+        match self.place(node) {
+            Place::Nowhere => false,
+            Place::Rejected(id) => !self.rejects.get(id).1.unresolvable,
+            Place::Standing(standing) => match self.group_fits(world, &self.groups.get(standing.group).key) {
+                Ok(()) => false,
+                Err((_, rejection)) => !rejection.unresolvable,
+            },
+        }
+    }
+}

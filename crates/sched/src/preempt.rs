@@ -1,0 +1,151 @@
+//! Which pods to evict so that a more important one finds room (DefaultPreemption).
+//!
+//! For each node where that may help, all pods of lower priority are taken off in thought, and put back, the most important
+//! first, as long as the new pod still fits. Of the nodes, the one with the least harm is taken.
+
+use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
+
+use crate::{
+    Pod,
+    diagnosis::{Reason, Rejection},
+    labels::Selector,
+    plan::Plan,
+    plugins::default_preemption::Args,
+    world::{NodeId, Resident, World},
+};
+
+const NO_VICTIMS: &str = "No preemption victims found for incoming pod";
+const NOT_HELPFUL: &str = "Preemption is not helpful for scheduling";
+
+/// How many pods that its selector matches may be evicted now (PodDisruptionBudget).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Budget {
+    pub namespace: Arc<str>,
+    pub selector: Option<Selector>,
+    pub disruptions_allowed: i32,
+    /// Names of pods whose eviction is counted in it already.
+    pub disrupted: Vec<Arc<str>>,
+}
+
+/// The pods to evict, and the node that they leave.
+#[derive(Clone, Debug)]
+pub struct Victims {
+    pub node: Arc<str>,
+    /// The most important first.
+    pub pods: Vec<Arc<Pod>>,
+    /// How many of them their budgets do not allow to be evicted.
+    pub violations: usize,
+}
+
+/// The best node to free; or for how many nodes there is which reason not to.
+pub(crate) fn select(
+    plan: &mut Plan,
+    world: &mut World,
+    pod: &Pod,
+    args: &Args,
+    budgets: &[&Budget],
+    start: usize,
+) -> Result<Victims, BTreeMap<Reason, usize>> {
+    let nodes = world.known_nodes();
+    let wanted = (nodes * args.min_candidate_nodes_percentage / 100).max(args.min_candidate_nodes_absolute).min(nodes);
+    let candidates = plan.resolvable(world, start);
+    let mut found: Vec<(NodeId, Victims)> = Vec::new();
+    let mut reasons: BTreeMap<Reason, usize> = BTreeMap::new();
+    for node in &candidates {
+        match victims_on(plan, world, pod, *node, budgets) {
+            Ok(victims) => found.push((*node, victims)),
+            Err(rejection) => {
+                for reason in rejection.reasons {
+                    *reasons.entry(reason).or_default() += 1;
+                }
+            }
+        }
+        if found.len() >= wanted {
+            break;
+        }
+    }
+    let least = found.into_iter().map(|(_, victims)| victims).min_by_key(harm);
+    least.ok_or_else(|| {
+        if nodes > candidates.len() {
+            *reasons.entry(Reason::Borrowed(NOT_HELPFUL)).or_default() += nodes - candidates.len();
+        }
+        reasons
+    })
+}
+
+/// The harm that evictions do, in the order in which it counts: broken budgets, the highest priority, the sum of priorities, the
+/// number of pods; and then rather pods that were started lately.
+fn harm(victims: &Victims) -> (usize, i32, i64, usize, Reverse<i64>) {
+    let highest = victims.pods.iter().map(|pod| pod.priority()).max().unwrap_or(i32::MIN);
+    // Shifted, so that a few pods of negative priority are not less harm than one.
+    let sum = victims.pods.iter().map(|pod| i64::from(pod.priority()) + i64::from(i32::MAX) + 1).sum();
+    let earliest = victims.pods.iter().filter(|pod| pod.priority() == highest).map(|pod| pod.started).min();
+    (victims.violations, highest, sum, victims.pods.len(), Reverse(earliest.unwrap_or(i64::MAX)))
+}
+
+fn victims_on(
+    plan: &mut Plan,
+    world: &mut World,
+    pod: &Pod,
+    node: NodeId,
+    budgets: &[&Budget],
+) -> Result<Victims, Rejection> {
+    let lower = world.info(node).residents.iter().filter(|resident| resident.pod.priority() < pod.priority());
+    let mut lower: Vec<Resident> = lower.cloned().collect();
+    if lower.is_empty() {
+        return Err(Rejection::unresolvable(NO_VICTIMS));
+    }
+    let importance = |resident: &Resident| (Reverse(resident.pod.priority()), resident.pod.started);
+    lower.sort_by_key(importance);
+    for resident in &lower {
+        world.count_resident(node, resident, -1);
+    }
+    let mut evicted: Vec<&Resident> = Vec::new();
+    let mut violations = 0;
+    let answer = plan.fits_now(world, node);
+    if answer.is_ok() {
+        let (violating, allowed) = by_budget(&lower, budgets);
+        let violating = violating.into_iter().map(|resident| (resident, true));
+        for (resident, violates) in violating.chain(allowed.into_iter().map(|resident| (resident, false))) {
+            world.count_resident(node, resident, 1);
+            if plan.fits_now(world, node).is_err() {
+                world.count_resident(node, resident, -1);
+                evicted.push(resident);
+                violations += usize::from(violates);
+            }
+        }
+    } else {
+        evicted.extend(&lower);
+    }
+    for resident in &evicted {
+        world.count_resident(node, resident, 1);
+    }
+    answer.map_err(|(_, rejection)| rejection)?;
+    if evicted.is_empty() {
+        return Err(Rejection::unresolvable(NO_VICTIMS));
+    }
+    evicted.sort_by_key(|resident| importance(resident));
+    let pods = evicted.iter().map(|resident| resident.pod.clone()).collect();
+    Ok(Victims { node: world.info(node).node.name.clone(), pods, violations })
+}
+
+/// Those whose eviction breaks a budget, and the others, each in their order.
+fn by_budget<'a>(pods: &'a [Resident], budgets: &[&Budget]) -> (Vec<&'a Resident>, Vec<&'a Resident>) {
+    let mut left: Vec<i32> = budgets.iter().map(|budget| budget.disruptions_allowed).collect();
+    pods.iter().partition(|resident| {
+        let pod = &resident.pod;
+        let mut violates = false;
+        for (left, budget) in left.iter_mut().zip(budgets) {
+            let selects = |selector: &Selector| !selector.is_empty() && selector.matches(&pod.labels);
+            let applies = budget.namespace == pod.namespace
+                && budget.selector.as_ref().is_some_and(selects)
+                && !pod.labels.is_empty()
+                && !budget.disrupted.contains(&pod.name);
+            if applies {
+                *left -= 1;
+                violates |= *left < 0;
+            }
+        }
+        violates
+    })
+}

@@ -1,0 +1,146 @@
+//! A profile: the plugins in their order at each extension point, and the scores' weights.
+
+use crate::{
+    Pod,
+    diagnosis::Rejection,
+    framework::{Event, Plugin, Point},
+    world::{NodeId, World},
+};
+
+/// One bit per plugin says who rejected a pod.
+pub const MAX_PLUGINS: usize = 64;
+
+/// A plugin's place in its profile.
+pub type PluginIndex = usize;
+
+/// One profile: pods name it as their scheduler.
+pub struct Profile {
+    pub scheduler_name: String,
+    /// How many of the nodes that fit are looked for when a search must not look at all: `None` adapts to their number.
+    pub percentage_of_nodes_to_score: Option<u32>,
+    plugins: Vec<Box<dyn Plugin>>,
+    pre_enqueue: Vec<PluginIndex>,
+    sort: Option<PluginIndex>,
+    pre_filter: Vec<PluginIndex>,
+    post_filter: Vec<PluginIndex>,
+    score: Vec<(PluginIndex, i64)>,
+    reserve: Vec<PluginIndex>,
+    permit: Vec<PluginIndex>,
+}
+
+impl Profile {
+    /// A profile without plugins: every node is as good as any other.
+    pub fn new(scheduler_name: impl Into<String>) -> Self {
+        Profile {
+            scheduler_name: scheduler_name.into(),
+            percentage_of_nodes_to_score: None,
+            plugins: Vec::new(),
+            pre_enqueue: Vec::new(),
+            sort: None,
+            pre_filter: Vec::new(),
+            post_filter: Vec::new(),
+            score: Vec::new(),
+            reserve: Vec::new(),
+            permit: Vec::new(),
+        }
+    }
+
+    /// Adds a plugin at all of its extension points, behind those that are there. At most [`MAX_PLUGINS`].
+    #[must_use]
+    pub fn with(mut self, plugin: Box<dyn Plugin>, weight: i64) -> Self {
+        let points = plugin.points();
+        let index = self.add(plugin);
+        for point in points {
+            self.enable(*point, index, weight);
+        }
+        self
+    }
+
+    /// Adds a plugin that is not asked yet.
+    pub fn add(&mut self, plugin: Box<dyn Plugin>) -> PluginIndex {
+        assert!(self.plugins.len() < MAX_PLUGINS, "more than {MAX_PLUGINS} plugins");
+        self.plugins.push(plugin);
+        self.plugins.len() - 1
+    }
+
+    /// Asks a plugin at an extension point, after those that are asked there already.
+    pub fn enable(&mut self, point: Point, index: PluginIndex, weight: i64) {
+        match point {
+            Point::PreEnqueue => self.pre_enqueue.push(index),
+            Point::QueueSort => self.sort = Some(index),
+            // One call hands out the filter for both.
+            Point::PreFilter | Point::Filter if !self.pre_filter.contains(&index) => self.pre_filter.push(index),
+            Point::PostFilter => self.post_filter.push(index),
+            Point::Score => self.score.push((index, weight)),
+            Point::Reserve => self.reserve.push(index),
+            Point::Permit => self.permit.push(index),
+            // What follows a decision is its driver's.
+            Point::PreFilter | Point::Filter | Point::PreScore | Point::PreBind | Point::Bind | Point::PostBind => {}
+        }
+    }
+
+    pub fn plugin(&self, index: PluginIndex) -> &dyn Plugin {
+        &*self.plugins[index]
+    }
+
+    pub fn find(&self, name: &str) -> Option<PluginIndex> {
+        self.plugins.iter().position(|plugin| plugin.name() == name)
+    }
+
+    pub(crate) fn filters(&self) -> &[PluginIndex] {
+        &self.pre_filter
+    }
+
+    pub(crate) fn scores(&self) -> &[(PluginIndex, i64)] {
+        &self.score
+    }
+
+    /// Whether a pod that no node takes may have others evicted for it.
+    pub(crate) fn preempts(&self) -> bool {
+        !self.post_filter.is_empty()
+    }
+
+    pub(crate) fn rank(&self, pod: &Pod) -> i64 {
+        self.sort.map_or(0, |index| self.plugins[index].rank(pod))
+    }
+
+    pub(crate) fn pre_enqueue(&self, pod: &Pod) -> Result<(), (PluginIndex, Rejection)> {
+        for index in &self.pre_enqueue {
+            self.plugins[*index].pre_enqueue(pod).map_err(|rejection| (*index, rejection))?;
+        }
+        Ok(())
+    }
+
+    /// All plugins reserve, or none does.
+    pub(crate) fn reserve(
+        &mut self,
+        pod: &Pod,
+        node: NodeId,
+        world: &mut World,
+    ) -> Result<(), (PluginIndex, Rejection)> {
+        for at in 0..self.reserve.len() {
+            let index = self.reserve[at];
+            if let Err(rejection) = self.plugins[index].reserve(pod, node, world) {
+                let name = world.info(node).node.name.clone();
+                self.unreserve(pod, &name, world);
+                return Err((index, rejection));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn unreserve(&mut self, pod: &Pod, node: &str, world: &mut World) {
+        for index in self.reserve.iter().rev() {
+            self.plugins[*index].unreserve(pod, node, world);
+        }
+    }
+
+    /// Whether an event may help a pod that these plugins, one bit each, have rejected. Without any, there was no node.
+    pub(crate) fn helps(&self, pod: &Pod, rejected_by: u64, event: &Event, world: &World) -> bool {
+        if rejected_by == 0 {
+            return matches!(event, Event::NodeAdded(_));
+        }
+        let mut rejecting = (0..self.plugins.len()).filter(|index| rejected_by & (1 << index) != 0);
+        rejecting.any(|index| self.plugins[index].helps(pod, event, world))
+    }
+}

@@ -1,0 +1,545 @@
+//! What runs where, kept up to date by each change: nodes with the sums of their pods, and counts of pods by topology.
+//!
+//! A decision reads it as it stands; nothing changes while one is made, so it is a consistent snapshot that costs nothing.
+//! A log of the nodes that changed lets a plan ([`crate::plan`]) catch up at the cost of the change.
+//!
+//! A pod that was placed is *assumed* at once, long before the API confirms it; the next decision already counts it.
+//! Pods may come before their node: the node is then a name with sums, and no candidate until it is known.
+
+mod counter;
+mod intern;
+mod node_info;
+mod order;
+mod population;
+mod topology;
+mod workloads;
+
+pub use counter::{Carried, CounterId, CounterKey, Eligibility, TermKind, What};
+pub use node_info::{NodeId, NodeInfo, Resident};
+pub use topology::{Domain, TopologyId};
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+use crate::{Node, Pod, labels::Labels};
+use counter::{Counter, Counters};
+use intern::Interner;
+use order::Order;
+use population::{PopulationId, Populations};
+use topology::Topology;
+use workloads::Workloads;
+
+/// Changes of nodes that are remembered; a plan that is further behind begins anew.
+const MAX_LOG: usize = 1 << 16;
+/// Counters that are kept; past it, all are dropped with the plans that use them, and those in use come back.
+const MAX_COUNTERS: usize = 16_384;
+
+struct Placed {
+    resident: Resident,
+    node: NodeId,
+    assumed: bool,
+}
+
+#[derive(Default)]
+pub struct World {
+    nodes: Vec<NodeInfo>,
+    free: Vec<NodeId>,
+    by_name: HashMap<Arc<str>, NodeId>,
+    known: usize,
+    order: Order,
+    pods: HashMap<Arc<str>, Placed>,
+    nominations: HashMap<Arc<str>, NodeId>,
+    populations: Populations,
+    topologies: Vec<Topology>,
+    counters: Counters,
+    namespaces: HashMap<Arc<str>, Labels>,
+    images: HashMap<Arc<str>, usize>,
+    pub workloads: Workloads,
+    interner: Interner,
+    log: VecDeque<NodeId>,
+    log_start: u64,
+    epoch: u64,
+}
+
+// What plugins read.
+impl World {
+    pub fn info(&self, id: NodeId) -> &NodeInfo {
+        &self.nodes[id.index()]
+    }
+
+    pub fn find(&self, name: &str) -> Option<NodeId> {
+        self.by_name.get(name).copied()
+    }
+
+    /// Nodes that the API knows.
+    pub fn known_nodes(&self) -> usize {
+        self.known
+    }
+
+    /// Known nodes, zone by zone in turn.
+    pub fn order(&mut self) -> Arc<[NodeId]> {
+        self.order.get(&self.nodes)
+    }
+
+    pub fn domain(&self, topology: TopologyId, node: NodeId) -> Option<Domain> {
+        self.topologies[topology.0 as usize].domain(node)
+    }
+
+    /// Whether nodes are told apart by their domain of this topology, rather than by what is counted there.
+    pub fn is_coarse(&self, topology: TopologyId) -> bool {
+        self.topologies[topology.0 as usize].is_coarse()
+    }
+
+    /// An upper bound of the domains' numbers.
+    pub fn domains(&self, topology: TopologyId) -> usize {
+        self.topologies[topology.0 as usize].domains()
+    }
+
+    pub fn count(&self, counter: CounterId, domain: Domain) -> i64 {
+        self.counters.get(counter).count(domain)
+    }
+
+    /// The pods that a counter counts, over all domains.
+    pub fn total(&self, counter: CounterId) -> i64 {
+        self.counters.get(counter).total()
+    }
+
+    /// The fewest pods in a domain, and how many domains there are.
+    pub fn lowest(&self, counter: CounterId) -> (Option<i64>, usize) {
+        let counter = self.counters.get(counter);
+        (counter.lowest(), counter.domains())
+    }
+
+    /// Terms of existing pods that speak about pods with these labels.
+    pub fn terms_about(&self, pod: &Pod) -> Vec<Arc<Carried>> {
+        let of_namespace = self.namespaces.get(&pod.namespace);
+        let about = self.counters.terms_about(&pod.namespace);
+        about.filter(|term| term.term.peers.contain(&pod.namespace, &pod.labels, of_namespace)).cloned().collect()
+    }
+
+    /// Whether terms that were first heard of after so many speak about the pod.
+    pub(crate) fn terms_since(&self, known: usize, pod: &Pod) -> bool {
+        let of_namespace = self.namespaces.get(&pod.namespace);
+        let new = self.counters.terms.get(known..).unwrap_or_default();
+        new.iter().any(|term| term.term.peers.contain(&pod.namespace, &pod.labels, of_namespace))
+    }
+
+    pub fn namespace_labels(&self, namespace: &str) -> Option<&Labels> {
+        self.namespaces.get(namespace)
+    }
+
+    /// On how many nodes an image is.
+    pub fn nodes_with_image(&self, name: &str) -> usize {
+        self.images.get(name).copied().unwrap_or(0)
+    }
+
+    /// A topology key, from now on followed.
+    pub fn topology(&mut self, key: &Arc<str>) -> TopologyId {
+        let found = self.topologies.iter().position(|topology| topology.key == *key);
+        let index = found.unwrap_or_else(|| {
+            let mut topology = Topology::new(key.clone());
+            for info in self.nodes.iter().filter(|info| info.known) {
+                topology.attach(info.id, info.node.label(key));
+            }
+            self.topologies.push(topology);
+            self.topologies.len() - 1
+        });
+        TopologyId(u32::try_from(index).expect("topology keys are few"))
+    }
+
+    /// A counter, from now on kept.
+    pub fn counter(&mut self, key: CounterKey) -> CounterId {
+        if let Some(id) = self.counters.find(&key) {
+            return id;
+        }
+        let topology = &self.topologies[key.topology.0 as usize];
+        let mut counter = Counter::new(key);
+        for info in self.nodes.iter().filter(|info| info.known) {
+            counter.attach(topology, info.id, &info.node);
+        }
+        let id = self.counters.insert(counter);
+        let counter = &mut self.counters.list[id.0 as usize];
+        for population in self.populations.iter_mut() {
+            let labels = self.namespaces.get(&population.key.namespace);
+            if population.key.belongs_to(&counter.key.what, labels) {
+                population.counters.push(id);
+                for (node, pods) in &population.nodes {
+                    counter.add(topology, *node, i64::from(*pods));
+                }
+            }
+        }
+        id
+    }
+}
+
+// What the engine changes.
+impl World {
+    /// The node before, if it was known.
+    pub fn upsert_node(&mut self, node: Arc<Node>) -> Option<Arc<Node>> {
+        let id = self.slot(&node.name);
+        let before = self.nodes[id.index()].known.then(|| self.nodes[id.index()].node.clone());
+        let moved = before.as_ref().is_none_or(|old| old.labels != node.labels || old.taints != node.taints);
+        if moved {
+            self.detach(id);
+        }
+        for (image, change) in [(before.as_ref().map(|old| &old.images), -1), (Some(&node.images), 1)] {
+            for (name, _) in image.into_iter().flatten() {
+                let nodes = self.images.entry(name.clone()).or_default();
+                *nodes = nodes.saturating_add_signed(change);
+                if *nodes == 0 {
+                    self.images.remove(name);
+                }
+            }
+        }
+        let info = &mut self.nodes[id.index()];
+        info.node = node;
+        if !info.known {
+            info.known = true;
+            self.known += 1;
+        }
+        if moved {
+            self.order.invalidate();
+            self.attach(id);
+        }
+        self.changed(id);
+        before
+    }
+
+    pub fn remove_node(&mut self, name: &str) -> Option<Arc<Node>> {
+        let id = self.find(name).filter(|id| self.nodes[id.index()].known)?;
+        self.detach(id);
+        let info = &mut self.nodes[id.index()];
+        info.known = false;
+        let node = info.node.clone();
+        for (image, _) in &node.images {
+            if let Some(nodes) = self.images.get_mut(image) {
+                *nodes -= 1;
+            }
+        }
+        self.known -= 1;
+        self.order.invalidate();
+        self.changed(id);
+        self.release(id);
+        Some(node)
+    }
+
+    pub fn node(&self, name: &str) -> Option<&Arc<Node>> {
+        let info = self.info(self.find(name)?);
+        info.known.then_some(&info.node)
+    }
+
+    /// Labels of a namespace have changed: what selects by them is counted anew.
+    pub fn set_namespace(&mut self, name: &Arc<str>, labels: Option<Labels>) {
+        let before = match labels {
+            Some(labels) => self.namespaces.insert(name.clone(), labels),
+            None => self.namespaces.remove(name),
+        };
+        if before.as_ref() != self.namespaces.get(name) && self.counters.list.iter().any(|counter| counter.key.what.selects_namespaces()) {
+            self.reset_counters();
+        }
+    }
+
+    /// Makes the pod share its spec and labels with its like.
+    pub fn intern(&mut self, pod: &mut Pod) {
+        self.interner.intern(pod);
+    }
+
+    /// Counts a pod on a node; one that is counted already is moved or updated.
+    pub fn place(&mut self, pod: Arc<Pod>, node: &str, assumed: bool) {
+        self.remove(&pod.uid);
+        let node = self.slot(node);
+        let resident = self.resident(pod.clone());
+        self.populations.settle(resident.population, node);
+        self.count_resident(node, &resident, 1);
+        self.nodes[node.index()].residents.push(resident.clone());
+        self.changed_by(node, resident.population);
+        self.pods.insert(pod.uid.clone(), Placed { resident, node, assumed });
+    }
+
+    /// Stops counting a pod.
+    pub fn remove(&mut self, uid: &str) -> Option<Arc<Pod>> {
+        let Placed { resident, node, .. } = self.pods.remove(uid)?;
+        let residents = &mut self.nodes[node.index()].residents;
+        if let Some(at) = residents.iter().position(|known| known.pod.uid == resident.pod.uid) {
+            residents.swap_remove(at);
+        }
+        self.count_resident(node, &resident, -1);
+        self.changed_by(node, resident.population);
+        self.populations.leave(resident.population, node);
+        self.populations.release(resident.population);
+        self.release(node);
+        Some(resident.pod)
+    }
+
+    /// Whether the pod is counted on a node where the API does not show it yet.
+    pub fn is_assumed(&self, uid: &str) -> bool {
+        self.pods.get(uid).is_some_and(|placed| placed.assumed)
+    }
+
+    /// The API shows an assumed pod as it was assumed, but for what does not count: its entry is replaced.
+    pub fn confirm(&mut self, pod: Arc<Pod>) {
+        let Some(placed) = self.pods.get_mut(&pod.uid) else { return };
+        placed.assumed = false;
+        placed.resident.pod = pod.clone();
+        let residents = &mut self.nodes[placed.node.index()].residents;
+        if let Some(resident) = residents.iter_mut().find(|resident| resident.pod.uid == pod.uid) {
+            resident.pod = pod;
+        }
+    }
+
+    pub fn placed(&self, uid: &str) -> Option<(&Arc<Pod>, NodeId)> {
+        self.pods.get(uid).map(|placed| (&placed.resident.pod, placed.node))
+    }
+
+    /// How many pods are counted on nodes.
+    pub fn placed_pods(&self) -> usize {
+        self.pods.len()
+    }
+
+    /// A node has been freed for the pod: others of no higher priority leave it its room there.
+    pub fn nominate(&mut self, pod: &Arc<Pod>, node: &str) {
+        if self.nominations.get(&pod.uid).is_some_and(|known| self.find(node) == Some(*known)) {
+            return;
+        }
+        self.denominate(&pod.uid);
+        let node = self.slot(node);
+        let resident = self.resident(pod.clone());
+        self.nodes[node.index()].nominated.push(resident);
+        self.nominations.insert(pod.uid.clone(), node);
+        self.changed(node);
+    }
+
+    /// Returns whether it was nominated.
+    pub fn denominate(&mut self, uid: &str) -> bool {
+        let Some(node) = self.nominations.remove(uid) else { return false };
+        let nominated = &mut self.nodes[node.index()].nominated;
+        if let Some(at) = nominated.iter().position(|resident| &*resident.pod.uid == uid) {
+            let resident = nominated.swap_remove(at);
+            self.populations.release(resident.population);
+        }
+        self.changed(node);
+        self.release(node);
+        true
+    }
+
+    /// Pods that a node was freed for, as far as they are below.
+    pub fn nominated_below(&self, node: NodeId, below: impl Fn(&Pod) -> bool) -> Vec<Arc<str>> {
+        let nominated = self.info(node).nominated.iter();
+        nominated.filter(|resident| below(&resident.pod)).map(|resident| resident.pod.uid.clone()).collect()
+    }
+
+    pub fn nominated_node(&self, uid: &str) -> Option<NodeId> {
+        self.nominations.get(uid).copied()
+    }
+
+    /// Counts a resident in (1) or out (-1) for as long as a question is asked; whoever does so undoes it, and nobody learns
+    /// of it.
+    pub fn count_resident(&mut self, node: NodeId, resident: &Resident, pods: i64) {
+        let info = &mut self.nodes[node.index()];
+        info.count(&resident.pod, pods);
+        if info.known {
+            for id in &self.populations.get(resident.population).counters {
+                let counter = &mut self.counters.list[id.0 as usize];
+                counter.add(&self.topologies[counter.key.topology.0 as usize], node, pods);
+            }
+        }
+    }
+
+    /// Drops counters when there are too many. Whoever held one must ask for it again: [`World::epoch`] says so.
+    pub fn trim(&mut self) {
+        if self.counters.list.len() > MAX_COUNTERS {
+            self.reset_counters();
+        }
+    }
+
+    /// Changes when counters and topologies that were handed out are void.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// How many terms of existing pods were ever heard of in this epoch.
+    pub fn terms(&self) -> usize {
+        self.counters.terms.len()
+    }
+
+    /// The position of the next change in the log.
+    pub fn position(&self) -> u64 {
+        self.log_start + self.log.len() as u64
+    }
+
+    /// Nodes that changed since a position; `None`: too long ago.
+    pub fn changes_since(&self, position: u64) -> Option<impl Iterator<Item = NodeId> + use<'_>> {
+        let skip = usize::try_from(position.checked_sub(self.log_start)?).ok()?;
+        Some(self.log.range(skip.min(self.log.len())..).copied())
+    }
+
+    /// One past the highest node number.
+    pub fn node_slots(&self) -> usize {
+        self.nodes.len()
+    }
+}
+
+impl World {
+    fn resident(&mut self, pod: Arc<Pod>) -> Resident {
+        let population = self.population(&pod);
+        Resident { pod, population }
+    }
+
+    fn population(&mut self, pod: &Pod) -> PopulationId {
+        let (id, fresh) = self.populations.acquire(pod);
+        if fresh {
+            self.count_population(id);
+        }
+        id
+    }
+
+    /// Finds the counters that a population concerns, and makes those of the terms that it carries.
+    fn count_population(&mut self, id: PopulationId) {
+        let key = self.populations.get(id).key.clone();
+        let mut carried = Vec::new();
+        for term in key.carried() {
+            let topology = self.topology(&term.term.topology_key);
+            let what = What::Carrying(term.clone());
+            let counter = CounterKey { what, topology, eligibility: Eligibility::default() };
+            if self.counters.find(&counter).is_none() {
+                self.counters.add_term(&term);
+            }
+            let counter = self.counter(counter);
+            for (node, pods) in &self.populations.get(id).nodes {
+                let counter = &mut self.counters.list[counter.0 as usize];
+                counter.add(&self.topologies[topology.0 as usize], *node, i64::from(*pods));
+            }
+            carried.push(counter);
+        }
+        let labels = self.namespaces.get(&key.namespace);
+        let concerning = self.counters.concerning(&key.namespace);
+        let matching = concerning.filter(|counter| key.belongs_to(&self.counters.get(*counter).key.what, labels));
+        let mut counters: Vec<CounterId> = matching.chain(carried).collect();
+        counters.sort_unstable();
+        counters.dedup();
+        self.populations.get_mut(id).counters = counters;
+    }
+
+    fn reset_counters(&mut self) {
+        self.epoch += 1;
+        self.counters = Counters::default();
+        for id in self.populations.ids() {
+            self.populations.get_mut(id).counters.clear();
+        }
+        for id in self.populations.ids() {
+            self.count_population(id);
+        }
+    }
+
+    fn attach(&mut self, id: NodeId) {
+        let info = &self.nodes[id.index()];
+        for topology in &mut self.topologies {
+            let coarse = topology.is_coarse();
+            topology.attach(id, info.node.label(&topology.key));
+            if coarse != topology.is_coarse() {
+                self.epoch += 1;
+            }
+        }
+        for counter in &mut self.counters.list {
+            counter.attach(&self.topologies[counter.key.topology.0 as usize], id, &info.node);
+        }
+        self.recount(id, 1);
+        self.neighbours_changed(id);
+    }
+
+    fn detach(&mut self, id: NodeId) {
+        if !self.nodes[id.index()].known {
+            return;
+        }
+        self.recount(id, -1);
+        self.neighbours_changed(id);
+        for counter in &mut self.counters.list {
+            counter.detach(&self.topologies[counter.key.topology.0 as usize], id);
+        }
+        for topology in &mut self.topologies {
+            topology.detach(id);
+        }
+    }
+
+    /// Counts all residents of a node in or out.
+    fn recount(&mut self, id: NodeId, pods: i64) {
+        for resident in &self.nodes[id.index()].residents {
+            for counter in &self.populations.get(resident.population).counters {
+                let counter = &mut self.counters.list[counter.0 as usize];
+                counter.add(&self.topologies[counter.key.topology.0 as usize], id, pods);
+            }
+        }
+    }
+
+    /// A node came, went or moved with its pods: where nodes are told apart by counts, those of its domains changed.
+    fn neighbours_changed(&mut self, id: NodeId) {
+        let fine = self.topologies.iter().filter(|topology| !topology.is_coarse());
+        let domains = fine.filter_map(|topology| Some(topology.nodes(topology.domain(id)?)));
+        let neighbours: Vec<NodeId> = domains.flatten().copied().collect();
+        for neighbour in neighbours {
+            self.changed(neighbour);
+        }
+    }
+
+    fn changed(&mut self, node: NodeId) {
+        if self.log.len() == MAX_LOG {
+            self.log.pop_front();
+            self.log_start += 1;
+        }
+        self.log.push_back(node);
+    }
+
+    /// A pod came or went: where nodes are told apart by counts, its neighbours changed, too.
+    fn changed_by(&mut self, node: NodeId, population: PopulationId) {
+        self.changed(node);
+        let mut neighbours = Vec::new();
+        for counter in &self.populations.get(population).counters {
+            let topology = &self.topologies[self.counters.get(*counter).key.topology.0 as usize];
+            if !topology.is_coarse()
+                && let Some(domain) = topology.domain(node)
+            {
+                neighbours.extend(topology.nodes(domain).iter().filter(|neighbour| **neighbour != node));
+            }
+        }
+        neighbours.sort_unstable();
+        neighbours.dedup();
+        for neighbour in neighbours {
+            self.changed(neighbour);
+        }
+    }
+
+    fn slot(&mut self, name: &str) -> NodeId {
+        if let Some(id) = self.by_name.get(name) {
+            return *id;
+        }
+        let name: Arc<str> = name.into();
+        let node = Arc::new(Node { name: name.clone(), ..Default::default() });
+        let id = match self.free.pop() {
+            Some(id) => {
+                self.nodes[id.index()] = NodeInfo::new(id, node);
+                id
+            }
+            None => {
+                let id = NodeId::new(self.nodes.len());
+                self.nodes.push(NodeInfo::new(id, node));
+                id
+            }
+        };
+        self.by_name.insert(name, id);
+        id
+    }
+
+    /// Forgets a name that neither the API nor a pod knows.
+    fn release(&mut self, id: NodeId) {
+        let info = &self.nodes[id.index()];
+        if !info.known
+            && info.residents.is_empty()
+            && info.nominated.is_empty()
+            && self.by_name.remove(&info.node.name).is_some()
+        {
+            self.free.push(id);
+        }
+    }
+}
