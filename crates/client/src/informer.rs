@@ -8,7 +8,6 @@ use std::{
     collections::{HashMap, VecDeque},
     fmt::{self, Debug},
     sync::{Arc, Weak},
-    time::Duration,
 };
 
 use futures::{StreamExt, pin_mut};
@@ -20,6 +19,8 @@ use parking_lot::{Mutex, RwLock};
 use runtime::Tasks;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, watch};
+
+use crate::backoff::Backoff;
 
 /// The namespace (empty for cluster-scoped kinds) and name of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -299,36 +300,6 @@ fn replace<K: Resource>(shared: &Shared<K>, listed: HashMap<Key, Arc<K>>) {
         if state.objects.get(&key).is_none_or(|old| version(old) != version(&object)) {
             state.set(key, Some(object));
         }
-    }
-}
-
-/// Pauses between attempts to reach the API: 50 ms doubling to 5 s, from the start again after a success.
-struct Backoff {
-    next: Duration,
-}
-
-const BACKOFF_MIN: Duration = Duration::from_millis(50);
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Backoff { next: BACKOFF_MIN }
-    }
-}
-
-impl Iterator for Backoff {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        let pause = self.next;
-        self.next = (pause * 2).min(BACKOFF_MAX);
-        Some(pause)
-    }
-}
-
-impl kube::runtime::utils::Backoff for Backoff {
-    fn reset(&mut self) {
-        self.next = BACKOFF_MIN;
     }
 }
 

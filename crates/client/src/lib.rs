@@ -9,6 +9,8 @@
 //! In one process a request is an in-memory call, otherwise HTTPS; the code that uses the client cannot tell. Knows no
 //! store and no API server.
 
+mod backoff;
+pub mod feed;
 mod informer;
 mod recorder;
 

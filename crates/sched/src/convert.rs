@@ -5,12 +5,9 @@ use std::{collections::BTreeMap, sync::Arc};
 mod volumes;
 
 use k8s_openapi::{
-    api::{
-        core::v1::{
-            self as api, Container, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm, ResourceRequirements,
-            TopologySpreadConstraint, WeightedPodAffinityTerm,
-        },
-        policy::v1::PodDisruptionBudget,
+    api::core::v1::{
+        self as api, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm, ResourceRequirements,
+        TopologySpreadConstraint, WeightedPodAffinityTerm,
     },
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::LabelSelector},
 };
@@ -19,7 +16,9 @@ use kube_schema::quantity;
 use crate::{
     Field, HostPort, Node, Operator, Pod, PreferredTerm, Requirement, Resources, Spec, Taint, TaintEffect, Term,
     Toleration, TolerationOperator,
+    framework::Gang,
     labels::{self, LabelOperator, LabelRequirement, Labels, Selector},
+    object::{self, Container, PodDisruptionBudget, PodGroup},
     pod::{OwnerKind, Peers, PodTerm, SpreadConstraint, WeightedPodTerm},
     preempt::Budget,
 };
@@ -50,9 +49,9 @@ pub enum ConvertError {
 }
 
 /// A pod of the API.
-pub fn pod(object: &api::Pod) -> Result<Pod, ConvertError> {
+pub fn pod(object: &object::Pod) -> Result<Pod, ConvertError> {
     let meta = &object.metadata;
-    let empty = api::PodSpec::default();
+    let empty = object::PodSpec::default();
     let spec = object.spec.as_ref().unwrap_or(&empty);
     let status = object.status.as_ref();
     let phase = status.and_then(|status| status.phase.as_deref());
@@ -60,6 +59,10 @@ pub fn pod(object: &api::Pod) -> Result<Pod, ConvertError> {
     let started = status.and_then(|status| status.start_time.as_ref()).or(meta.creation_timestamp.as_ref());
     let namespace: Arc<str> = meta.namespace.as_deref().unwrap_or_default().into();
     let labels = labels(meta.labels.as_ref());
+    let conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
+    let told = conditions.into_iter().find(|known| {
+        known.type_ == "PodScheduled" && known.status == "False" && known.reason.as_deref() == Some("Unschedulable")
+    });
     let group = spec.scheduling_group.as_ref().and_then(|group| group.pod_group_name.as_deref());
     Ok(Pod {
         name: meta.name.as_deref().ok_or(ConvertError::Missing("name"))?.into(),
@@ -70,6 +73,8 @@ pub fn pod(object: &api::Pod) -> Result<Pod, ConvertError> {
         deleting: meta.deletion_timestamp.is_some(),
         terminal: matches!(phase, Some("Succeeded" | "Failed")),
         group: group.map(Into::into),
+        told: told.and_then(|condition| condition.message.as_deref()).map(Into::into),
+        generation: meta.generation,
         spec: Arc::new(pod_spec(object, spec, &namespace, &labels)?),
         labels: Arc::new(labels),
         namespace,
@@ -77,8 +82,8 @@ pub fn pod(object: &api::Pod) -> Result<Pod, ConvertError> {
 }
 
 fn pod_spec(
-    object: &api::Pod,
-    spec: &api::PodSpec,
+    object: &object::Pod,
+    spec: &object::PodSpec,
     namespace: &Arc<str>,
     labels: &Labels,
 ) -> Result<Spec, ConvertError> {
@@ -111,8 +116,7 @@ fn pod_spec(
         tolerations: spec.tolerations.iter().flatten().map(toleration).collect(),
         host_ports: host_ports(spec),
         scheduling_gates: spec.scheduling_gates.iter().flatten().map(|gate| gate.name.as_str().into()).collect(),
-        affinity: terms
-            .required(pods.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref()))?,
+        affinity: terms.required(pods.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref()))?,
         anti_affinity: terms
             .required(anti.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref()))?,
         preferred_pods: terms
@@ -121,8 +125,7 @@ fn pod_spec(
             .weighted(anti.and_then(|a| a.preferred_during_scheduling_ignored_during_execution.as_ref()))?,
         spread: spread.map(|constraint| spread_constraint(constraint, labels)).collect::<Result<_, _>>()?,
         images: images(spec),
-        containers: i64::try_from(spec.containers.len() + spec.init_containers.as_ref().map_or(0, Vec::len))
-            .unwrap_or(i64::MAX),
+        containers: i64::try_from(containers(spec).count()).unwrap_or(i64::MAX),
         never_preempts: spec.preemption_policy.as_deref() == Some("Never"),
         owner: owner(object),
         volumes: volumes::of(object, spec),
@@ -131,7 +134,7 @@ fn pod_spec(
 }
 
 /// A node of the API.
-pub fn node(object: &api::Node) -> Result<Node, ConvertError> {
+pub fn node(object: &object::Node) -> Result<Node, ConvertError> {
     let name = object.metadata.name.as_deref().ok_or(ConvertError::Missing("name"))?;
     let status = object.status.as_ref();
     let allocatable = status.and_then(|status| status.allocatable.as_ref());
@@ -197,6 +200,12 @@ pub fn budget(object: &PodDisruptionBudget) -> Result<Budget, ConvertError> {
     })
 }
 
+/// A PodGroup of the API; `None`: its pods are placed one by one.
+pub fn gang(object: &PodGroup) -> Option<Gang> {
+    let gang = object.spec.as_ref()?.scheduling_policy.as_ref()?.gang.as_ref()?;
+    Some(Gang { min_count: usize::try_from(gang.min_count?).ok()? })
+}
+
 /// Requirements for some of the pod's own labels (matchLabelKeys), or against them.
 fn own_labels(keys: Option<&Vec<String>>, labels: &Labels, operator: LabelOperator) -> Vec<LabelRequirement> {
     let keys = keys.into_iter().flatten();
@@ -218,9 +227,10 @@ impl PodTerms<'_> {
     }
 
     fn weighted(&self, terms: Option<&Vec<WeightedPodAffinityTerm>>) -> Result<Vec<WeightedPodTerm>, ConvertError> {
-        let weighted = terms.into_iter().flatten().map(|term| {
-            Ok(WeightedPodTerm { weight: term.weight, term: self.term(&term.pod_affinity_term)? })
-        });
+        let weighted = terms
+            .into_iter()
+            .flatten()
+            .map(|term| Ok(WeightedPodTerm { weight: term.weight, term: self.term(&term.pod_affinity_term)? }));
         weighted.collect()
     }
 
@@ -245,10 +255,7 @@ impl PodTerms<'_> {
     }
 }
 
-fn spread_constraint(
-    constraint: &TopologySpreadConstraint,
-    labels: &Labels,
-) -> Result<SpreadConstraint, ConvertError> {
+fn spread_constraint(constraint: &TopologySpreadConstraint, labels: &Labels) -> Result<SpreadConstraint, ConvertError> {
     let mut wanted = selector(constraint.label_selector.as_ref())?;
     if let Some(wanted) = &mut wanted {
         let keys = constraint.match_label_keys.as_ref();
@@ -267,7 +274,7 @@ fn spread_constraint(
     })
 }
 
-fn owner(object: &api::Pod) -> Option<(OwnerKind, Arc<str>)> {
+fn owner(object: &object::Pod) -> Option<(OwnerKind, Arc<str>)> {
     let owners = object.metadata.owner_references.iter().flatten();
     let controller = owners.into_iter().find(|owner| owner.controller == Some(true))?;
     let kind = match (controller.api_version.as_str(), controller.kind.as_str()) {
@@ -279,9 +286,12 @@ fn owner(object: &api::Pod) -> Option<(OwnerKind, Arc<str>)> {
     Some((kind, controller.name.as_str().into()))
 }
 
-fn images(spec: &api::PodSpec) -> Vec<Arc<str>> {
-    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
-    let of_containers = containers.filter_map(|container| container.image.as_deref());
+fn containers(spec: &object::PodSpec) -> impl Iterator<Item = &Container> {
+    spec.init_containers.iter().flatten().chain(spec.containers.iter().flatten())
+}
+
+fn images(spec: &object::PodSpec) -> Vec<Arc<str>> {
+    let of_containers = containers(spec).filter_map(|container| container.image.as_deref());
     let volumes = spec.volumes.iter().flatten().filter_map(|volume| volume.image.as_ref()?.reference.as_deref());
     of_containers.chain(volumes).map(image_name).collect()
 }
@@ -325,9 +335,9 @@ struct Requests {
 impl Requests {
     /// Containers and sidecars run together; each other init container runs beside the sidecars that were started
     /// before it. The pod needs the most that is ever needed at once, and its overhead.
-    fn of(spec: &api::PodSpec) -> Result<Self, ConvertError> {
+    fn of(spec: &object::PodSpec) -> Result<Self, ConvertError> {
         let mut together = Requests::default();
-        for container in &spec.containers {
+        for container in spec.containers.iter().flatten() {
             together.add(&Requests::container(container)?);
         }
         let (mut sidecars, mut peak) = (Requests::default(), Requests::default());
@@ -399,9 +409,9 @@ fn is_sidecar(container: &Container) -> bool {
     container.restart_policy.as_deref() == Some("Always")
 }
 
-fn host_ports(spec: &api::PodSpec) -> Vec<HostPort> {
+fn host_ports(spec: &object::PodSpec) -> Vec<HostPort> {
     let sidecars = spec.init_containers.iter().flatten().filter(|container| is_sidecar(container));
-    let ports = spec.containers.iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten());
+    let ports = spec.containers.iter().flatten().chain(sidecars).flat_map(|container| container.ports.iter().flatten());
     let wanted = ports.filter_map(|port| {
         let number = u16::try_from(port.host_port?).ok().filter(|number| *number != 0)?;
         Some(HostPort {

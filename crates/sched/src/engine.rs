@@ -1,30 +1,29 @@
 //! The engine: changes and ticks go in, decisions come out. The driver carries them out and tells how it went.
 
+mod attempt;
+mod gangs;
+
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
 
 use crate::{
     Diagnosis, Node, Pending, Pod,
-    diagnosis::{Preemption, Reason},
-    framework::{Event, Kind},
+    framework::{Event, Gang, Kind},
     labels::{Labels, Selector},
-    plan::{Choice, Plan},
     plans::Plans,
     plugins,
     pod::OwnerKind,
-    preempt::{self, Budget, Victims},
+    preempt::{Budget, Victims},
     profile::Profile,
     queue::{History, Pauses, Queue},
     random::Random,
     world::World,
 };
-
-/// Up to so many nodes, a search looks at all; above, a share that shrinks with their number is good enough.
-const MIN_FEASIBLE: usize = 100;
-const MIN_PERCENTAGE: usize = 5;
+use attempt::Unfit;
+use gangs::Gangs;
 
 /// How to build an engine.
 pub struct Options {
@@ -90,6 +89,9 @@ pub struct Engine {
     budgets: BTreeMap<(Arc<str>, Arc<str>), Budget>,
     /// Victims that are still there, by the pod that they make room for.
     preempting: HashMap<Arc<str>, Vec<Arc<str>>>,
+    gangs: Gangs,
+    /// Decisions that were made together with one that was asked for.
+    ready: VecDeque<Decision>,
     reserved: HashMap<Arc<str>, Reserved>,
 }
 
@@ -105,6 +107,8 @@ impl Engine {
             preemption: options.preemption,
             budgets: BTreeMap::new(),
             preempting: HashMap::new(),
+            gangs: Gangs::default(),
+            ready: VecDeque::new(),
             reserved: HashMap::new(),
         }
     }
@@ -176,6 +180,12 @@ impl Engine {
         };
     }
 
+    /// A PodGroup: a gang, or pods that are placed one by one (`None` within); `None`: it is gone.
+    pub fn set_group(&mut self, namespace: &Arc<str>, name: &Arc<str>, group: Option<Option<Gang>>, now: Duration) {
+        self.gangs.set(namespace, name, group);
+        self.regate(namespace, name, now);
+    }
+
     /// A pod appeared or changed: one that waits is queued, one on a node is counted there.
     pub fn upsert_pod(&mut self, mut pod: Pod, now: Duration) {
         if pod.terminal {
@@ -183,6 +193,11 @@ impl Engine {
         }
         self.world.intern(&mut pod);
         let pod = Arc::new(pod);
+        if self.gangs.join(&pod)
+            && let Some(group) = &pod.group
+        {
+            self.regate(&pod.namespace, group, now);
+        }
         match pod.node_name.clone() {
             Some(node) => self.assigned(pod, &node, now),
             None => self.waiting(pod, now),
@@ -237,7 +252,8 @@ impl Engine {
             self.world.denominate(&pod.uid);
         }
         let profile = &self.profiles[profile];
-        let (rank, gated) = (profile.rank(&pod), profile.pre_enqueue(&pod).is_err());
+        let rank = profile.rank(&pod);
+        let gated = profile.pre_enqueue(&pod).is_err() || !self.gangs.is_complete(&pod);
         match self.queue.pod(&pod.uid) {
             Some(known) if counts_alike(known, &pod) => self.queue.refresh(pod),
             Some(known) if known.spec.scheduling_gates == pod.spec.scheduling_gates => {
@@ -250,6 +266,7 @@ impl Engine {
     /// A pod is gone, or has ended.
     pub fn remove_pod(&mut self, uid: &str, now: Duration) {
         self.queue.remove(uid);
+        self.gangs.leave(uid);
         self.world.denominate(uid);
         self.preempting.remove(uid);
         if let Some(reserved) = self.reserved.remove(uid) {
@@ -274,156 +291,34 @@ impl Engine {
 impl Engine {
     /// The next decision, if a pod is due. A placement is counted at once.
     pub fn next(&mut self, now: Duration) -> Option<Decision> {
+        if let Some(decision) = self.ready.pop_front() {
+            return Some(decision);
+        }
         loop {
             let (pod, history) = self.queue.pop(now)?;
-            // Its scheduler is not ours any more: nothing is to be decided.
-            if let Some(profile) = self.profile(&pod) {
-                return Some(self.decide(profile, pod, history, now));
-            }
-        }
-    }
-
-    fn decide(&mut self, profile: usize, pod: Arc<Pod>, history: History, now: Duration) -> Decision {
-        self.world.trim();
-        let mut plan = match self.plans.take(profile, &self.profiles[profile], &pod, &mut self.world) {
-            Ok(plan) => plan,
-            Err((plugin, rejection)) => {
-                let name = self.profiles[profile].plugin(plugin).name().to_owned();
-                let before_nodes = Some((name, rejection.text()));
-                let diagnosis = Diagnosis { nodes: self.world.known_nodes(), before_nodes, ..Default::default() };
-                return self.unschedulable(profile, pod, history, diagnosis, 1 << plugin, None, now);
-            }
-        };
-        plan.asking = Some(pod.uid.clone());
-        let choice = self.choose(profile, &mut plan, &pod);
-        let decision = match choice {
-            Some(choice) => self.reserve(profile, pod, history, choice, now),
-            None => self.explain(profile, &mut plan, pod, history, now),
-        };
-        self.plans.put(profile, plan);
-        decision
-    }
-
-    fn choose(&mut self, profile: usize, plan: &mut Plan, pod: &Pod) -> Option<Choice> {
-        // The node that was freed for it is taken without looking at others, as long as it fits.
-        if let Some(node) = self.world.nominated_node(&pod.uid)
-            && self.world.info(node).known
-            && plan.fits_now(&mut self.world, node).is_ok()
-        {
-            return Some(Choice { node, score: 0, feasible: 1 });
-        }
-        if plan.is_kept() {
-            plan.catch_up(&mut self.world);
-        } else {
-            let nodes = self.world.known_nodes();
-            let wanted = feasible_to_find(nodes, self.profiles[profile].percentage_of_nodes_to_score);
-            let looked = plan.search(&mut self.world, self.start, wanted);
-            self.start = (self.start + looked).checked_rem(nodes).unwrap_or(0);
-        }
-        plan.choose(&self.world, &mut self.random)
-    }
-
-    fn reserve(&mut self, profile: usize, pod: Arc<Pod>, history: History, choice: Choice, now: Duration) -> Decision {
-        let nodes = self.world.known_nodes();
-        if let Err((plugin, rejection)) = self.profiles[profile].reserve(&pod, choice.node, &mut self.world) {
-            let plugin_name = self.profiles[profile].plugin(plugin).name().to_owned();
-            let rejected = crate::diagnosis::Rejected { plugin: plugin_name, rejection, nodes: 1 };
-            let diagnosis = Diagnosis::of(nodes, vec![rejected]);
-            return self.unschedulable(profile, pod, history, diagnosis, 1 << plugin, None, now);
-        }
-        let node = self.world.info(choice.node).node.name.clone();
-        self.world.denominate(&pod.uid);
-        self.preempting.remove(&pod.uid);
-        self.world.place(pod.clone(), &node, true);
-        self.wake(&Event::PodAdded(pod.clone()), now);
-        let reserved = Reserved { latest: pod.clone(), node: node.clone(), history };
-        self.reserved.insert(pod.uid.clone(), reserved);
-        Decision::Bind(Reservation {
-            pod,
-            node,
-            attempts: history.attempts,
-            first_seen: history.first_seen,
-            feasible: choice.feasible,
-            score: choice.score,
-        })
-    }
-
-    /// No node takes the pod: why, and whether evicting others would help.
-    fn explain(
-        &mut self,
-        profile: usize,
-        plan: &mut Plan,
-        pod: Arc<Pod>,
-        history: History,
-        now: Duration,
-    ) -> Decision {
-        let (mut diagnosis, rejected_by) = plan.diagnose(&self.profiles[profile], &self.world);
-        let mut victims = None;
-        if self.profiles[profile].preempts() && self.world.known_nodes() > 0 {
-            diagnosis.preemption = match self.preempt(plan, &pod) {
-                Err(preemption) => preemption,
-                Ok(found) => {
-                    let node = found.node.to_string();
-                    victims = Some(found);
-                    Preemption::Nominated(node)
-                }
+            // Its scheduler may not be ours any more: then nothing is to be decided.
+            let Some(profile) = self.profile(&pod) else { continue };
+            return match self.gangs.of(&pod) {
+                Some(gang) => self.decide_together(gang, pod, history, now),
+                None => Some(match self.attempt(profile, &pod, history, true, now) {
+                    Ok(reservation) => Decision::Bind(reservation),
+                    Err(unfit) => self.unschedulable(profile, pod, history, unfit, now),
+                }),
             };
         }
-        self.unschedulable(profile, pod, history, diagnosis, rejected_by, victims, now)
     }
 
-    fn preempt(&mut self, plan: &mut Plan, pod: &Arc<Pod>) -> Result<Victims, Preemption> {
-        if pod.spec.never_preempts {
-            return Err(Preemption::NotEligible("not eligible due to preemptionPolicy=Never.".into()));
-        }
-        if self.waits_for_victims(pod) {
-            let why: Reason = "not eligible due to a terminating pod on the nominated node.".into();
-            return Err(Preemption::NotEligible(why));
-        }
-        let start = self.random.below(self.world.known_nodes());
-        let budgets: Vec<&Budget> = self.budgets.values().collect();
-        let victims = preempt::select(plan, &mut self.world, pod, &self.preemption, &budgets, start)
-            .map_err(Preemption::Failed)?;
-        self.world.nominate(pod, &victims.node);
-        let uids = victims.pods.iter().map(|victim| victim.uid.clone()).collect();
-        self.preempting.insert(pod.uid.clone(), uids);
-        // Those of lower priority that were to have the node find another.
-        let node = self.world.find(&victims.node);
-        let lower = |other: &Pod| other.priority() < pod.priority();
-        for uid in node.map(|node| self.world.nominated_below(node, lower)).unwrap_or_default() {
-            self.world.denominate(&uid);
-        }
-        Ok(victims)
-    }
-
-    /// Whether pods that were evicted for this one are still there.
-    fn waits_for_victims(&mut self, pod: &Pod) -> bool {
-        if let Some(victims) = self.preempting.get_mut(&pod.uid) {
-            victims.retain(|uid| self.world.placed(uid).is_some());
-            if !victims.is_empty() {
-                return true;
-            }
-            self.preempting.remove(&pod.uid);
-        }
-        // After a restart only the API remembers.
-        let Some(node) = self.world.nominated_node(&pod.uid) else { return false };
-        let leaving = |victim: &Pod| victim.deleting && victim.priority() < pod.priority();
-        self.world.info(node).residents.iter().any(|resident| leaving(&resident.pod))
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "one place where a decision in the negative is built")]
     fn unschedulable(
         &mut self,
         profile: usize,
         pod: Arc<Pod>,
         history: History,
-        diagnosis: Diagnosis,
-        rejected_by: u64,
-        victims: Option<Victims>,
+        unfit: Unfit,
         now: Duration,
     ) -> Decision {
         let rank = self.profiles[profile].rank(&pod);
-        self.queue.add_unschedulable(pod.clone(), rank, history, rejected_by, now);
+        self.queue.add_unschedulable(pod.clone(), rank, history, unfit.rejected_by, now);
+        let Unfit { diagnosis, victims, .. } = unfit;
         Decision::Unschedulable { pod, diagnosis, attempts: history.attempts, victims }
     }
 
@@ -436,17 +331,23 @@ impl Engine {
     /// The binding failed: the node is free again, and the pod is tried again after its pause.
     pub fn undo(&mut self, uid: &str, now: Duration) {
         // It has been confirmed or removed in the meantime: then there is nothing to undo.
-        let Some(reserved) = self.reserved.remove(uid) else { return };
+        let Some((pod, history)) = self.release(uid, now) else { return };
+        if !pod.deleting
+            && let Some(profile) = self.profile(&pod)
+        {
+            let rank = self.profiles[profile].rank(&pod);
+            self.queue.add_failed(pod, rank, history, now);
+        }
+    }
+
+    /// Gives back what was reserved for a pod.
+    fn release(&mut self, uid: &str, now: Duration) -> Option<(Arc<Pod>, History)> {
+        let reserved = self.reserved.remove(uid)?;
         self.unreserve(&reserved.latest, &reserved.node);
         if let Some(pod) = self.world.remove(uid) {
             self.wake(&Event::PodRemoved(pod), now);
         }
-        if !reserved.latest.deleting
-            && let Some(profile) = self.profile(&reserved.latest)
-        {
-            let rank = self.profiles[profile].rank(&reserved.latest);
-            self.queue.add_failed(reserved.latest, rank, reserved.history, now);
-        }
+        Some((reserved.latest, reserved.history))
     }
 
     /// The victims could not be evicted: the pod is tried again.
@@ -458,7 +359,7 @@ impl Engine {
 
     /// When [`Engine::next`] has something again without any change; zero: now; `None`: never.
     pub fn wake_at(&self) -> Option<Duration> {
-        self.queue.wake_at()
+        if self.ready.is_empty() { self.queue.wake_at() } else { Some(Duration::ZERO) }
     }
 
     /// How many pods wait, and where.
@@ -480,37 +381,4 @@ impl Engine {
 /// Whether two states of a pod are the same to everything that is decided or counted.
 fn counts_alike(old: &Pod, new: &Pod) -> bool {
     Arc::ptr_eq(&old.spec, &new.spec) && Arc::ptr_eq(&old.labels, &new.labels) && old.deleting == new.deleting
-}
-
-/// How many nodes that fit are enough to choose from: kube-scheduler's adaptive share.
-fn feasible_to_find(nodes: usize, percentage: Option<u32>) -> usize {
-    if nodes < MIN_FEASIBLE {
-        return nodes.max(1);
-    }
-    let adaptive = || 50usize.saturating_sub(nodes / 125).max(MIN_PERCENTAGE);
-    let percentage = percentage.filter(|percentage| *percentage > 0).map_or_else(adaptive, |given| given as usize);
-    (nodes * percentage.min(100) / 100).max(MIN_FEASIBLE)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_share_of_many_nodes_is_enough() {
-        for (nodes, percentage, expected) in [
-            (0, None, 1),
-            (3, None, 3),
-            (99, None, 99),
-            (100, None, 100),
-            (250, None, 120),
-            (1000, None, 420),
-            (5000, None, 500),
-            (6000, None, 300),
-            (6000, Some(100), 6000),
-            (6000, Some(1), 100),
-        ] {
-            assert_eq!(feasible_to_find(nodes, percentage), expected, "{nodes} nodes, {percentage:?}");
-        }
-    }
 }

@@ -138,6 +138,13 @@ pub struct Group<'a> {
     pub nodes: usize,
 }
 
+/// Pods that are placed together or not at all (a PodGroup with the gang policy).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gang {
+    /// So many at least.
+    pub min_count: usize,
+}
+
 /// What [`Plugin::permit`] says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Permit {

@@ -18,6 +18,7 @@ mod engine;
 pub mod framework;
 pub mod labels;
 mod node;
+pub mod object;
 mod plan;
 mod plans;
 pub mod plugins;

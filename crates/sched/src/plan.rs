@@ -173,7 +173,8 @@ impl Plan {
     pub fn is_current(&mut self, world: &World) -> bool {
         if self.epoch != world.epoch()
             || self.workloads != world.workloads.version(&self.pod.namespace)
-            || self.groups.len() > MAX_EMPTY_GROUPS + 2 * self.groups.iter().count() {
+            || self.groups.len() > MAX_EMPTY_GROUPS + 2 * self.groups.iter().count()
+        {
             return false;
         }
         if self.terms != world.terms() {
@@ -284,9 +285,8 @@ impl Plan {
     /// Whether the node takes the pod besides those of no lower priority for which it was freed.
     fn fits_beside_nominated(&mut self, world: &mut World, node: NodeId) -> Result<(), Refusal> {
         let above = self.pod.priority();
-        let counts = |resident: &&Resident| {
-            resident.pod.priority() >= above && self.asking.as_ref() != Some(&resident.pod.uid)
-        };
+        let counts =
+            |resident: &&Resident| resident.pod.priority() >= above && self.asking.as_ref() != Some(&resident.pod.uid);
         let nominated = world.info(node).nominated.iter().filter(counts);
         let nominated: Vec<_> = nominated.cloned().collect();
         for resident in &nominated {
@@ -336,7 +336,8 @@ impl Plan {
         let fitting: Vec<&Members> = self.fitting(world).collect();
         let totals = self.totals(world, &fitting);
         let best = totals.iter().copied().max()?;
-        let tied = || fitting.iter().zip(&totals).filter(|(_, total)| **total == best).filter_map(|(group, _)| group.best());
+        let tied =
+            || fitting.iter().zip(&totals).filter(|(_, total)| **total == best).filter_map(|(group, _)| group.best());
         let equals: usize = tied().map(|(_, nodes)| nodes.len()).sum();
         let mut lot = random.below(equals);
         for (_, nodes) in tied() {
@@ -432,6 +433,16 @@ impl Plan {
         let rejected =
             rejected.into_iter().map(|(plugin, rejection, nodes)| Rejected { plugin: name(plugin), rejection, nodes });
         (Diagnosis::of(all, rejected.collect()), bits)
+    }
+
+    /// On how many nodes the pod might fit if others were taken off.
+    pub fn resolvable_nodes(&self, world: &World) -> usize {
+        let rejected = self.rejects.iter().filter(|(_, rejection, _)| !rejection.unresolvable);
+        let groups = self.groups.iter().map(|(_, group)| group);
+        let resolvable =
+            |group: &&Members| self.group_fits(world, &group.key).is_err_and(|(_, rejection)| !rejection.unresolvable);
+        rejected.map(|(_, _, nodes)| nodes).sum::<usize>()
+            + groups.filter(resolvable).map(|group| group.nodes).sum::<usize>()
     }
 
     /// Nodes where the pod might fit if others were taken off, in rotation from `start`.

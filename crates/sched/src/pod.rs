@@ -29,6 +29,9 @@ pub struct Pod {
     pub terminal: bool,
     /// The gang that it belongs to (spec.schedulingGroup.podGroupName).
     pub group: Option<Arc<str>>,
+    /// Why it waits, as its condition says already.
+    pub told: Option<Arc<str>>,
+    pub generation: Option<i64>,
     pub labels: Arc<Labels>,
     pub spec: Arc<Spec>,
 }

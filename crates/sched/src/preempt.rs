@@ -35,6 +35,8 @@ pub struct Victims {
     pub pods: Vec<Arc<Pod>>,
     /// How many of them their budgets do not allow to be evicted.
     pub violations: usize,
+    /// Pods of lower priority that the node had been freed for before.
+    pub displaced: Vec<Arc<Pod>>,
 }
 
 /// The best node to free; or for how many nodes there is which reason not to.
@@ -47,6 +49,13 @@ pub(crate) fn select(
     start: usize,
 ) -> Result<Victims, BTreeMap<Reason, usize>> {
     let nodes = world.known_nodes();
+    if world.lowest_priority().is_none_or(|lowest| lowest >= pod.priority()) {
+        // Nobody anywhere is less important: the nodes need not be looked at.
+        let resolvable = plan.resolvable_nodes(world);
+        let reasons = [(NO_VICTIMS, resolvable), (NOT_HELPFUL, nodes - resolvable)];
+        let some = reasons.into_iter().filter(|(_, nodes)| *nodes > 0);
+        return Err(some.map(|(reason, nodes)| (Reason::Borrowed(reason), nodes)).collect());
+    }
     let wanted = (nodes * args.min_candidate_nodes_percentage / 100).max(args.min_candidate_nodes_absolute).min(nodes);
     let candidates = plan.resolvable(world, start);
     let mut found: Vec<(NodeId, Victims)> = Vec::new();
@@ -126,7 +135,7 @@ fn victims_on(
     }
     evicted.sort_by_key(|resident| importance(resident));
     let pods = evicted.iter().map(|resident| resident.pod.clone()).collect();
-    Ok(Victims { node: world.info(node).node.name.clone(), pods, violations })
+    Ok(Victims { node: world.info(node).node.name.clone(), pods, violations, displaced: Vec::new() })
 }
 
 /// Those whose eviction breaks a budget, and the others, each in their order.

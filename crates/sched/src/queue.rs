@@ -129,6 +129,11 @@ impl Queue {
         self.pods.contains_key(uid)
     }
 
+    /// Whether it waits for its gates, or for the rest of its group.
+    pub fn is_gated(&self, uid: &str) -> bool {
+        self.pods.get(uid).is_some_and(|waiting| waiting.place == Place::Gated)
+    }
+
     pub fn pod(&self, uid: &str) -> Option<&Arc<Pod>> {
         self.pods.get(uid).map(|waiting| &waiting.pod)
     }
@@ -188,7 +193,8 @@ impl Queue {
             return Some(Duration::ZERO);
         }
         let backoff = self.backoff.first_key_value().map(|((at, _), _)| *at);
-        let unschedulable = self.unschedulable.first_key_value().map(|((since, _), _)| *since + self.pauses.max_unschedulable);
+        let unschedulable =
+            self.unschedulable.first_key_value().map(|((since, _), _)| *since + self.pauses.max_unschedulable);
         backoff.into_iter().chain(unschedulable).min()
     }
 

@@ -19,7 +19,7 @@ pub use node_info::{NodeId, NodeInfo, Resident};
 pub use topology::{Domain, TopologyId};
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
 };
 
@@ -50,6 +50,8 @@ pub struct World {
     known: usize,
     order: Order,
     pods: HashMap<Arc<str>, Placed>,
+    /// How many pods on nodes have which priority.
+    priorities: BTreeMap<i32, usize>,
     nominations: HashMap<Arc<str>, NodeId>,
     populations: Populations,
     topologies: Vec<Topology>,
@@ -236,7 +238,9 @@ impl World {
             Some(labels) => self.namespaces.insert(name.clone(), labels),
             None => self.namespaces.remove(name),
         };
-        if before.as_ref() != self.namespaces.get(name) && self.counters.list.iter().any(|counter| counter.key.what.selects_namespaces()) {
+        if before.as_ref() != self.namespaces.get(name)
+            && self.counters.list.iter().any(|counter| counter.key.what.selects_namespaces())
+        {
             self.reset_counters();
         }
     }
@@ -251,6 +255,7 @@ impl World {
         self.remove(&pod.uid);
         let node = self.slot(node);
         let resident = self.resident(pod.clone());
+        *self.priorities.entry(pod.priority()).or_default() += 1;
         self.populations.settle(resident.population, node);
         self.count_resident(node, &resident, 1);
         self.nodes[node.index()].residents.push(resident.clone());
@@ -261,6 +266,12 @@ impl World {
     /// Stops counting a pod.
     pub fn remove(&mut self, uid: &str) -> Option<Arc<Pod>> {
         let Placed { resident, node, .. } = self.pods.remove(uid)?;
+        if let Some(pods) = self.priorities.get_mut(&resident.pod.priority()) {
+            *pods -= 1;
+            if *pods == 0 {
+                self.priorities.remove(&resident.pod.priority());
+            }
+        }
         let residents = &mut self.nodes[node.index()].residents;
         if let Some(at) = residents.iter().position(|known| known.pod.uid == resident.pod.uid) {
             residents.swap_remove(at);
@@ -324,10 +335,15 @@ impl World {
         true
     }
 
-    /// Pods that a node was freed for, as far as they are below.
-    pub fn nominated_below(&self, node: NodeId, below: impl Fn(&Pod) -> bool) -> Vec<Arc<str>> {
-        let nominated = self.info(node).nominated.iter();
-        nominated.filter(|resident| below(&resident.pod)).map(|resident| resident.pod.uid.clone()).collect()
+    /// Pods below a priority that a node was freed for.
+    pub fn nominated_below(&self, node: &str, priority: i32) -> Vec<Arc<Pod>> {
+        let nominated = self.find(node).map(|node| self.info(node).nominated.iter()).into_iter().flatten();
+        nominated.filter(|resident| resident.pod.priority() < priority).map(|resident| resident.pod.clone()).collect()
+    }
+
+    /// The lowest priority of a pod on a node.
+    pub fn lowest_priority(&self) -> Option<i32> {
+        self.priorities.first_key_value().map(|(priority, _)| *priority)
     }
 
     pub fn nominated_node(&self, uid: &str) -> Option<NodeId> {

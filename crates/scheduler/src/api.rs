@@ -1,18 +1,17 @@
-//! What the scheduler writes: bindings, the pods' conditions, events.
+//! What the scheduler writes: bindings, the pods' conditions, evictions, events.
 
 use std::sync::Arc;
 
-use client::{Client, EventType, Informer, Key, Recorder};
-use k8s_openapi::{
-    api::core::v1::{Binding, ObjectReference, Pod as ApiPod, PodCondition},
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Status},
-};
+use client::{Client, EventType, Recorder, is_not_found};
+use http::Request;
+use k8s_openapi::api::core::v1::{ObjectReference, Pod as ApiPod};
 use kube::{
     Api as KubeApi,
-    api::{Patch, PatchParams, PostParams},
+    api::{DeleteParams, Patch, PatchParams, Preconditions},
 };
 use runtime::Clock;
-use sched::{Pod, Reservation};
+use sched::{Pod, Reservation, preempt::Victims};
+use serde_json::{Value, json};
 
 /// The longest note that an event may carry; a longer one ends in an ellipsis.
 const MAX_NOTE_BYTES: usize = 1024;
@@ -20,39 +19,40 @@ const MAX_NOTE_BYTES: usize = 1024;
 #[derive(Clone)]
 pub(crate) struct Api {
     pub client: Client,
-    pub pods: Informer<ApiPod>,
     pub recorder: Recorder,
     pub clock: Clock,
+}
+
+/// What becomes of a pod's status.nominatedNodeName.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Nomination {
+    Keep,
+    Clear,
+    Set(Arc<str>),
 }
 
 impl Api {
     /// Binds the pod to its node. The event is recorded here, so that it never comes before the binding.
     pub async fn bind(&self, reservation: &Reservation) -> kube::Result<()> {
         let pod = &reservation.pod;
-        let binding = Binding {
-            metadata: ObjectMeta {
-                name: Some(pod.name.to_string()),
-                namespace: Some(pod.namespace.to_string()),
-                uid: Some(pod.uid.to_string()),
-                ..Default::default()
-            },
-            target: ObjectReference {
-                kind: Some("Node".into()),
-                name: Some(reservation.node.to_string()),
-                ..Default::default()
-            },
-        };
-        let api = KubeApi::<ApiPod>::namespaced(self.client.clone(), &pod.namespace);
-        match api.create_subresource::<_, Status>("binding", &pod.name, &PostParams::default(), &binding).await {
+        let binding = json!({
+            "apiVersion": "v1",
+            "kind": "Binding",
+            "metadata": {"name": &*pod.name, "namespace": &*pod.namespace, "uid": &*pod.uid},
+            "target": {"kind": "Node", "name": &*reservation.node},
+        });
+        let path = format!("/api/v1/namespaces/{}/pods/{}/binding", pod.namespace, pod.name);
+        let request = Request::post(path).header(http::header::CONTENT_TYPE, "application/json");
+        let request = request.body(binding.to_string().into_bytes()).map_err(kube::Error::HttpError)?;
+        match self.client.request_text(request).await {
             Ok(_) => {
                 let text = format!("Successfully assigned {}/{} to {}", pod.namespace, pod.name, reservation.node);
                 self.recorder.event(&reference(pod), EventType::Normal, "Scheduled", text);
                 Ok(())
             }
             Err(error) => {
-                if self.still_waits(pod) {
-                    let text = format!("running Bind plugin \"DefaultBinder\": {error}");
-                    self.failed(pod, &text);
+                if !is_not_found(&error) {
+                    self.failed(pod, &format!("running Bind plugin \"DefaultBinder\": {error}"));
                 }
                 Err(error)
             }
@@ -60,44 +60,73 @@ impl Api {
     }
 
     /// Tells the pod's owner why it waits: as an event each time, and as a condition when it has changed.
-    pub async fn report(&self, pod: &Pod, message: &str) -> kube::Result<()> {
+    pub async fn report(&self, pod: &Pod, message: &str, nomination: Nomination) -> kube::Result<()> {
         self.failed(pod, message);
-        let Some(current) = self.current(pod) else { return Ok(()) };
-        let Some(condition) = self.condition(&current, message) else { return Ok(()) };
-        let patch = serde_json::json!({"metadata": {"uid": &*pod.uid}, "status": {"conditions": [condition]}});
-        let api = KubeApi::<ApiPod>::namespaced(self.client.clone(), &pod.namespace);
-        api.patch_status(&pod.name, &PatchParams::default(), &Patch::Strategic(patch)).await?;
+        let mut status = json!({});
+        if pod.told.as_deref() != Some(message) {
+            status["conditions"] = json!([self.condition(pod, message)]);
+        }
+        match nomination {
+            Nomination::Keep => {}
+            Nomination::Clear => status["nominatedNodeName"] = Value::Null,
+            Nomination::Set(node) => status["nominatedNodeName"] = json!(&*node),
+        }
+        if status == json!({}) {
+            return Ok(());
+        }
+        self.patch_status(pod, status).await
+    }
+
+    /// Evicts victims, and tells those that had been promised the node that they are not any more.
+    pub async fn evict(&self, preemptor: &Pod, victims: &Victims) -> kube::Result<()> {
+        for displaced in &victims.displaced {
+            ignore_absent(self.patch_status(displaced, json!({"nominatedNodeName": null})).await)?;
+        }
+        for victim in victims.pods.iter().filter(|victim| !victim.deleting) {
+            let message = format!("{}: preempting to accommodate a higher priority pod", preemptor.spec.scheduler_name);
+            let mut condition = json!({
+                "type": "DisruptionTarget",
+                "status": "True",
+                "reason": "PreemptionByScheduler",
+                "message": message,
+                "lastTransitionTime": self.now(),
+            });
+            if let Some(generation) = victim.generation {
+                condition["observedGeneration"] = generation.into();
+            }
+            ignore_absent(self.patch_status(victim, json!({"conditions": [condition]})).await)?;
+            let uid = Some(victim.uid.to_string());
+            let delete = DeleteParams {
+                preconditions: Some(Preconditions { uid, resource_version: None }),
+                ..Default::default()
+            };
+            let pods = KubeApi::<ApiPod>::namespaced(self.client.clone(), &victim.namespace);
+            ignore_absent(pods.delete(&victim.name, &delete).await.map(drop))?;
+            let text = format!("Preempted by pod {} on node {}", preemptor.uid, victims.node);
+            self.recorder.event(&reference(victim), EventType::Normal, "Preempted", text);
+        }
+        Ok(())
+    }
+
+    async fn patch_status(&self, pod: &Pod, status: Value) -> kube::Result<()> {
+        let patch = json!({"metadata": {"uid": &*pod.uid}, "status": status});
+        let pods = KubeApi::<ApiPod>::namespaced(self.client.clone(), &pod.namespace);
+        pods.patch_status(&pod.name, &PatchParams::default(), &Patch::Strategic(patch)).await?;
         Ok(())
     }
 
     /// Records that the pod could not be placed.
-    pub fn failed(&self, pod: &Pod, message: &str) {
+    fn failed(&self, pod: &Pod, message: &str) {
         self.recorder.event(&reference(pod), EventType::Warning, "FailedScheduling", truncated(message));
     }
 
-    fn current(&self, pod: &Pod) -> Option<Arc<ApiPod>> {
-        let current = self.pods.get(&Key::new(&*pod.namespace, &*pod.name))?;
-        (current.metadata.uid.as_deref() == Some(&*pod.uid)).then_some(current)
+    fn now(&self) -> String {
+        self.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
     }
 
-    fn still_waits(&self, pod: &Pod) -> bool {
-        let node = |pod: Arc<ApiPod>| pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
-        self.current(pod).is_some_and(|current| node(current).is_empty())
-    }
-
-    /// The condition `PodScheduled` to write, unless the pod says so already.
-    fn condition(&self, current: &ApiPod, message: &str) -> Option<serde_json::Value> {
-        let known = current.status.as_ref().and_then(|status| status.conditions.as_ref());
-        let known = known.into_iter().flatten().find(|condition| condition.type_ == "PodScheduled");
-        let same = |known: &PodCondition| {
-            known.status == "False"
-                && known.reason.as_deref() == Some("Unschedulable")
-                && known.message.as_deref() == Some(message)
-        };
-        if known.is_some_and(same) {
-            return None;
-        }
-        let mut condition = serde_json::json!({
+    /// The condition `PodScheduled` to write.
+    fn condition(&self, pod: &Pod, message: &str) -> Value {
+        let mut condition = json!({
             "type": "PodScheduled",
             "status": "False",
             "reason": "Unschedulable",
@@ -105,14 +134,21 @@ impl Api {
             "lastProbeTime": null,
         });
         // The time is that of the status, not of its reason.
-        if known.is_none_or(|known| known.status != "False") {
-            let now = self.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-            condition["lastTransitionTime"] = now.into();
+        if pod.told.is_none() {
+            condition["lastTransitionTime"] = self.now().into();
         }
-        if let Some(generation) = current.metadata.generation {
+        if let Some(generation) = pod.generation {
             condition["observedGeneration"] = generation.into();
         }
-        Some(condition)
+        condition
+    }
+}
+
+/// Whoever is gone need not be told or evicted.
+fn ignore_absent(result: kube::Result<()>) -> kube::Result<()> {
+    match result {
+        Err(error) if is_not_found(&error) => Ok(()),
+        other => other,
     }
 }
 

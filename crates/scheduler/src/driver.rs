@@ -2,14 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use client::{Change, Informer, Subscription};
-use k8s_openapi::api::core::v1::{Node, Pod};
 use runtime::{Clock, Tasks};
-use sched::{Decision, Engine, Pending, Reservation, convert};
+use sched::{Decision, Diagnosis, Engine, Pending, Reservation, diagnosis::Preemption, preempt::Victims};
 use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
-    api::Api,
+    api::{Api, Nomination},
+    feeds::{Input, KINDS},
     metrics::{Attempt, Metrics},
 };
 
@@ -19,7 +18,7 @@ const MAX_IN_FLIGHT: usize = 128;
 const CHANGES_PER_TURN: usize = 1024;
 /// Decisions before changes have their turn again: each is made on what was known at its turn's start.
 const DECISIONS_PER_TURN: usize = 64;
-/// How long one write may take. Past it, it may or may not have happened; the informer will tell.
+/// How long one write may take. Past it, it may or may not have happened; the watch will tell.
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
 /// How long to sleep when nothing is due; any change ends it.
 const IDLE: Duration = Duration::from_secs(3600);
@@ -27,56 +26,52 @@ const IDLE: Duration = Duration::from_secs(3600);
 pub(crate) struct Driver {
     api: Arc<Api>,
     engine: Engine,
-    pod_informer: Informer<Pod>,
-    node_informer: Informer<Node>,
+    inputs: mpsc::Receiver<Input>,
     clock: Clock,
     tasks: Tasks,
     metrics: Metrics,
-    name: String,
     ended: (mpsc::Sender<Ended>, mpsc::Receiver<Ended>),
     in_flight: usize,
     told: Pending,
+    /// Kinds whose objects have not all been told yet.
+    unsynced: usize,
 }
 
 /// A write has ended.
 enum Ended {
     Bound { reservation: Reservation, decided_at: Duration, ok: bool },
     Reported,
+    Preempted { pod: Arc<str>, ok: bool },
 }
 
 impl Driver {
-    #[allow(clippy::too_many_arguments, reason = "it is called once, by the options' names")]
     pub fn new(
         api: Api,
         engine: Engine,
-        pod_informer: Informer<Pod>,
-        node_informer: Informer<Node>,
+        inputs: mpsc::Receiver<Input>,
         clock: Clock,
         tasks: Tasks,
         metrics: Metrics,
-        name: String,
     ) -> Self {
         Driver {
             api: Arc::new(api),
             engine,
-            pod_informer,
-            node_informer,
+            inputs,
             clock,
             tasks,
             metrics,
-            name,
             ended: mpsc::channel(MAX_IN_FLIGHT),
             in_flight: 0,
             told: Pending::default(),
+            unsynced: KINDS,
         }
     }
 
+    /// Runs until the watches end, which they do with the group of tasks.
     pub async fn run(mut self) {
-        self.node_informer.synced().await;
-        self.pod_informer.synced().await;
-        let (mut nodes, mut pods) = (self.node_informer.subscribe(), self.pod_informer.subscribe());
+        let mut inputs = Vec::with_capacity(CHANGES_PER_TURN);
         loop {
-            let more = self.take_in(&mut nodes, &mut pods) | self.decide();
+            let more = self.take_in(&mut inputs) | self.decide();
             self.tell_pending();
             if more {
                 // Another turn is due at once; the writes that this one began get a chance first.
@@ -85,8 +80,12 @@ impl Driver {
             }
             let pause = self.pause();
             tokio::select! {
-                change = nodes.next() => self.node_changed(change),
-                change = pods.next() => self.pod_changed(change),
+                received = self.inputs.recv_many(&mut inputs, CHANGES_PER_TURN) => {
+                    if received == 0 {
+                        return;
+                    }
+                    inputs.drain(..).for_each(|input| self.input(input));
+                }
                 Some(ended) = self.ended.1.recv() => self.ended(ended),
                 () = tokio::time::sleep(pause) => {}
             }
@@ -95,69 +94,51 @@ impl Driver {
 
     fn pause(&self) -> Duration {
         match self.engine.wake_at() {
-            Some(at) if self.in_flight < MAX_IN_FLIGHT => at.saturating_sub(self.clock.monotonic()),
+            Some(at) if self.in_flight < MAX_IN_FLIGHT && self.unsynced == 0 => {
+                at.saturating_sub(self.clock.monotonic())
+            }
             _ => IDLE,
         }
     }
 
-    /// Takes in what has changed: nodes before pods, so that a pod finds the node it came for. Returns whether there
-    /// is more.
-    fn take_in(&mut self, nodes: &mut Subscription<Node>, pods: &mut Subscription<Pod>) -> bool {
+    /// Takes in what has changed. Returns whether there may be more.
+    fn take_in(&mut self, inputs: &mut Vec<Input>) -> bool {
         while let Ok(ended) = self.ended.1.try_recv() {
             self.ended(ended);
         }
-        for _ in 0..CHANGES_PER_TURN {
-            if let Some(change) = nodes.try_next() {
-                self.node_changed(change);
-            } else if let Some(change) = pods.try_next() {
-                self.pod_changed(change);
-            } else {
-                return false;
-            }
+        while inputs.len() < CHANGES_PER_TURN
+            && let Ok(input) = self.inputs.try_recv()
+        {
+            inputs.push(input);
         }
-        true
+        let more = inputs.len() == CHANGES_PER_TURN;
+        inputs.drain(..).for_each(|input| self.input(input));
+        more
     }
 
-    fn node_changed(&mut self, change: Change<Node>) {
-        let Some(node) = change.new else { return self.engine.remove_node(&change.key.name, self.clock.monotonic()) };
-        match convert::node(&node) {
-            Ok(node) => self.engine.upsert_node(node, self.clock.monotonic()),
-            Err(error) => {
-                tracing::warn!(node = change.key.name, %error, "node cannot be read; nothing is placed there");
-                self.engine.remove_node(&change.key.name, self.clock.monotonic());
-            }
-        }
-    }
-
-    fn pod_changed(&mut self, change: Change<Pod>) {
+    fn input(&mut self, input: Input) {
         let now = self.clock.monotonic();
-        let uid = |pod: &Option<Arc<Pod>>| pod.as_ref().and_then(|pod| pod.metadata.uid.clone());
-        let (old, new) = (uid(&change.old), uid(&change.new));
-        if let Some(old) = old.filter(|old| Some(old) != new.as_ref()) {
-            self.engine.remove_pod(&old, now);
+        match input {
+            // Every pod on a node counts; of those that wait, only our own do.
+            Input::Pod(pod) if pod.node_name.is_none() && !self.engine.serves(&pod.spec.scheduler_name) => {}
+            Input::Pod(pod) => self.engine.upsert_pod(*pod, now),
+            Input::PodGone(uid) => self.engine.remove_pod(&uid, now),
+            Input::Node(node) => self.engine.upsert_node(*node, now),
+            Input::NodeGone(name) => self.engine.remove_node(&name, now),
+            Input::Namespace(name, labels) => self.engine.set_namespace(&name, labels, now),
+            Input::Service(name, selector) => self.engine.set_service(&name.0, &name.1, selector, now),
+            Input::Owner(kind, name, selector) => self.engine.set_owner(kind, &name.0, &name.1, selector, now),
+            Input::Budget(name, budget) => self.engine.set_budget(&name.0, &name.1, budget),
+            Input::Group(name, group) => self.engine.set_group(&name.0, &name.1, group, now),
+            Input::Synced => self.unsynced = self.unsynced.saturating_sub(1),
         }
-        let Some(object) = change.new else { return };
-        if !self.concerns(&object) {
-            return;
-        }
-        match convert::pod(&object) {
-            Ok(pod) => self.engine.upsert_pod(pod, now),
-            Err(error) => {
-                tracing::warn!(pod = %change.key, %error, "pod cannot be read; it is not placed");
-                self.engine.remove_pod(&new.unwrap_or_default(), now);
-            }
-        }
-    }
-
-    /// Every pod on a node counts; of those that wait, only our own do.
-    fn concerns(&self, pod: &Pod) -> bool {
-        let Some(spec) = &pod.spec else { return false };
-        let assigned = spec.node_name.as_ref().is_some_and(|name| !name.is_empty());
-        assigned || spec.scheduler_name.as_deref().unwrap_or(crate::DEFAULT_NAME) == self.name
     }
 
     /// Makes the decisions that are due, within the bounds. Returns whether more may be due at once.
     fn decide(&mut self) -> bool {
+        if self.unsynced > 0 {
+            return false;
+        }
         for _ in 0..DECISIONS_PER_TURN {
             if self.in_flight >= MAX_IN_FLIGHT {
                 return false;
@@ -168,11 +149,11 @@ impl Driver {
             self.metrics.algorithm(now.saturating_sub(started));
             match decision {
                 Decision::Bind(reservation) => self.bind(reservation, started),
-                Decision::Unschedulable { pod, diagnosis, attempts, .. } => {
+                Decision::Unschedulable { pod, diagnosis, attempts, victims } => {
                     self.metrics.attempt(Attempt::Unschedulable, now.saturating_sub(started));
                     let message = diagnosis.message();
                     tracing::debug!(pod = %pod.name, namespace = %pod.namespace, attempts, message, "pod waits");
-                    self.report(pod, message);
+                    self.report(pod, &diagnosis, message, victims);
                 }
             }
         }
@@ -197,29 +178,50 @@ impl Driver {
         });
     }
 
-    fn report(&mut self, pod: Arc<sched::Pod>, message: String) {
+    fn report(&mut self, pod: Arc<sched::Pod>, diagnosis: &Diagnosis, message: String, victims: Option<Victims>) {
+        let nomination = match (&diagnosis.preemption, &victims) {
+            (_, Some(victims)) => Nomination::Set(victims.node.clone()),
+            (Preemption::Failed(_), None) if pod.nominated.is_some() => Nomination::Clear,
+            _ => Nomination::Keep,
+        };
         let (api, ended) = (self.api.clone(), self.ended.0.clone());
         self.in_flight += 1;
         self.tasks.spawn("report", async move {
+            let report = api.report(&pod, &message, nomination);
             // What was not written is written by the next attempt.
-            if let Ok(Err(error)) = timeout(WRITE_LIMIT, api.report(&pod, &message)).await {
+            if let Ok(Err(error)) = timeout(WRITE_LIMIT, report).await {
                 tracing::debug!(pod = %pod.name, namespace = %pod.namespace, %error, "condition was not written");
             }
-            let _ = ended.send(Ended::Reported).await;
+            let ending = match victims {
+                None => Ended::Reported,
+                Some(victims) => {
+                    let evicted = timeout(WRITE_LIMIT, api.evict(&pod, &victims)).await;
+                    if let Ok(Err(error)) = &evicted {
+                        tracing::warn!(pod = %pod.name, namespace = %pod.namespace, %error, "victims were not evicted");
+                    }
+                    Ended::Preempted { pod: pod.uid.clone(), ok: matches!(evicted, Ok(Ok(()))) }
+                }
+            };
+            let _ = ended.send(ending).await;
         });
     }
 
     fn ended(&mut self, ended: Ended) {
         self.in_flight -= 1;
-        let Ended::Bound { reservation, decided_at, ok } = ended else { return };
         let now = self.clock.monotonic();
-        let took = now.saturating_sub(decided_at);
-        if ok {
-            self.metrics.attempt(Attempt::Scheduled, took);
-            self.metrics.bound(&reservation, now);
-        } else {
-            self.metrics.attempt(Attempt::Error, took);
-            self.engine.undo(&reservation.pod.uid, now);
+        match ended {
+            Ended::Reported | Ended::Preempted { ok: true, .. } => {}
+            Ended::Preempted { pod, ok: false } => self.engine.preemption_failed(&pod, now),
+            Ended::Bound { reservation, decided_at, ok } => {
+                let took = now.saturating_sub(decided_at);
+                if ok {
+                    self.metrics.attempt(Attempt::Scheduled, took);
+                    self.metrics.bound(&reservation, now);
+                } else {
+                    self.metrics.attempt(Attempt::Error, took);
+                    self.engine.undo(&reservation.pod.uid, now);
+                }
+            }
         }
     }
 

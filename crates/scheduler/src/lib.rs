@@ -2,19 +2,19 @@
 //! it decides.
 //!
 //! ```text
-//!   informers ──▶ Driver ──▶ sched::Engine ──▶ Decision ──▶ bind, or say why not ──▶ API
-//!                    ▲                                            │
-//!                    └────────────── how it went ─────────────────┘
+//!   feeds ──▶ Driver ──▶ sched::Engine ──▶ Decision ──▶ bind, evict, or say why not ──▶ API
+//!                ▲                                                │
+//!                └────────────────── how it went ─────────────────┘
 //! ```
 //!
 //! Decides nothing itself and knows no API server: it reaches the world through crate `client`.
 
 mod api;
 mod driver;
+mod feeds;
 mod metrics;
 
-use client::{Informers, Recorder};
-use k8s_openapi::api::core::v1::{Node, Pod};
+use client::{Client, Recorder};
 use runtime::{Clock, Tasks};
 use telemetry::Metrics;
 
@@ -23,12 +23,11 @@ pub const DEFAULT_NAME: &str = "default-scheduler";
 
 /// What the scheduler needs.
 pub struct Options {
-    /// The pods' and nodes' local copies, shared with the other parts of the process.
-    pub informers: Informers,
+    pub client: Client,
     pub clock: Clock,
     pub tasks: Tasks,
     pub metrics: Metrics,
-    /// Only pods that name this scheduler are placed.
+    /// The name that events are recorded under.
     pub name: String,
     /// How pods are placed.
     pub engine: sched::Options,
@@ -36,21 +35,21 @@ pub struct Options {
 
 impl Options {
     /// The default scheduler with kube-scheduler's plugins.
-    pub fn new(informers: Informers, clock: Clock, tasks: Tasks, metrics: Metrics) -> Self {
+    pub fn new(client: Client, clock: Clock, tasks: Tasks, metrics: Metrics) -> Self {
         let engine = sched::Options { seed: runtime::entropy::random_u64(), ..Default::default() };
-        Options { informers, clock, tasks, metrics, name: DEFAULT_NAME.to_owned(), engine }
+        Options { client, clock, tasks, metrics, name: DEFAULT_NAME.to_owned(), engine }
     }
 }
 
 /// Starts the scheduler. It runs until the group of tasks stops.
 pub fn start(options: Options) {
-    let Options { informers, clock, tasks, metrics, name, engine } = options;
-    let recorder = Recorder::new(informers.client(), &name, "", clock.clone(), &tasks);
+    let Options { client, clock, tasks, metrics, name, engine } = options;
+    let recorder = Recorder::new(client.clone(), &name, "", clock.clone(), &tasks);
     let metrics = metrics::Metrics::register(&metrics, &name);
     let engine = sched::Engine::new(engine);
-    let (pods, nodes) = (informers.all::<Pod>(), informers.all::<Node>());
-    let api = api::Api { client: informers.client(), pods: pods.clone(), recorder, clock: clock.clone() };
-    let driver = driver::Driver::new(api, engine, pods, nodes, clock, tasks.clone(), metrics, name);
+    let inputs = feeds::start(&client, &tasks);
+    let api = api::Api { client, recorder, clock: clock.clone() };
+    let driver = driver::Driver::new(api, engine, inputs, clock, tasks.clone(), metrics);
     tasks.spawn_critical("scheduler", async move {
         driver.run().await;
         // The driver ends only with its group.

@@ -8,7 +8,6 @@ mod api;
 use std::time::Duration;
 
 use api::SchedulerApi;
-use client::Informers;
 use runtime::{Clock, Tasks};
 use serde_json::{Value, json};
 
@@ -21,8 +20,7 @@ struct Scheduler {
 impl Scheduler {
     fn start() -> Self {
         let (api, tasks, metrics) = (SchedulerApi::default(), Tasks::root(), telemetry::Metrics::default());
-        let informers = Informers::new(api.client(), tasks.clone());
-        scheduler::start(scheduler::Options::new(informers, Clock::system(), tasks.clone(), metrics.clone()));
+        scheduler::start(scheduler::Options::new(api.client(), Clock::system(), tasks.clone(), metrics.clone()));
         Scheduler { api, tasks, metrics }
     }
 

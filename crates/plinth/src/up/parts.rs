@@ -34,7 +34,7 @@ pub async fn start(
     );
     let (datapath, runtime) = (datapath?, runtime?);
     scheduler::start(scheduler::Options::new(
-        speaking_as("system:kube-scheduler"),
+        speaking_as("system:kube-scheduler").client(),
         ground.clock.clone(),
         ground.agents.child("scheduler"),
         ground.metrics.clone(),

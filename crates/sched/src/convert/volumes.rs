@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{self as api, PodSpec};
+use crate::{
+    object::{self, PodSpec},
+    pod::{DiskKind, Volume},
+};
 
-use crate::pod::{DiskKind, Volume};
-
-pub(super) fn of(object: &api::Pod, spec: &PodSpec) -> Vec<Volume> {
+pub(super) fn of(object: &object::Pod, spec: &PodSpec) -> Vec<Volume> {
     let pod_name = object.metadata.name.as_deref().unwrap_or_default();
     spec.volumes.iter().flatten().filter_map(|volume| volume_of(pod_name, volume)).collect()
 }
 
-fn volume_of(pod_name: &str, volume: &api::Volume) -> Option<Volume> {
+fn volume_of(pod_name: &str, volume: &object::Volume) -> Option<Volume> {
     let disk = |kind: DiskKind, id: String, read_only: Option<bool>| {
         Some(Volume::Disk { kind, id: id.into(), read_only: read_only.unwrap_or(false) })
     };
@@ -43,11 +44,12 @@ fn volume_of(pod_name: &str, volume: &api::Volume) -> Option<Volume> {
 }
 
 /// The names of the pod's ResourceClaims, as far as they are known.
-pub(super) fn claims(object: &api::Pod, spec: &PodSpec) -> Vec<Arc<str>> {
+pub(super) fn claims(object: &object::Pod, spec: &PodSpec) -> Vec<Arc<str>> {
     let status = object.status.as_ref();
     let made: Vec<_> = status.into_iter().flat_map(|s| s.resource_claim_statuses.iter().flatten()).collect();
     let named = spec.resource_claims.iter().flatten().filter_map(|claim| {
-        let made = || made.iter().find(|made| made.name == claim.name).and_then(|made| made.resource_claim_name.as_deref());
+        let made =
+            || made.iter().find(|made| made.name == claim.name).and_then(|made| made.resource_claim_name.as_deref());
         claim.resource_claim_name.as_deref().or_else(made).map(Into::into)
     });
     named.collect()

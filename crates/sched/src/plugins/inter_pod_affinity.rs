@@ -103,7 +103,9 @@ impl Plugin for InterPodAffinity {
         let (wanted, hated) = (&pod.spec.affinity, &pod.spec.anti_affinity);
         let matches = |terms: &[PodTerm], other: &Pod| matches_all(terms, other, world);
         match event {
-            Event::NodeAdded(node) => !hated.is_empty() || wanted.iter().any(|term| has(node, term)) || wanted.is_empty(),
+            Event::NodeAdded(node) => {
+                !hated.is_empty() || wanted.iter().any(|term| has(node, term)) || wanted.is_empty()
+            }
             Event::NodeUpdated { old, new } => {
                 let moved = |term: &&PodTerm| old.label(&term.topology_key) != new.label(&term.topology_key);
                 wanted.iter().filter(moved).any(|term| has(new, term))
@@ -281,8 +283,7 @@ impl GroupScore for Wishes {
             let coarse: i64 = self.coarse.iter().map(|wish| of_coarse(group.key, wish)).sum();
             *score = coarse + group.key[self.topologies.len()];
         }
-        let (lowest, highest) =
-            (scores.iter().min().copied().unwrap_or(0), scores.iter().max().copied().unwrap_or(0));
+        let (lowest, highest) = (scores.iter().min().copied().unwrap_or(0), scores.iter().max().copied().unwrap_or(0));
         let range = highest - lowest;
         for score in scores {
             *score = if range > 0 { (MAX_SCORE as f64 * ((*score - lowest) as f64 / range as f64)) as i64 } else { 0 };

@@ -84,8 +84,7 @@ impl Peers {
             static NONE: Labels = Labels::new();
             selector.matches(namespace_labels.unwrap_or(&NONE))
         };
-        (self.namespaces.binary_search(namespace).is_ok()
-            || self.namespace_selector.as_ref().is_some_and(of_namespace))
+        (self.namespaces.binary_search(namespace).is_ok() || self.namespace_selector.as_ref().is_some_and(of_namespace))
             && self.selector.as_ref().is_some_and(|selector| selector.matches(labels))
     }
 

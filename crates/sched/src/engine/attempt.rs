@@ -1,0 +1,196 @@
+//! One attempt to place one pod: its plan, the choice of a node, the reservation; or why there is none, and whom to evict.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Engine, Reservation, Reserved};
+use crate::{
+    Diagnosis, Pod,
+    diagnosis::{Preemption, Reason, Rejected},
+    framework::Event,
+    plan::{Choice, Plan},
+    preempt::{self, Budget, Victims},
+    queue::History,
+};
+
+/// Up to so many nodes, a search looks at all; above, a share that shrinks with their number is good enough.
+const MIN_FEASIBLE: usize = 100;
+const MIN_PERCENTAGE: usize = 5;
+
+/// No node was found.
+pub(super) struct Unfit {
+    pub diagnosis: Diagnosis,
+    /// The plugins that rejected the pod, one bit each.
+    pub rejected_by: u64,
+    pub victims: Option<Victims>,
+}
+
+impl Engine {
+    /// Places a pod and counts it there. `preempt`: if no node takes it, others may be evicted for it.
+    pub(super) fn attempt(
+        &mut self,
+        profile: usize,
+        pod: &Arc<Pod>,
+        history: History,
+        preempt: bool,
+        now: Duration,
+    ) -> Result<Reservation, Unfit> {
+        self.world.trim();
+        let mut plan = match self.plans.take(profile, &self.profiles[profile], pod, &mut self.world) {
+            Ok(plan) => plan,
+            Err((plugin, rejection)) => {
+                let name = self.profiles[profile].plugin(plugin).name().to_owned();
+                let before_nodes = Some((name, rejection.text()));
+                let diagnosis = Diagnosis { nodes: self.world.known_nodes(), before_nodes, ..Default::default() };
+                return Err(Unfit { diagnosis, rejected_by: 1 << plugin, victims: None });
+            }
+        };
+        plan.asking = Some(pod.uid.clone());
+        let outcome = match self.choose(profile, &mut plan, pod) {
+            Some(choice) => self.reserve(profile, pod, history, choice, now),
+            None => Err(self.explain(profile, &mut plan, pod, preempt)),
+        };
+        self.plans.put(profile, plan);
+        outcome
+    }
+
+    fn choose(&mut self, profile: usize, plan: &mut Plan, pod: &Pod) -> Option<Choice> {
+        // The node that was freed for it is taken without looking at others, as long as it fits.
+        if let Some(node) = self.world.nominated_node(&pod.uid)
+            && self.world.info(node).known
+            && plan.fits_now(&mut self.world, node).is_ok()
+        {
+            return Some(Choice { node, score: 0, feasible: 1 });
+        }
+        if plan.is_kept() {
+            plan.catch_up(&mut self.world);
+        } else {
+            let nodes = self.world.known_nodes();
+            let wanted = feasible_to_find(nodes, self.profiles[profile].percentage_of_nodes_to_score);
+            let looked = plan.search(&mut self.world, self.start, wanted);
+            self.start = (self.start + looked).checked_rem(nodes).unwrap_or(0);
+        }
+        plan.choose(&self.world, &mut self.random)
+    }
+
+    fn reserve(
+        &mut self,
+        profile: usize,
+        pod: &Arc<Pod>,
+        history: History,
+        choice: Choice,
+        now: Duration,
+    ) -> Result<Reservation, Unfit> {
+        if let Err((plugin, rejection)) = self.profiles[profile].reserve(pod, choice.node, &mut self.world) {
+            let plugin_name = self.profiles[profile].plugin(plugin).name().to_owned();
+            let rejected = Rejected { plugin: plugin_name, rejection, nodes: 1 };
+            let diagnosis = Diagnosis::of(self.world.known_nodes(), vec![rejected]);
+            return Err(Unfit { diagnosis, rejected_by: 1 << plugin, victims: None });
+        }
+        let node = self.world.info(choice.node).node.name.clone();
+        self.world.denominate(&pod.uid);
+        self.preempting.remove(&pod.uid);
+        self.world.place(pod.clone(), &node, true);
+        self.wake(&Event::PodAdded(pod.clone()), now);
+        let reserved = Reserved { latest: pod.clone(), node: node.clone(), history };
+        self.reserved.insert(pod.uid.clone(), reserved);
+        Ok(Reservation {
+            pod: pod.clone(),
+            node,
+            attempts: history.attempts,
+            first_seen: history.first_seen,
+            feasible: choice.feasible,
+            score: choice.score,
+        })
+    }
+
+    /// No node takes the pod: why, and whether evicting others would help.
+    fn explain(&mut self, profile: usize, plan: &mut Plan, pod: &Arc<Pod>, preempt: bool) -> Unfit {
+        let (mut diagnosis, rejected_by) = plan.diagnose(&self.profiles[profile], &self.world);
+        let mut victims = None;
+        if preempt && self.profiles[profile].preempts() && self.world.known_nodes() > 0 {
+            diagnosis.preemption = match self.preempt(plan, pod) {
+                Err(preemption) => preemption,
+                Ok(found) => {
+                    let node = found.node.to_string();
+                    victims = Some(found);
+                    Preemption::Nominated(node)
+                }
+            };
+        }
+        Unfit { diagnosis, rejected_by, victims }
+    }
+
+    fn preempt(&mut self, plan: &mut Plan, pod: &Arc<Pod>) -> Result<Victims, Preemption> {
+        if pod.spec.never_preempts {
+            return Err(Preemption::NotEligible("not eligible due to preemptionPolicy=Never.".into()));
+        }
+        if self.waits_for_victims(pod) {
+            let why: Reason = "not eligible due to a terminating pod on the nominated node.".into();
+            return Err(Preemption::NotEligible(why));
+        }
+        let start = self.random.below(self.world.known_nodes());
+        let budgets: Vec<&Budget> = self.budgets.values().collect();
+        let found = preempt::select(plan, &mut self.world, pod, &self.preemption, &budgets, start);
+        let mut victims = found.map_err(|reasons| {
+            self.world.denominate(&pod.uid);
+            Preemption::Failed(reasons)
+        })?;
+        self.world.nominate(pod, &victims.node);
+        let uids = victims.pods.iter().map(|victim| victim.uid.clone()).collect();
+        self.preempting.insert(pod.uid.clone(), uids);
+        // Those of lower priority that were to have the node find another.
+        victims.displaced = self.world.nominated_below(&victims.node, pod.priority());
+        for displaced in &victims.displaced {
+            self.world.denominate(&displaced.uid);
+        }
+        Ok(victims)
+    }
+
+    /// Whether pods that were evicted for this one are still there.
+    fn waits_for_victims(&mut self, pod: &Pod) -> bool {
+        if let Some(victims) = self.preempting.get_mut(&pod.uid) {
+            victims.retain(|uid| self.world.placed(uid).is_some());
+            if !victims.is_empty() {
+                return true;
+            }
+            self.preempting.remove(&pod.uid);
+        }
+        // After a restart only the API remembers.
+        let Some(node) = self.world.nominated_node(&pod.uid) else { return false };
+        let leaving = |victim: &Pod| victim.deleting && victim.priority() < pod.priority();
+        self.world.info(node).residents.iter().any(|resident| leaving(&resident.pod))
+    }
+}
+
+/// How many nodes that fit are enough to choose from: kube-scheduler's adaptive share.
+fn feasible_to_find(nodes: usize, percentage: Option<u32>) -> usize {
+    if nodes < MIN_FEASIBLE {
+        return nodes.max(1);
+    }
+    let adaptive = || 50usize.saturating_sub(nodes / 125).max(MIN_PERCENTAGE);
+    let percentage = percentage.filter(|percentage| *percentage > 0).map_or_else(adaptive, |given| given as usize);
+    (nodes * percentage.min(100) / 100).max(MIN_FEASIBLE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_of_many_nodes_is_enough() {
+        for (nodes, percentage, expected) in [
+            (0, None, 1),
+            (3, None, 3),
+            (99, None, 99),
+            (100, None, 100),
+            (250, None, 120),
+            (1000, None, 420),
+            (5000, None, 500),
+            (6000, None, 300),
+            (6000, Some(100), 6000),
+            (6000, Some(1), 100),
+        ] {
+            assert_eq!(feasible_to_find(nodes, percentage), expected, "{nodes} nodes, {percentage:?}");
+        }
+    }
+}

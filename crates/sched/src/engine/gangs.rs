@@ -1,0 +1,153 @@
+//! Gangs: pods of a PodGroup that are placed together or not at all (KEP-4671).
+//!
+//! No member is looked at before there are enough of them. Then all are placed in one step, in which nobody else is; if too
+//! few find a node, all is undone in the same step. So no gang ever holds nodes that another waits for.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{Decision, Engine, attempt::Unfit};
+use crate::{Diagnosis, Pod, framework::Gang, queue::History};
+
+/// A group by its namespace and name.
+type Key = (Arc<str>, Arc<str>);
+
+#[derive(Default)]
+struct Group {
+    /// `None`: there is no such PodGroup; `Some(None)`: its pods are placed one by one.
+    policy: Option<Option<Gang>>,
+    members: HashSet<Arc<str>>,
+}
+
+#[derive(Default)]
+pub(super) struct Gangs {
+    groups: HashMap<Key, Group>,
+    by_member: HashMap<Arc<str>, Key>,
+}
+
+fn key(pod: &Pod) -> Option<Key> {
+    Some((pod.namespace.clone(), pod.group.clone()?))
+}
+
+impl Gangs {
+    pub fn set(&mut self, namespace: &Arc<str>, name: &Arc<str>, policy: Option<Option<Gang>>) {
+        let key = (namespace.clone(), name.clone());
+        self.groups.entry(key.clone()).or_default().policy = policy;
+        self.forget(&key);
+    }
+
+    /// Counts a pod in its group; whether it was not before.
+    pub fn join(&mut self, pod: &Pod) -> bool {
+        let Some(key) = key(pod) else { return false };
+        let joined = self.groups.entry(key.clone()).or_default().members.insert(pod.uid.clone());
+        self.by_member.insert(pod.uid.clone(), key);
+        joined
+    }
+
+    pub fn leave(&mut self, uid: &str) {
+        let Some(key) = self.by_member.remove(uid) else { return };
+        if let Some(group) = self.groups.get_mut(&key) {
+            group.members.remove(uid);
+        }
+        self.forget(&key);
+    }
+
+    fn forget(&mut self, key: &Key) {
+        if self.groups.get(key).is_some_and(|group| group.policy.is_none() && group.members.is_empty()) {
+            self.groups.remove(key);
+        }
+    }
+
+    /// The gang of a pod, if it has one.
+    pub fn of(&self, pod: &Pod) -> Option<Gang> {
+        self.groups.get(&key(pod)?)?.policy?
+    }
+
+    /// Whether there are enough pods to try: a pod without a group is complete, one whose PodGroup is missing is not.
+    pub fn is_complete(&self, pod: &Pod) -> bool {
+        let Some(key) = key(pod) else { return true };
+        let Some(group) = self.groups.get(&key) else { return false };
+        match group.policy {
+            None => false,
+            Some(None) => true,
+            Some(Some(gang)) => group.members.len() >= gang.min_count,
+        }
+    }
+
+    fn members(&self, namespace: &Arc<str>, name: &Arc<str>) -> Vec<Arc<str>> {
+        let group = self.groups.get(&(namespace.clone(), name.clone()));
+        group.map(|group| group.members.iter().cloned().collect()).unwrap_or_default()
+    }
+}
+
+impl Engine {
+    /// The group or the number of its pods has changed: its pods enter the queue, or leave it.
+    pub(super) fn regate(&mut self, namespace: &Arc<str>, name: &Arc<str>, now: Duration) {
+        for uid in self.gangs.members(namespace, name) {
+            let Some(pod) = self.queue.pod(&uid).cloned() else { continue };
+            let Some(profile) = self.profile(&pod) else { continue };
+            let profile = &self.profiles[profile];
+            let gated = profile.pre_enqueue(&pod).is_err() || !self.gangs.is_complete(&pod);
+            if gated != self.queue.is_gated(&uid) {
+                let rank = profile.rank(&pod);
+                self.queue.add(pod, rank, gated, now);
+            }
+        }
+    }
+
+    /// Places all members of a gang that wait, or none of them.
+    pub(super) fn decide_together(
+        &mut self,
+        gang: Gang,
+        first: Arc<Pod>,
+        history: History,
+        now: Duration,
+    ) -> Option<Decision> {
+        let group = first.group.clone().unwrap_or_default();
+        let members = self.gangs.members(&first.namespace, &group);
+        let placed = members.iter().filter(|uid| self.world.placed(uid).is_some()).count();
+        let mut waiting = vec![(first, history)];
+        for uid in &members {
+            if !self.queue.is_gated(uid)
+                && let Some((pod, mut history)) = self.queue.remove(uid)
+            {
+                history.attempts += 1;
+                waiting.push((pod, history));
+            }
+        }
+        // The same order whatever that of the sets is.
+        waiting.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+        let (mut reservations, mut unfit) = (Vec::new(), Vec::new());
+        for (pod, history) in waiting {
+            let Some(profile) = self.profile(&pod) else { continue };
+            match self.attempt(profile, &pod, history, false, now) {
+                Ok(reservation) => reservations.push((profile, reservation, history)),
+                Err(why) => unfit.push((profile, pod, history, why)),
+            }
+        }
+        let enough = placed + reservations.len() >= gang.min_count;
+        let rejected_by = unfit.iter().fold(0, |bits, (_, _, _, unfit)| bits | unfit.rejected_by);
+        let found = placed + reservations.len();
+        for (profile, reservation, history) in reservations {
+            if enough {
+                self.ready.push_back(Decision::Bind(reservation));
+                continue;
+            }
+            let Some((pod, _)) = self.release(&reservation.pod.uid, now) else { continue };
+            let text = format!("{found} of the {} pods that pod group {group:?} needs can be placed", gang.min_count);
+            let before_nodes = Some(("GangScheduling".to_owned(), text));
+            let diagnosis = Diagnosis { nodes: self.world.known_nodes(), before_nodes, ..Default::default() };
+            let why = Unfit { diagnosis, rejected_by, victims: None };
+            let decision = self.unschedulable(profile, pod, history, why, now);
+            self.ready.push_back(decision);
+        }
+        for (profile, pod, history, why) in unfit {
+            let decision = self.unschedulable(profile, pod, history, why, now);
+            self.ready.push_back(decision);
+        }
+        self.ready.pop_front()
+    }
+}
