@@ -20,7 +20,7 @@ use crate::{
     profile::Profile,
     queue::{History, Pauses, Queue},
     random::Random,
-    world::World,
+    world::{COARSE_DOMAINS, World},
 };
 use attempt::Unfit;
 use gangs::Gangs;
@@ -30,6 +30,8 @@ pub struct Options {
     pub profiles: Vec<Profile>,
     pub pauses: Pauses,
     pub preemption: plugins::default_preemption::Args,
+    /// See [`COARSE_DOMAINS`]; tests choose others, to have both ways with few nodes.
+    pub coarse_domains: usize,
     /// Breaks ties between equal nodes; the same seed and inputs give the same decisions.
     pub seed: u64,
 }
@@ -40,6 +42,7 @@ impl Default for Options {
             profiles: vec![plugins::default_profile("default-scheduler")],
             pauses: Pauses::default(),
             preemption: plugins::default_preemption::Args::default(),
+            coarse_domains: COARSE_DOMAINS,
             seed: 1,
         }
     }
@@ -100,7 +103,7 @@ impl Engine {
         Engine {
             profiles: options.profiles,
             queue: Queue::new(options.pauses),
-            world: World::default(),
+            world: World::new(options.coarse_domains),
             plans: Plans::default(),
             random: Random::new(options.seed),
             start: 0,

@@ -63,6 +63,19 @@ pub struct World {
     log: VecDeque<NodeId>,
     log_start: u64,
     epoch: u64,
+    coarse_domains: usize,
+}
+
+/// Up to so many domains of a topology, nodes are told apart by their domain, and what is counted in it is looked up when a
+/// decision is made. Above, they are told apart by the count itself, and a change of the count re-evaluates the domain's
+/// nodes: there are few in each.
+pub const COARSE_DOMAINS: usize = 64;
+
+impl World {
+    /// A world without anything in it; [`COARSE_DOMAINS`] says what the number means.
+    pub fn new(coarse_domains: usize) -> Self {
+        World { coarse_domains, ..Default::default() }
+    }
 }
 
 // What plugins read.
@@ -141,7 +154,7 @@ impl World {
     pub fn topology(&mut self, key: &Arc<str>) -> TopologyId {
         let found = self.topologies.iter().position(|topology| topology.key == *key);
         let index = found.unwrap_or_else(|| {
-            let mut topology = Topology::new(key.clone());
+            let mut topology = Topology::new(key.clone(), self.coarse_domains);
             for info in self.nodes.iter().filter(|info| info.known) {
                 topology.attach(info.id, info.node.label(key));
             }
@@ -432,10 +445,8 @@ impl World {
         let labels = self.namespaces.get(&key.namespace);
         let concerning = self.counters.concerning(&key.namespace);
         let matching = concerning.filter(|counter| key.belongs_to(&self.counters.get(*counter).key.what, labels));
-        let mut counters: Vec<CounterId> = matching.chain(carried).collect();
-        counters.sort_unstable();
-        counters.dedup();
-        self.populations.get_mut(id).counters = counters;
+        // A term that a pod carries twice counts twice.
+        self.populations.get_mut(id).counters = matching.chain(carried).collect();
     }
 
     fn reset_counters(&mut self) {

@@ -2,6 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
 
+#[path = "it/against_oracle.rs"]
+mod against_oracle;
+#[path = "it/oracle.rs"]
+mod oracle;
+
 use std::time::Duration;
 
 use proptest::prelude::*;

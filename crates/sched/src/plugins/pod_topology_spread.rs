@@ -253,7 +253,8 @@ impl Wishes {
         self.all_keys && group.key.contains(&NONE)
     }
 
-    /// How much a pod in a domain weighs: more where there are more domains (the logarithm of their number).
+    /// How much a pod in a domain weighs: more where there are more domains (the logarithm of their number). Where they are too
+    /// many to tell nodes apart by them, all domains count, not only those with a node that fits.
     fn weight(&self, at: usize, groups: &[Group<'_>], world: &World) -> f64 {
         let wish = &self.wishes[at];
         let counted = groups.iter().filter(|group| !self.is_ignored(group));

@@ -26,14 +26,11 @@ impl From<i64> for Domain {
     }
 }
 
-/// Up to so many domains, nodes are told apart by their domain, and what is counted in it is looked up when a decision is
-/// made. Above, they are told apart by the count itself, and a change of the count re-evaluates the domain's nodes: there
-/// are few in each.
-const COARSE_DOMAINS: usize = 64;
-
 #[derive(Debug)]
 pub(crate) struct Topology {
     pub key: Arc<str>,
+    /// Up to so many domains it is coarse.
+    coarse: usize,
     /// By node; `None`: the node has no such label.
     of_node: Vec<Option<Domain>>,
     by_value: HashMap<Arc<str>, Domain>,
@@ -42,8 +39,8 @@ pub(crate) struct Topology {
 }
 
 impl Topology {
-    pub fn new(key: Arc<str>) -> Self {
-        Topology { key, of_node: Vec::new(), by_value: HashMap::new(), nodes: Vec::new() }
+    pub fn new(key: Arc<str>, coarse: usize) -> Self {
+        Topology { key, coarse, of_node: Vec::new(), by_value: HashMap::new(), nodes: Vec::new() }
     }
 
     pub fn domain(&self, node: NodeId) -> Option<Domain> {
@@ -59,7 +56,7 @@ impl Topology {
     }
 
     pub fn is_coarse(&self) -> bool {
-        self.nodes.len() <= COARSE_DOMAINS
+        self.nodes.len() <= self.coarse
     }
 
     pub fn attach(&mut self, node: NodeId, value: Option<&Arc<str>>) {
