@@ -334,7 +334,10 @@ impl Engine {
     /// The binding failed: the node is free again, and the pod is tried again after its pause.
     pub fn undo(&mut self, uid: &str, now: Duration) {
         // It has been confirmed or removed in the meantime: then there is nothing to undo.
-        let Some((pod, history)) = self.release(uid, now) else { return };
+        let Some((pod, history, freed)) = self.release(uid) else { return };
+        if let Some(freed) = freed {
+            self.wake(&Event::PodRemoved(freed), now);
+        }
         if !pod.deleting
             && let Some(profile) = self.profile(&pod)
         {
@@ -343,14 +346,11 @@ impl Engine {
         }
     }
 
-    /// Gives back what was reserved for a pod.
-    fn release(&mut self, uid: &str, now: Duration) -> Option<(Arc<Pod>, History)> {
+    /// Gives back what was reserved for a pod; the last is the pod as it was counted on its node.
+    fn release(&mut self, uid: &str) -> Option<(Arc<Pod>, History, Option<Arc<Pod>>)> {
         let reserved = self.reserved.remove(uid)?;
         self.unreserve(&reserved.latest, &reserved.node);
-        if let Some(pod) = self.world.remove(uid) {
-            self.wake(&Event::PodRemoved(pod), now);
-        }
-        Some((reserved.latest, reserved.history))
+        Some((reserved.latest, reserved.history, self.world.remove(uid)))
     }
 
     /// The victims could not be evicted: the pod is tried again.

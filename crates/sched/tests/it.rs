@@ -4,8 +4,12 @@
 
 #[path = "it/against_oracle.rs"]
 mod against_oracle;
+#[path = "it/gangs.rs"]
+mod gangs;
 #[path = "it/oracle.rs"]
 mod oracle;
+#[path = "it/preemption.rs"]
+mod preemption;
 
 use std::time::Duration;
 
@@ -306,4 +310,47 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_stream_of_high_priorities_starves_nobody() {
+    let mut engine = engine(vec![]);
+    engine.upsert_node(large("a", 100_000), T0);
+    engine.upsert_pod(pod("low", "1m", json!({"priority": 0})), T0);
+    let mut turns = 0;
+    loop {
+        // Two come for each that is decided on.
+        for half in 0..2 {
+            engine.upsert_pod(pod(&format!("high-{turns}-{half}"), "1m", json!({"priority": 1000})), seconds(turns));
+        }
+        match engine.next(seconds(turns)) {
+            Some(Decision::Bind(found)) if &*found.pod.name == "low" => break,
+            Some(Decision::Bind(_)) => turns += 1,
+            other => panic!("{other:?}"),
+        }
+        assert!(turns < 100, "the pod of low priority has no turn");
+    }
+}
+
+#[test]
+fn a_pod_that_fits_nowhere_blocks_nobody() {
+    let mut engine = engine(vec![node("a", "4", "8Gi", json!({}))]);
+    for n in 0..50 {
+        engine.upsert_pod(pod(&format!("huge-{n}"), "64", json!({"priority": 1000})), T0);
+    }
+    engine.upsert_pod(pod("small", "1", json!({})), T0);
+    let mut turns = 0;
+    while next(&mut engine, T0) != "small -> a" {
+        turns += 1;
+        assert!(turns <= 50, "the small pod has no turn");
+    }
+}
+
+/// A node for so many pods.
+fn large(name: &str, pods: u32) -> sched::Node {
+    let object = json!({
+        "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
+        "status": {"allocatable": {"cpu": "10000", "memory": "8000Gi", "pods": pods.to_string()}},
+    });
+    convert::node(&serde_json::from_value(object).unwrap()).unwrap()
 }

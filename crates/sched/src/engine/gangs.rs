@@ -131,18 +131,25 @@ impl Engine {
         let enough = placed + reservations.len() >= gang.min_count;
         let rejected_by = unfit.iter().fold(0, |bits, (_, _, _, unfit)| bits | unfit.rejected_by);
         let found = placed + reservations.len();
-        for (profile, reservation, history) in reservations {
-            if enough {
-                self.ready.push_back(Decision::Bind(reservation));
-                continue;
-            }
-            let Some((pod, _)) = self.release(&reservation.pod.uid, now) else { continue };
+        if enough {
+            self.ready.extend(reservations.into_iter().map(|(_, reservation, _)| Decision::Bind(reservation)));
+        } else {
+            // All is undone before anybody waits again: nothing has changed that could help them.
+            let released: Vec<_> = reservations
+                .into_iter()
+                .filter_map(|(profile, reservation, history)| {
+                    let (pod, _, _) = self.release(&reservation.pod.uid)?;
+                    Some((profile, pod, history))
+                })
+                .collect();
             let text = format!("{found} of the {} pods that pod group {group:?} needs can be placed", gang.min_count);
-            let before_nodes = Some(("GangScheduling".to_owned(), text));
-            let diagnosis = Diagnosis { nodes: self.world.known_nodes(), before_nodes, ..Default::default() };
-            let why = Unfit { diagnosis, rejected_by, victims: None };
-            let decision = self.unschedulable(profile, pod, history, why, now);
-            self.ready.push_back(decision);
+            for (profile, pod, history) in released {
+                let before_nodes = Some(("GangScheduling".to_owned(), text.clone()));
+                let diagnosis = Diagnosis { nodes: self.world.known_nodes(), before_nodes, ..Default::default() };
+                let why = Unfit { diagnosis, rejected_by, victims: None };
+                let decision = self.unschedulable(profile, pod, history, why, now);
+                self.ready.push_back(decision);
+            }
         }
         for (profile, pod, history, why) in unfit {
             let decision = self.unschedulable(profile, pod, history, why, now);
