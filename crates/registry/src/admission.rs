@@ -1,13 +1,15 @@
 //! What Kubernetes' built-in admission plugins do to a new object, given the neighbours it refers to.
 //!
 //! The caller asks [`needs`] which neighbours to read, reads them, and calls [`admit_create`] before
-//! [`Resource::create`]: NamespaceLifecycle, ServiceAccount, Priority, DefaultTolerationSeconds.
+//! [`Resource::create`]: NamespaceLifecycle, ServiceAccount, Priority, DefaultTolerationSeconds, DefaultStorageClass,
+//! PodTopologyLabels.
 
 use serde_json::{Value, json};
 
 use crate::{
     Context, Resource, Status,
     field::{Errors, Path},
+    kinds::{CLASS_ANNOTATION, is_default_class},
     value::{items, items_mut, list_mut, object_mut, set, text},
 };
 
@@ -21,6 +23,7 @@ const TOKEN_VOLUME_PREFIX: &str = "kube-api-access-";
 /// The names of built-in classes begin with this, and none but these may.
 const SYSTEM_PRIORITIES: [(&str, i64); 2] =
     [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)];
+const TOPOLOGY_LABELS: [&str; 2] = ["topology.kubernetes.io/region", "topology.kubernetes.io/zone"];
 const LAST_APPLIED_MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// Which neighbours an object has.
@@ -32,6 +35,10 @@ pub struct Needs {
     pub service_account: Option<String>,
     /// All priority classes.
     pub priority_classes: bool,
+    /// All storage classes.
+    pub storage_classes: bool,
+    /// The node that a pod is created on.
+    pub node: Option<String>,
 }
 
 /// The neighbours, as read from the store. `None`: there is none of that name.
@@ -43,6 +50,10 @@ pub struct Neighbours<'a> {
     pub service_account: Option<&'a Value>,
     /// See [`Needs::priority_classes`].
     pub priority_classes: &'a [Value],
+    /// See [`Needs::storage_classes`].
+    pub storage_classes: &'a [Value],
+    /// See [`Needs::node`].
+    pub node: Option<&'a Value>,
 }
 
 /// Which neighbours to read before `object` is created in `namespace`.
@@ -54,6 +65,8 @@ pub fn needs(resource: &Resource, namespace: &str, object: &Value) -> Needs {
         namespace: kind.namespaced.then(|| namespace.to_owned()),
         service_account: account.map(str::to_owned),
         priority_classes: pod,
+        storage_classes: is_claim(resource) && wants_default_class(object),
+        node: Some(text(&object["spec"], "nodeName").to_owned()).filter(|name| pod && !name.is_empty()),
     }
 }
 
@@ -74,13 +87,28 @@ pub fn admit_create(
             return Err(Status::namespace_terminating(kind, &name, namespace));
         }
     }
+    if is_claim(resource) && wants_default_class(object) {
+        default_storage_class(object, neighbours.storage_classes);
+    }
     if is_pod(resource) {
         admit_service_account(resource, context, namespace, object, neighbours)?;
         admit_priority(resource, object, neighbours.priority_classes)?;
         default_tolerations(object);
         admit_runtime_class(resource, object)?;
+        if let Some(node) = neighbours.node {
+            copy_topology(node, object);
+        }
     }
     Ok(())
+}
+
+/// Tells a pod the region and the zone of its node, as labels. `object` is the pod, or the binding that gives it its node.
+pub fn copy_topology(node: &Value, object: &mut Value) {
+    for label in TOPOLOGY_LABELS {
+        if let Some(value) = node["metadata"]["labels"][label].as_str() {
+            set(object_mut(object_mut(object, "metadata"), "labels"), label, value);
+        }
+    }
 }
 
 fn no_such_namespace(namespace: &str) -> Status {
@@ -91,6 +119,28 @@ fn no_such_namespace(namespace: &str) -> Status {
 
 fn is_pod(resource: &Resource) -> bool {
     resource.kind().group.is_empty() && resource.kind().kind == "Pod"
+}
+
+fn is_claim(resource: &Resource) -> bool {
+    resource.kind().group.is_empty() && resource.kind().kind == "PersistentVolumeClaim"
+}
+
+/// The empty name is an answer, too: it wants a volume without a class.
+fn wants_default_class(claim: &Value) -> bool {
+    claim["spec"]["storageClassName"].is_null() && claim["metadata"]["annotations"][CLASS_ANNOTATION].is_null()
+}
+
+/// Of several default classes the newest counts, and of these the first by name.
+fn default_storage_class(claim: &mut Value, classes: &[Value]) {
+    let of = |class: &Value, field: &str| text(&class["metadata"], field).to_owned();
+    let newest = classes.iter().filter(|class| is_default_class(class)).max_by(|one, other| {
+        let age = of(one, "creationTimestamp").cmp(&of(other, "creationTimestamp"));
+        age.then_with(|| of(other, "name").cmp(&of(one, "name")))
+    });
+    if let Some(class) = newest {
+        let name = of(class, "name");
+        set(object_mut(claim, "spec"), "storageClassName", name);
+    }
 }
 
 /// Mirror pods stand for what a node runs by itself; they get no service account.

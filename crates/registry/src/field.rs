@@ -148,6 +148,13 @@ impl Errors {
         self.push("FieldValueNotSupported", path, body);
     }
 
+    /// The map has other keys than it may have; an absent one is shown as `null`.
+    pub fn null_or_not_supported(&mut self, path: &dyn Display, value: &Value, supported: &[&str]) {
+        let names: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
+        let body = format!("Unsupported value: {value}: supported values: {}", names.join(", "));
+        self.push("FieldValueNotSupported", path, body);
+    }
+
     /// The field may not be set here.
     pub fn forbidden(&mut self, path: &dyn Display, detail: &str) {
         self.push("FieldValueForbidden", path, format!("Forbidden: {detail}"));

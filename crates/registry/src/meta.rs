@@ -6,7 +6,7 @@ use kube_schema::kinds::Kind;
 use serde_json::Value;
 
 use crate::{
-    Context, Existing, Status, Target,
+    Context, Existing, Status,
     field::{Errors, Path},
     names::{self, Rule},
     value::{copy, entries, items, object_mut, remove, set, text},
@@ -110,8 +110,8 @@ pub(crate) fn match_existing(
     }
 }
 
-/// Carries over what a client may not set.
-pub(crate) fn prepare_update(target: Target, new: &mut Value, old: &Value) {
+/// Carries over what a client may not set, and what it may not set here (`kept`).
+pub(crate) fn prepare_update(kept: &[&str], new: &mut Value, old: &Value) {
     let from = &old["metadata"];
     let metadata = object_mut(new, "metadata");
     for field in ["managedFields", "selfLink", "resourceVersion"] {
@@ -129,10 +129,8 @@ pub(crate) fn prepare_update(target: Target, new: &mut Value, old: &Value) {
     ] {
         copy(metadata, from, field);
     }
-    if target == Target::Status {
-        for field in ["labels", "ownerReferences"] {
-            copy(metadata, from, field);
-        }
+    for field in kept {
+        copy(metadata, from, field);
     }
 }
 
