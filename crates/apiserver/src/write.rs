@@ -106,14 +106,16 @@ async fn admit(
     object: &mut Value,
 ) -> Result<(), Status> {
     let needs = admission::needs(resource, namespace, object);
-    let namespace_object = match &needs.namespace {
-        Some(name) => core.neighbour("", "namespaces", "", name).await?,
-        None => None,
+    let found = |group, plural, namespace, name: Option<String>| async move {
+        match name {
+            Some(name) => core.neighbour(group, plural, namespace, &name).await,
+            None => Ok(None),
+        }
     };
-    let service_account = match &needs.service_account {
-        Some(name) => core.neighbour("", "serviceaccounts", namespace, name).await?,
-        None => None,
-    };
+    let namespace_object = found("", "namespaces", "", needs.namespace).await?;
+    let service_account = found("", "serviceaccounts", namespace, needs.service_account).await?;
+    let node = found("", "nodes", "", needs.node).await?;
+    let workload = found("scheduling.k8s.io", "workloads", namespace, needs.workload).await?;
     let priority_classes = match needs.priority_classes {
         true => all(core, "scheduling.k8s.io", "priorityclasses").await?,
         false => Vec::new(),
@@ -122,16 +124,13 @@ async fn admit(
         true => all(core, "storage.k8s.io", "storageclasses").await?,
         false => Vec::new(),
     };
-    let node = match &needs.node {
-        Some(name) => core.neighbour("", "nodes", "", name).await?,
-        None => None,
-    };
     let neighbours = Neighbours {
         namespace: namespace_object.as_ref(),
         service_account: service_account.as_ref(),
         priority_classes: &priority_classes,
         storage_classes: &storage_classes,
         node: node.as_ref(),
+        workload: workload.as_ref(),
     };
     admission::admit_create(resource, context, namespace, object, neighbours)
 }

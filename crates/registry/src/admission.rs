@@ -2,14 +2,15 @@
 //!
 //! The caller asks [`needs`] which neighbours to read, reads them, and calls [`admit_create`] before
 //! [`Resource::create`]: NamespaceLifecycle, ServiceAccount, Priority, DefaultTolerationSeconds, DefaultStorageClass,
-//! PodTopologyLabels.
+//! PodTopologyLabels, PodGroupWorkloadExists.
+
+mod references;
 
 use serde_json::{Value, json};
 
 use crate::{
     Context, Resource, Status,
     field::{Errors, Path},
-    kinds::{CLASS_ANNOTATION, is_default_class},
     value::{items, items_mut, list_mut, object_mut, set, text},
 };
 
@@ -39,6 +40,8 @@ pub struct Needs {
     pub storage_classes: bool,
     /// The node that a pod is created on.
     pub node: Option<String>,
+    /// The workload that a group of pods was made from, in its namespace.
+    pub workload: Option<String>,
 }
 
 /// The neighbours, as read from the store. `None`: there is none of that name.
@@ -54,6 +57,8 @@ pub struct Neighbours<'a> {
     pub storage_classes: &'a [Value],
     /// See [`Needs::node`].
     pub node: Option<&'a Value>,
+    /// See [`Needs::workload`].
+    pub workload: Option<&'a Value>,
 }
 
 /// Which neighbours to read before `object` is created in `namespace`.
@@ -65,7 +70,8 @@ pub fn needs(resource: &Resource, namespace: &str, object: &Value) -> Needs {
         namespace: kind.namespaced.then(|| namespace.to_owned()),
         service_account: account.map(str::to_owned),
         priority_classes: pod,
-        storage_classes: is_claim(resource) && wants_default_class(object),
+        storage_classes: references::wants_default_class(resource, object),
+        workload: references::workload(resource, object).map(str::to_owned),
         node: Some(text(&object["spec"], "nodeName").to_owned()).filter(|name| pod && !name.is_empty()),
     }
 }
@@ -87,9 +93,7 @@ pub fn admit_create(
             return Err(Status::namespace_terminating(kind, &name, namespace));
         }
     }
-    if is_claim(resource) && wants_default_class(object) {
-        default_storage_class(object, neighbours.storage_classes);
-    }
+    references::admit(resource, object, neighbours)?;
     if is_pod(resource) {
         admit_service_account(resource, context, namespace, object, neighbours)?;
         admit_priority(resource, object, neighbours.priority_classes)?;
@@ -119,28 +123,6 @@ fn no_such_namespace(namespace: &str) -> Status {
 
 fn is_pod(resource: &Resource) -> bool {
     resource.kind().group.is_empty() && resource.kind().kind == "Pod"
-}
-
-fn is_claim(resource: &Resource) -> bool {
-    resource.kind().group.is_empty() && resource.kind().kind == "PersistentVolumeClaim"
-}
-
-/// The empty name is an answer, too: it wants a volume without a class.
-fn wants_default_class(claim: &Value) -> bool {
-    claim["spec"]["storageClassName"].is_null() && claim["metadata"]["annotations"][CLASS_ANNOTATION].is_null()
-}
-
-/// Of several default classes the newest counts, and of these the first by name.
-fn default_storage_class(claim: &mut Value, classes: &[Value]) {
-    let of = |class: &Value, field: &str| text(&class["metadata"], field).to_owned();
-    let newest = classes.iter().filter(|class| is_default_class(class)).max_by(|one, other| {
-        let age = of(one, "creationTimestamp").cmp(&of(other, "creationTimestamp"));
-        age.then_with(|| of(other, "name").cmp(&of(one, "name")))
-    });
-    if let Some(class) = newest {
-        let name = of(class, "name");
-        set(object_mut(claim, "spec"), "storageClassName", name);
-    }
 }
 
 /// Mirror pods stand for what a node runs by itself; they get no service account.

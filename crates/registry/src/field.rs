@@ -129,6 +129,11 @@ impl Errors {
         self.push("FieldValueInvalid", path, format!("Invalid value: {value}: {detail}"));
     }
 
+    /// The value is malformed, and shown in the words of Kubernetes' own code.
+    pub fn invalid_as(&mut self, path: &dyn Display, shown: &str, detail: &str) {
+        self.push("FieldValueInvalid", path, format!("Invalid value: {shown}: {detail}"));
+    }
+
     /// The text is malformed.
     pub fn invalid_text(&mut self, path: &dyn Display, value: &str, detail: &str) {
         let mut body = format!("Invalid value: {value:?}");
@@ -168,6 +173,11 @@ impl Errors {
     /// The value names something that is not there.
     pub fn not_found(&mut self, path: &dyn Display, value: &Value) {
         self.push_value("FieldValueNotFound", "Not found", path, value, "");
+    }
+
+    /// The value names something that is not there; `known` says what is.
+    pub fn not_found_among(&mut self, path: &dyn Display, value: &Value, known: &str) {
+        self.push_value("FieldValueNotFound", "Not found", path, value, known);
     }
 
     /// The value has too many bytes.

@@ -103,8 +103,9 @@ pub(crate) fn match_existing(
         Some(revision) if revision == existing.revision => Ok(()),
         None | Some(0) => {
             let mut errors = Errors::default();
-            errors.invalid(&"metadata.resourceVersion", &given.into(), "must be specified for an update");
-            Err(Status::invalid(&kind.group, &kind.kind, name, errors.into_vec()))
+            errors.invalid(&"metadata.resourceVersion", &0.into(), "must be specified for an update");
+            // Kubernetes names the resource here, and not the kind.
+            Err(Status::invalid(&kind.group, &kind.plural, name, errors.into_vec()))
         }
         Some(_) => Err(Status::modified(kind, name)),
     }

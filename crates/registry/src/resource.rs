@@ -367,7 +367,9 @@ impl Resource {
         }
         let metadata = &object["metadata"];
         let name = Some(text(metadata, "name")).filter(|n| !n.is_empty()).unwrap_or(text(metadata, "generateName"));
-        Err(Status::invalid(&self.kind.group, &self.kind.kind, name, errors.into_vec()))
+        // What is stored in the core group's form is refused in its name.
+        let group = if self.converts() { "" } else { &self.kind.group };
+        Err(Status::invalid(group, &self.kind.kind, name, errors.into_vec()))
     }
 
     fn keep_all_but_status(&self, context: &Context, new: &mut Value, old: &Value) {

@@ -11,7 +11,7 @@ use crate::{
     kinds::Strategy,
     names,
     table::Column,
-    value::{items, object_mut, remove, text},
+    value::{items, object_mut, remove, set, text},
 };
 
 pub(crate) struct CsiNode;
@@ -20,10 +20,10 @@ const MAX_NODE_ID: usize = 256;
 
 impl Strategy for CsiNode {
     fn default(&self, object: &mut Value) {
-        // Go writes these even when they are empty.
+        // Go writes these even when there are none, and then as null.
         let spec = object_mut(object, "spec");
-        if spec["drivers"].is_null() {
-            crate::value::set(spec, "drivers", Value::Null);
+        if items(&spec["drivers"]).is_empty() {
+            set(spec, "drivers", Value::Null);
         }
     }
 
@@ -50,7 +50,7 @@ impl Strategy for CsiNode {
         for before in items(&old["spec"]["drivers"]) {
             for after in items(&new["spec"]["drivers"]).iter().filter(|d| d["name"] == before["name"]) {
                 if fixed(before) != fixed(after) {
-                    errors.invalid(&"spec.drivers", &fixed(after), "field is immutable");
+                    errors.invalid_as(&"spec.drivers", &internal_form(after), "field is immutable");
                 }
             }
         }
@@ -78,6 +78,12 @@ impl Strategy for CsiNode {
         let drivers = items(&object["spec"]["drivers"]).len();
         vec![common::name(object), drivers.into(), common::age(object, now)]
     }
+}
+
+/// Kubernetes shows a driver as its own code names the fields.
+fn internal_form(driver: &Value) -> String {
+    let (name, node) = (text(driver, "name"), text(driver, "nodeID"));
+    format!(r#"{{"Name":{name:?},"NodeID":{node:?},"TopologyKeys":{},"Allocatable":null}}"#, driver["topologyKeys"])
 }
 
 fn validate_driver(driver: &Value, path: &Path<'_>, errors: &mut Errors) {

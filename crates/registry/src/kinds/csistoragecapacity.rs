@@ -37,15 +37,14 @@ impl Strategy for CsiStorageCapacity {
     fn columns(&self) -> &'static [Column] {
         const {
             &[
+                // Kubernetes has columns for this kind and does not use them.
                 Column::NAME,
-                Column::text("StorageClassName", "The class of storage that is told about."),
-                Column::text("Capacity", "How much of it is left."),
+                Column { kind: "date", ..Column::text("Created At", "When the object was created.") },
             ]
         }
     }
 
     fn cells(&self, object: &Value, _now: Timestamp) -> Vec<Value> {
-        let capacity = object["capacity"].as_str().unwrap_or("<unset>");
-        vec![common::name(object), text(object, "storageClassName").into(), capacity.into()]
+        vec![common::name(object), object["metadata"]["creationTimestamp"].clone()]
     }
 }

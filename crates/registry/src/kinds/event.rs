@@ -80,7 +80,7 @@ pub(super) const COLUMNS: &[Column] = &[
             Column::text("Source", "The component reporting this event.").wide(),
             Column::text("Message", "A human-readable description of the status of this operation."),
             Column::text("First Seen", "The time at which the event was first recorded. (Time of server receipt is in TypeMeta.)").wide(),
-            Column::integer("Count", "The number of times this event has occurred.").wide(),
+            Column::text("Count", "The number of times this event has occurred.").wide(),
             Column { format: "name", ..Column::text("Name", "Name must be unique within a namespace.") }.wide(),
 ];
 
@@ -116,6 +116,7 @@ pub(super) fn cells(object: &Value, now: Timestamp) -> Vec<Value> {
         source.into(),
         text(object, "message").trim().into(),
         table::age(first, now).into(),
+        // A number, although the column says otherwise.
         count.into(),
         common::name(object),
     ]

@@ -74,10 +74,11 @@ impl Strategy for PersistentVolume {
         let (to, from) = (&new["spec"], &old["spec"]);
         let mut source = sources::source(to);
         // A secret for growing the volume may be named later.
-        if from["csi"].is_object() && from["csi"]["controllerExpandSecretRef"].is_null() {
-            if let Some(csi) = source.get_mut("csi") {
-                remove(csi, "controllerExpandSecretRef");
-            }
+        if from["csi"].is_object()
+            && from["csi"]["controllerExpandSecretRef"].is_null()
+            && let Some(csi) = source.get_mut("csi")
+        {
+            remove(csi, "controllerExpandSecretRef");
         }
         if source != sources::source(from) {
             errors.forbidden(&"spec.persistentvolumesource", IMMUTABLE);

@@ -252,8 +252,8 @@ pub(crate) fn validate_spec(spec: &Value, path: &Path<'_>, errors: &mut Errors) 
     }
     let (older, newer) = (&spec["dataSource"], &spec["dataSourceRef"]);
     let same = ["kind", "name", "apiGroup"].iter().all(|field| text(older, field) == text(newer, field));
-    // Kubernetes shows the path where the value should stand.
-    let shown = Value::from("{}");
+    // Kubernetes shows the path where the value should stand, and a path shows as nothing.
+    let shown = json!({});
     if older.is_object() && !text(newer, "namespace").is_empty() {
         errors.invalid(path, &shown, "may not be specified when dataSourceRef.namespace is specified");
     } else if older.is_object() && newer.is_object() && !same {

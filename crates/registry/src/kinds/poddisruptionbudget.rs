@@ -10,6 +10,7 @@ use crate::{
     field::{Errors, Path},
     kinds::Strategy,
     meta,
+    names::{self, Rule},
     selector::LabelSelector,
     status::Cause,
     table::Column,
@@ -43,7 +44,7 @@ impl Strategy for PodDisruptionBudget {
     fn validate(&self, object: &Value, errors: &mut Errors) {
         let (spec, path) = (&object["spec"], Path::root("spec"));
         if !spec["minAvailable"].is_null() && !spec["maxUnavailable"].is_null() {
-            errors.invalid(&path, &internal_form(spec), "minAvailable and maxUnavailable cannot be both set");
+            errors.invalid_as(&path, &internal_form(spec), "minAvailable and maxUnavailable cannot be both set");
         }
         for field in ["minAvailable", "maxUnavailable"] {
             common::validate_int_or_percent(&spec[field], &path.field(field), errors);
@@ -60,6 +61,11 @@ impl Strategy for PodDisruptionBudget {
         for field in ["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"] {
             common::validate_non_negative(&status[field], &path.field(field), errors);
         }
+    }
+
+    // Kubernetes looks at the spec only, and leaves the name to the URL.
+    fn name_rule(&self) -> Rule {
+        names::path_segment
     }
 
     fn requires_resource_version(&self) -> bool {
@@ -95,11 +101,11 @@ impl Strategy for PodDisruptionBudget {
 }
 
 /// Kubernetes shows the spec as its own code names the fields.
-fn internal_form(spec: &Value) -> Value {
-    json!({
-        "MinAvailable": spec["minAvailable"], "Selector": spec["selector"], "MaxUnavailable": spec["maxUnavailable"],
-        "UnhealthyPodEvictionPolicy": spec["unhealthyPodEvictionPolicy"],
-    })
+fn internal_form(spec: &Value) -> String {
+    format!(
+        r#"{{"MinAvailable":{},"Selector":{},"MaxUnavailable":{},"UnhealthyPodEvictionPolicy":{}}}"#,
+        spec["minAvailable"], spec["selector"], spec["maxUnavailable"], spec["unhealthyPodEvictionPolicy"],
+    )
 }
 
 /// Whether a budget speaks about a pod. A budget without a selector speaks about none, one with an empty selector about

@@ -10,7 +10,7 @@ use crate::{
     kinds::Strategy,
     names,
     table::Column,
-    value::{copy, items, object_mut, remove, set, text},
+    value::{copy, default, items, object_mut, remove, set, text},
 };
 
 pub(crate) struct PodGroup;
@@ -22,18 +22,22 @@ const UNSERVED: [&str; 5] =
 
 impl Strategy for PodGroup {
     fn default(&self, object: &mut Value) {
-        object_mut(object_mut(object, "spec"), "schedulingPolicy");
+        let spec = object_mut(object, "spec");
+        object_mut(spec, "schedulingPolicy");
+        default(spec, "disruptionMode", "Pod");
         object_mut(object, "status");
     }
 
     fn prepare_create(&self, _context: &Context, object: &mut Value) {
         set(object, "status", json!({}));
         drop_unserved(object_mut(object, "spec"));
+        self.default(object);
     }
 
     fn prepare_update(&self, _context: &Context, new: &mut Value, old: &Value) {
         copy(new, old, "status");
         drop_unserved(object_mut(new, "spec"));
+        self.default(new);
     }
 
     fn prepare_status(&self, _context: &Context, new: &mut Value, _old: &Value) {
@@ -138,7 +142,7 @@ pub(super) fn validate_policy(policy: &Value, path: &Path<'_>, errors: &mut Erro
     match (policy["basic"].is_object(), policy["gang"].is_object()) {
         (false, false) => errors.invalid_text(path, "", "must specify one of: `basic`, `gang`"),
         (true, true) => {
-            errors.invalid_text(path, "{`basic`, `gang`}", "must specify exactly one of: `basic`, `gang`");
+            errors.invalid_text(path, "{basic, gang}", "must specify exactly one of: `basic`, `gang`");
         }
         _ => {}
     }

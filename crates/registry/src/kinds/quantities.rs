@@ -27,8 +27,9 @@ pub(super) fn validate_non_negative(value: &Value, path: &Path<'_>, errors: &mut
 
 /// Capacities, of which a negative one is not even an amount.
 pub(super) fn validate_capacity(value: &Value, path: &Path<'_>, errors: &mut Errors) {
-    if sign(value).is_some_and(|sign| sign < 0) {
-        errors.invalid(path, value, "must be a valid resource quantity");
+    let amount = value.as_str().and_then(|text| quantity::parse(text).ok());
+    if let Some(amount) = amount.filter(|amount| amount.signum() < 0) {
+        errors.invalid(path, &amount.value().into(), "must be a valid resource quantity");
     }
 }
 

@@ -153,12 +153,13 @@ fn validate_devices(status: &Value, path: &Path<'_>, errors: &mut Errors) {
         devices::validate_pool(text(device, "pool"), &path.field("pool"), errors);
         devices::validate_label(text(device, "device"), &path.field("device"), errors);
         let id = device_id(device);
-        let shown = Value::from(id.iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join("/"));
         if !known.contains(&id) {
-            errors.invalid(&path, &shown, "must be an allocated device in the claim");
+            let [driver, pool, name, share] = id;
+            let shown = format!(r#"{{"Driver":{driver:?},"Pool":{pool:?},"Device":{name:?},"ShareID":{share:?}}}"#);
+            errors.invalid_as(&path, &shown, "must be an allocated device in the claim");
         }
         if !seen.insert(id) {
-            errors.duplicate(&path, &shown);
+            errors.duplicate(&path, &id.join("/").into());
         }
         let (conditions, place) = (items(&device["conditions"]), path.field("conditions"));
         devices::fits(conditions, MAX_DEVICE_CONDITIONS, &place, errors);

@@ -97,10 +97,10 @@ fn validate_source(source: &Value, path: &Path<'_>, errors: &mut Errors) {
     match (inline.is_object(), name.as_str()) {
         (false, None) => errors.required(path, ONE),
         (true, Some(_)) => errors.forbidden(path, ONE),
-        (false, Some("")) => {
-            errors.required(&path.field("persistentVolumeName"), "must specify non empty persistentVolumeName");
-        }
         (false, Some(name)) => {
+            if name.is_empty() {
+                errors.required(&path.field("persistentVolumeName"), "must specify non empty persistentVolumeName");
+            }
             for why in names::dns_subdomain(name) {
                 errors.invalid_text(&path.field("persistentVolumeName"), name, &why);
             }

@@ -96,7 +96,7 @@ fn disruption_budgets() {
             (json!({"spec": {"minAvailable": 2}}), ""),
             (
                 json!({"metadata": {"resourceVersion": null}, "spec": {"minAvailable": 2}}),
-                "metadata.resourceVersion: Invalid value: \"\": must be specified for an update",
+                "metadata.resourceVersion: Invalid value: 0: must be specified for an update",
             ),
         ],
     );
@@ -294,7 +294,7 @@ fn storage() {
             ),
             (
                 json!({"spec": {"drivers": [{"name": "d", "nodeID": "k"}]}}),
-                "spec.drivers: Invalid value: {\"name\":\"d\",\"nodeID\":\"k\"}: field is immutable",
+                "spec.drivers: Invalid value: {\"Name\":\"d\",\"NodeID\":\"k\",\"TopologyKeys\":null,\"Allocatable\":null}: field is immutable",
             ),
         ],
     );

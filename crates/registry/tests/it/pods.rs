@@ -58,6 +58,7 @@ fn neighbours_that_are_missing_are_told() {
         priority_classes: true,
         storage_classes: false,
         node: None,
+        workload: None,
     };
     assert_eq!(needed, expected);
     assert_eq!(

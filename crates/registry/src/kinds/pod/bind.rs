@@ -14,7 +14,7 @@ pub(crate) fn bind(kind: &Kind, context: &Context, existing: Existing<'_>, bindi
     let old = existing.object;
     let name = text(&old["metadata"], "name");
     let node = text(&binding["target"], "name");
-    validate(binding, name)?;
+    validate(binding)?;
     // Kubernetes names the subresource where the pod is not as it must be, and the pod where a precondition fails.
     let subresource = Kind { plural: "pods/binding".into(), ..kind.clone() };
     let conflict = |why: &str| Err(Status::conflict(&subresource, name, why));
@@ -56,7 +56,7 @@ fn given(binding: &Value, field: &str) -> Option<String> {
     Some(text(&binding["metadata"], field)).filter(|text| !text.is_empty()).map(str::to_owned)
 }
 
-fn validate(binding: &Value, name: &str) -> Result<(), Status> {
+fn validate(binding: &Value) -> Result<(), Status> {
     let target = &binding["target"];
     let mut errors = Errors::default();
     if !matches!(text(target, "kind"), "" | "Node") {
@@ -65,5 +65,11 @@ fn validate(binding: &Value, name: &str) -> Result<(), Status> {
     if text(target, "name").is_empty() {
         errors.required(&"target.name", "");
     }
-    if errors.is_empty() { Ok(()) } else { Err(Status::invalid("", "Binding", name, errors.into_vec())) }
+    let texts: Vec<String> = errors.into_vec().iter().map(ToString::to_string).collect();
+    // Kubernetes refuses such a binding with a plain error, which no reason goes with.
+    match texts.as_slice() {
+        [] => Ok(()),
+        [one] => Err(Status::new(500, "", one)),
+        many => Err(Status::new(500, "", format!("[{}]", many.join(", ")))),
+    }
 }

@@ -28,6 +28,8 @@ pub(super) fn prepare(new: &mut Value, old: &Value) {
     match (text(status, "podIP").to_owned(), first) {
         (ip, None) if !ip.is_empty() => set(status, "podIPs", json!([{"ip": ip}])),
         (ip, Some(first)) if ip.is_empty() => set(status, "podIP", first),
+        // Where they differ, the writer knows the older field only.
+        (ip, Some(first)) if ip != first => set(status, "podIPs", json!([{"ip": ip}])),
         _ => {}
     }
 }

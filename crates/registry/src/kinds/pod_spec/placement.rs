@@ -16,6 +16,9 @@ pub(super) fn validate(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
     validate_claims(&spec["resourceClaims"], &path.field("resourceClaims"), errors);
     validate_affinity(&spec["affinity"], &path.field("affinity"), errors);
     validate_gates(&spec["schedulingGates"], &path.field("schedulingGates"), errors);
+    if !items(&spec["schedulingGates"]).is_empty() && !text(spec, "nodeName").is_empty() {
+        errors.forbidden(&path.field("nodeName"), "cannot be set until all schedulingGates have been cleared");
+    }
     let (list, constraints) = (path.field("topologySpreadConstraints"), items(&spec["topologySpreadConstraints"]));
     for (at, constraint) in constraints.iter().enumerate() {
         validate_spread(constraint, &constraints[at + 1..], &list.index(at), errors);
@@ -60,7 +63,7 @@ fn validate_toleration(toleration: &Value, path: &Path<'_>, errors: &mut Errors)
         "Exists" => {}
         // Comparisons are a feature that is off in Kubernetes as it is delivered.
         "Lt" | "Gt" => {
-            let known = ["Equal", "Exists", "Gt", "Lt"];
+            let known = ["Equal", "Exists", "Lt", "Gt"];
             errors.not_supported(&path.field("operator"), &toleration["operator"], &known);
         }
         _ => errors.not_supported(&path.field("operator"), &toleration["operator"], &["Equal", "Exists"]),
@@ -314,12 +317,12 @@ fn validate_claims(claims: &Value, path: &Path<'_>, errors: &mut Errors) {
         match sources.iter().filter(|field| claim[**field].is_string()).count() {
             0 => {
                 let why = "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`";
-                errors.invalid(&path, &internal_form(claim), why);
+                errors.invalid_as(&path, &internal_form(claim), why);
             }
             1 => {}
             _ => {
                 let why = "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified";
-                errors.invalid(&path, &internal_form(claim), why);
+                errors.invalid_as(&path, &internal_form(claim), why);
             }
         }
         for field in sources {
@@ -330,9 +333,11 @@ fn validate_claims(claims: &Value, path: &Path<'_>, errors: &mut Errors) {
 }
 
 /// Kubernetes shows a claim as its own code names the fields.
-fn internal_form(claim: &Value) -> Value {
-    serde_json::json!({
-        "Name": text(claim, "name"), "ResourceClaimName": claim["resourceClaimName"],
-        "ResourceClaimTemplateName": claim["resourceClaimTemplateName"],
-    })
+fn internal_form(claim: &Value) -> String {
+    format!(
+        r#"{{"Name":{:?},"ResourceClaimName":{},"ResourceClaimTemplateName":{}}}"#,
+        text(claim, "name"),
+        claim["resourceClaimName"],
+        claim["resourceClaimTemplateName"],
+    )
 }
