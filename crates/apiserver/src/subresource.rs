@@ -65,7 +65,8 @@ async fn copy_topology(core: &Core, binding: &mut Value) -> Result<(), Status> {
         return Ok(());
     }
     if let Some(entry) = cache.list(&scope).0.first() {
-        admission::copy_topology(&entry.decode(), binding);
+        let labels = entry.attributes(nodes.resource);
+        admission::copy_topology(|label| labels.label(label), binding);
     }
     Ok(())
 }

@@ -100,16 +100,17 @@ pub fn admit_create(
         default_tolerations(object);
         admit_runtime_class(resource, object)?;
         if let Some(node) = neighbours.node {
-            copy_topology(node, object);
+            copy_topology(|label| node["metadata"]["labels"][label].as_str(), object);
         }
     }
     Ok(())
 }
 
-/// Tells a pod the region and the zone of its node, as labels. `object` is the pod, or the binding that gives it its node.
-pub fn copy_topology(node: &Value, object: &mut Value) {
+/// Tells a pod the region and the zone of its node, as labels. `object` is the pod, or the binding that gives it its node;
+/// `of_node` looks a label of the node up.
+pub fn copy_topology<'l>(of_node: impl Fn(&str) -> Option<&'l str>, object: &mut Value) {
     for label in TOPOLOGY_LABELS {
-        if let Some(value) = node["metadata"]["labels"][label].as_str() {
+        if let Some(value) = of_node(label) {
             set(object_mut(object_mut(object, "metadata"), "labels"), label, value);
         }
     }

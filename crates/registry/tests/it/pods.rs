@@ -144,7 +144,7 @@ fn a_binding_brings_metadata_and_ends_the_nomination() {
 
 #[test]
 fn the_pods_own_labels_go_into_its_selectors() {
-    let term = json!({"topologyKey": "zone", "labelSelector": {}, "matchLabelKeys": ["app"], "mismatchLabelKeys": ["app", "no"]});
+    let term = json!({"topologyKey": "zone", "labelSelector": {}, "matchLabelKeys": ["app"], "mismatchLabelKeys": ["tenant", "no"]});
     let constraint = json!({
         "topologyKey": "zone", "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule",
         "labelSelector": {"matchLabels": {"a": "b"}}, "matchLabelKeys": ["app"],
@@ -153,10 +153,10 @@ fn the_pods_own_labels_go_into_its_selectors() {
         "affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}},
         "topologySpreadConstraints": [constraint],
     }));
-    object["metadata"]["labels"] = json!({"app": "web"});
+    object["metadata"]["labels"] = json!({"app": "web", "tenant": "t"});
     let created = create("pods", object).unwrap();
     let wanted = json!({"key": "app", "operator": "In", "values": ["web"]});
-    let unwanted = json!({"key": "app", "operator": "NotIn", "values": ["web"]});
+    let unwanted = json!({"key": "tenant", "operator": "NotIn", "values": ["t"]});
     let terms = &created["spec"]["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
     assert_eq!(terms[0]["labelSelector"], json!({"matchExpressions": [wanted, unwanted]}));
     let selector = &created["spec"]["topologySpreadConstraints"][0]["labelSelector"];
