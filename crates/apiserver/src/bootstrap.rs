@@ -58,7 +58,7 @@ async fn keep(core: &Core, group: &str, plural: &str, object: Value) -> Result<(
     let served = core.find(group, "v1", plural).ok_or_else(Status::no_such_path)?;
     let key = served.resource.key("default", "kubernetes");
     for _ in 0..ATTEMPTS {
-        let Some(live) = live(core, &key).await? else { return Ok(()) };
+        let Some(live) = live(core, served.resource, &key).await? else { return Ok(()) };
         let mut new = live.value.clone();
         for field in ["subsets", "addressType", "endpoints", "ports"] {
             if let Some(value) = object.get(field) {

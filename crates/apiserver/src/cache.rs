@@ -272,7 +272,8 @@ impl Cache {
             if let Some(last) = response.kvs.last() {
                 request.key = [last.key.as_ref(), &[0]].concat().into();
             }
-            entries.extend(response.kvs.into_iter().map(|kv| Entry::new(kv.key, kv.value, kv.mod_revision)));
+            let stored = response.kvs.into_iter();
+            entries.extend(stored.map(|kv| Entry::new(kv.key, self.resource.from_stored(kv.value), kv.mod_revision)));
             if !response.more {
                 break;
             }
@@ -299,7 +300,9 @@ impl Cache {
             }
         }
         for event in response.events {
-            inner.state.apply(Arc::unwrap_or_clone(event));
+            let mut event = Arc::unwrap_or_clone(event);
+            event.kv.value = self.resource.from_stored(event.kv.value);
+            inner.state.apply(event);
         }
         inner.state.advance(reached);
         cut_laggards(&inner);

@@ -16,7 +16,7 @@ pub(crate) struct Change<'a> {
     pub key: Bytes,
     /// The revision that the object must have; 0: it must not exist.
     pub expected: Revision,
-    /// The new value; none: the object goes.
+    /// The new value in the resource's own form; none: the object goes.
     pub value: Option<Bytes>,
     pub reservations: Reservations,
 }
@@ -45,11 +45,12 @@ impl Live {
 }
 
 /// Reads an object that is going to be changed.
-pub(crate) async fn live(core: &Core, key: &str) -> Result<Option<Live>, Status> {
+pub(crate) async fn live(core: &Core, resource: &Resource, key: &str) -> Result<Option<Live>, Status> {
     let Some(kv) = core.read(key.to_owned()).await? else { return Ok(None) };
-    let value = registry::decode_stored(&kv.value)
+    let encoded = resource.from_stored(kv.value);
+    let value = registry::decode_stored(&encoded)
         .map_err(|error| Status::internal_error(format!("unable to decode the object stored at {key}: {error}")))?;
-    Ok(Some(Live { value, encoded: kv.value, revision: kv.mod_revision }))
+    Ok(Some(Live { value, encoded, revision: kv.mod_revision }))
 }
 
 /// Writes a change if the object is as expected.
@@ -68,7 +69,7 @@ pub(crate) async fn commit(core: &Core, change: Change<'_>) -> Result<Committed,
 
 async fn event_lease(core: &Core, resource: &Resource) -> Result<LeaseId, Status> {
     let kind = resource.kind();
-    if kind.kind != "Event" || !kind.group.is_empty() {
+    if kind.kind != "Event" {
         return Ok(0);
     }
     let lease = core.event_leases.lease(core.store.as_ref(), core.now().as_second()).await;
@@ -81,7 +82,7 @@ fn transaction(change: &Change<'_>, lease: LeaseId) -> TxnRequest {
     let delete = |key: Bytes| RequestOp::DeleteRange(DeleteRangeRequest { key, ..DeleteRangeRequest::default() });
     let mut compare = vec![Compare::mod_revision(change.key.clone(), change.expected)];
     let mut success = vec![match &change.value {
-        Some(value) => put(change.key.clone(), value.clone(), lease),
+        Some(value) => put(change.key.clone(), change.resource.to_stored(value.clone()), lease),
         None => delete(change.key.clone()),
     }];
     for key in &change.reservations.take {

@@ -170,7 +170,8 @@ impl Core {
         namespace: &str,
         name: &str,
     ) -> Result<Option<serde_json::Value>, Status> {
-        let Some(served) = self.find(group, "v1", plural) else { return Ok(None) };
+        let served = ["v1", "v1alpha2"].into_iter().find_map(|version| self.find(group, version, plural));
+        let Some(served) = served else { return Ok(None) };
         let found = self.read(served.resource.key(namespace, name)).await?;
         Ok(found.map(|kv| serde_json::from_slice(&kv.value).unwrap_or_default()))
     }

@@ -118,7 +118,7 @@ async fn remove(
 ) -> Result<Deleted, Status> {
     let key = resource.key(namespace, name);
     for _ in 0..ATTEMPTS {
-        let Some(live) = live(core, &key).await? else {
+        let Some(live) = live(core, resource, &key).await? else {
             return Err(Status::not_found(resource.kind(), name));
         };
         let context = core.context(identity);

@@ -106,7 +106,7 @@ fn resource_list(registry: &Registry, group: &str, version: &str) -> Option<Valu
             resource["categories"] = json!(kind.categories);
         }
         if kind.stored() {
-            resource["storageVersionHash"] = storage_hash(kind).into();
+            resource["storageVersionHash"] = storage_hash(registry, kind).into();
         }
         resources.push(resource);
         for sub in kind.subresources.iter() {
@@ -126,9 +126,12 @@ fn resource_list(registry: &Registry, group: &str, version: &str) -> Option<Valu
         .then(|| json!({ "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": name, "resources": resources }))
 }
 
-/// Tells clients when a kind is stored in another version.
-fn storage_hash(kind: &Kind) -> String {
+/// Tells clients when a kind is stored in another version. Of kinds that share their objects, the first says how these
+/// are stored.
+fn storage_hash(registry: &Registry, kind: &Kind) -> String {
     use base64::Engine;
+    let mut kinds = registry.resources().iter().map(|resource| resource.kind());
+    let kind = kinds.find(|other| other.storage_prefix == kind.storage_prefix).unwrap_or(kind);
     let hash = Sha256::digest(format!("{}/{}/{}", kind.group, kind.version, kind.kind));
     base64::prelude::BASE64_STANDARD.encode(&hash[..8])
 }

@@ -22,6 +22,7 @@ mod core;
 mod delete;
 mod discovery;
 mod events;
+mod evict;
 mod fairness;
 mod health;
 mod identity;

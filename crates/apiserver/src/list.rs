@@ -275,7 +275,7 @@ async fn from_store(
         let Some(last) = response.kvs.last().map(|kv| kv.key.clone()) else { return Ok(page) };
         for kv in response.kvs {
             let at = [kv.key.as_ref(), &[0]].concat();
-            let entry = Arc::new(Entry::new(kv.key, kv.value, kv.mod_revision));
+            let entry = Arc::new(Entry::new(kv.key, resource.from_stored(kv.value), kv.mod_revision));
             if everything || query.selection.matches(entry.attributes(resource)) {
                 page.entries.push(entry);
             }

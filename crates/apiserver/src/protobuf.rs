@@ -235,7 +235,11 @@ fn one(schema: &Schema, shape: &Shape, value: WireValue<'_>, depth: usize) -> Re
             if is_text { text_field(bytes, 3)?.into() } else { number.into() }
         }
         (Shape::Any, WireValue::Bytes(bytes)) => {
-            let text = text_field(bytes, 1)?;
+            // A message without fields, such as the basic scheduling policy, has a type without fields.
+            let text = match bytes {
+                [] => "{}".to_owned(),
+                bytes => text_field(bytes, 1)?,
+            };
             serde_json::from_str(&text).map_err(|_| ProtobufError::Malformed)?
         }
         _ => return Err(ProtobufError::Malformed),

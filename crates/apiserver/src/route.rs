@@ -4,7 +4,7 @@ use http::{Response, StatusCode};
 use registry::{Status, Target};
 
 use crate::{
-    body::Body, commit, delete, discovery, health, list, node_proxy, openapi, pipeline::Call, respond, reviews,
+    body::Body, commit, delete, discovery, evict, health, list, node_proxy, openapi, pipeline::Call, respond, reviews,
     subresource, view::Shape, watch, write,
 };
 
@@ -78,6 +78,7 @@ async fn subresource(call: Call, served: &crate::core::Served) -> Result<Respons
     }
     match known.name {
         "binding" => return subresource::bind(call, served).await,
+        "eviction" => return evict::evict(call, served).await,
         "token" => return subresource::token(call, served).await,
         "log" => return node_proxy::log(call, served).await,
         "exec" | "attach" | "portforward" => return node_proxy::stream(call, served).await,
@@ -98,10 +99,11 @@ async fn get(call: Call, served: &crate::core::Served, target: Target) -> Result
     let resource = served.resource;
     let key = resource.key(call.namespace(), call.name());
     if target == Target::Scale {
-        let live = commit::live(&call.core, &key).await?;
+        let live = commit::live(&call.core, resource, &key).await?;
         let live = live.ok_or_else(|| Status::not_found(resource.kind(), call.name()))?;
         return Ok(respond::json(StatusCode::OK, &resource.scale(live.existing())?));
     }
     let kv = call.core.read(key).await?.ok_or_else(|| Status::not_found(resource.kind(), call.name()))?;
-    Ok(shape.one(StatusCode::OK, resource, &kv.value, Some(kv.mod_revision)))
+    let (value, revision) = (resource.from_stored(kv.value), kv.mod_revision);
+    Ok(shape.one(StatusCode::OK, resource, &value, Some(revision)))
 }

@@ -1,14 +1,15 @@
 //! Subresources that are neither read nor written like objects: a pod's binding, a service account's token.
 
 use http::{Response, StatusCode};
-use registry::{Outcome, Status, Target, format_time};
+use registry::{Outcome, Status, Target, admission, format_time};
 use runtime::entropy;
 use serde_json::{Value, json};
 
 use crate::{
     body::Body,
+    cache::state::Scope,
     commit::live,
-    core::Served,
+    core::{Core, Served},
     pipeline::Call,
     respond,
     token::{Bound, Claims, Reference},
@@ -27,25 +28,47 @@ pub(crate) async fn bind(mut call: Call, served: &Served) -> Result<Response<Bod
         return Err(Status::no_such_path());
     };
     let dry_run = call.dry_run()?;
-    let binding = call.decode(bindings.resource, Target::Object).await?;
+    let mut binding = call.decode(bindings.resource, Target::Object).await?;
     let given = binding["metadata"]["name"].as_str().unwrap_or_default();
     let name = if served.resource.kind().stored() { call.name() } else { given };
-    if given != name && !given.is_empty() {
-        return Err(Status::bad_request(format!(
-            "the name of the binding ({given}) does not match that of the pod ({name})"
-        )));
+    if given != name {
+        return Err(Status::bad_request("name in URL does not match name in Binding object"));
     }
+    let name = name.to_owned();
+    copy_topology(&core, &mut binding).await?;
     let context = core.context(&call.identity);
-    let key = pods.resource.key(call.namespace(), name);
+    let key = pods.resource.key(call.namespace(), &name);
     for _ in 0..ATTEMPTS {
-        let Some(live) = live(&core, &key).await? else { return Err(Status::not_found(pods.resource.kind(), name)) };
+        let Some(live) = live(&core, pods.resource, &key).await? else {
+            return Err(Status::not_found(pods.resource.kind(), &name));
+        };
         let bound = pods.resource.bind(&context, live.existing(), &binding)?;
         let outcome = Outcome::Write(bound);
         if apply(&core, pods.resource, &key, &live, outcome, dry_run).await?.is_some() {
             return Ok(respond::json(StatusCode::CREATED, &Status::created()));
         }
     }
-    Err(Status::modified(pods.resource.kind(), name))
+    Err(Status::modified(pods.resource.kind(), &name))
+}
+
+/// Gives the pod its node's place, as the cache knows the node: its place hardly changes, and a read of the store for each
+/// binding would cost more than the rest of it.
+async fn copy_topology(core: &Core, binding: &mut Value) -> Result<(), Status> {
+    let Some(nodes) = core.find("", "v1", "nodes") else { return Ok(()) };
+    let (Some(cache), "Node") = (&nodes.cache, binding["target"]["kind"].as_str().unwrap_or_default()) else {
+        return Ok(());
+    };
+    let node = binding["target"]["name"].as_str().unwrap_or_default();
+    let scope = Scope::One(nodes.resource.key("", node).into());
+    // A cache that has nothing yet is no reason to keep a pod waiting.
+    if cache.wait_for(0).await.is_err() {
+        return Ok(());
+    }
+    if let Some(entry) = cache.list(&scope).0.first() {
+        let labels = entry.attributes(nodes.resource);
+        admission::copy_topology(|label| labels.label(label), binding);
+    }
+    Ok(())
 }
 
 /// Answers `POST serviceaccounts/{name}/token`.
@@ -56,7 +79,7 @@ pub(crate) async fn token(mut call: Call, served: &Served) -> Result<Response<Bo
         return Err(Status::bad_request("the body is not a TokenRequest: it is empty"));
     }
     let (namespace, name) = (call.namespace().to_owned(), call.name().to_owned());
-    let Some(account) = live(&core, &served.resource.key(&namespace, &name)).await? else {
+    let Some(account) = live(&core, served.resource, &served.resource.key(&namespace, &name)).await? else {
         return Err(Status::not_found(served.resource.kind(), &name));
     };
     let spec = &request["spec"];
@@ -128,7 +151,7 @@ async fn bind_to_object(call: &Call, spec: &Value, account: &str, bound: &mut Bo
     };
     let core = &call.core;
     let Some(served) = core.find("", "v1", plural) else { return Err(Status::no_such_path()) };
-    let found = live(core, &served.resource.key(namespace, name)).await?;
+    let found = live(core, served.resource, &served.resource.key(namespace, name)).await?;
     let Some(found) = found else { return Err(Status::not_found(served.resource.kind(), name)) };
     let actual = found.value["metadata"]["uid"].as_str().unwrap_or_default();
     if !uid.is_empty() && uid != actual {

@@ -106,22 +106,31 @@ async fn admit(
     object: &mut Value,
 ) -> Result<(), Status> {
     let needs = admission::needs(resource, namespace, object);
-    let namespace_object = match &needs.namespace {
-        Some(name) => core.neighbour("", "namespaces", "", name).await?,
-        None => None,
+    let found = |group, plural, namespace, name: Option<String>| async move {
+        match name {
+            Some(name) => core.neighbour(group, plural, namespace, &name).await,
+            None => Ok(None),
+        }
     };
-    let service_account = match &needs.service_account {
-        Some(name) => core.neighbour("", "serviceaccounts", namespace, name).await?,
-        None => None,
-    };
+    let namespace_object = found("", "namespaces", "", needs.namespace).await?;
+    let service_account = found("", "serviceaccounts", namespace, needs.service_account).await?;
+    let node = found("", "nodes", "", needs.node).await?;
+    let workload = found("scheduling.k8s.io", "workloads", namespace, needs.workload).await?;
     let priority_classes = match needs.priority_classes {
         true => all(core, "scheduling.k8s.io", "priorityclasses").await?,
+        false => Vec::new(),
+    };
+    let storage_classes = match needs.storage_classes {
+        true => all(core, "storage.k8s.io", "storageclasses").await?,
         false => Vec::new(),
     };
     let neighbours = Neighbours {
         namespace: namespace_object.as_ref(),
         service_account: service_account.as_ref(),
         priority_classes: &priority_classes,
+        storage_classes: &storage_classes,
+        node: node.as_ref(),
+        workload: workload.as_ref(),
     };
     admission::admit_create(resource, context, namespace, object, neighbours)
 }
@@ -170,7 +179,7 @@ pub(crate) async fn update(mut call: Call, served: &Served, target: Target) -> R
     for attempt in 1..=ATTEMPTS {
         let given = if conditional || attempt == ATTEMPTS { new.take() } else { new.clone() };
         let Some(given) = given else { break };
-        let Some(live) = live(&call.core, &key).await? else {
+        let Some(live) = live(&call.core, resource, &key).await? else {
             if resource.creates_on_update() && target == Target::Object {
                 return create_by_update(&call, resource, &shape, given, dry_run).await;
             }
@@ -209,7 +218,7 @@ pub(crate) async fn patch(mut call: Call, served: &Served, target: Target) -> Re
     let key = resource.key(call.namespace(), call.name());
     let context = call.core.context(&call.identity);
     for _ in 0..ATTEMPTS {
-        let Some(live) = live(&call.core, &key).await? else {
+        let Some(live) = live(&call.core, resource, &key).await? else {
             return Err(Status::not_found(resource.kind(), call.name()));
         };
         let decoded = resource.patch(target, live.existing(), kind, &body, validation)?;

@@ -161,10 +161,22 @@ const DEPLOYMENT: &[Subresource] =
     &[sub("scale", "autoscaling", "Scale", READ_WRITE), sub("status", "apps", "Deployment", READ_WRITE)];
 const REPLICA_SET: &[Subresource] =
     &[sub("scale", "autoscaling", "Scale", READ_WRITE), sub("status", "apps", "ReplicaSet", READ_WRITE)];
+const STATEFUL_SET: &[Subresource] =
+    &[sub("scale", "autoscaling", "Scale", READ_WRITE), sub("status", "apps", "StatefulSet", READ_WRITE)];
+const REPLICATION_CONTROLLER: &[Subresource] =
+    &[sub("scale", "autoscaling", "Scale", READ_WRITE), sub("status", "", "ReplicationController", READ_WRITE)];
+const STATUS_CLAIM: &[Subresource] = &[sub("status", "", "PersistentVolumeClaim", READ_WRITE)];
+const STATUS_VOLUME: &[Subresource] = &[sub("status", "", "PersistentVolume", READ_WRITE)];
+const STATUS_BUDGET: &[Subresource] = &[sub("status", "policy", "PodDisruptionBudget", READ_WRITE)];
+const STATUS_RESOURCE_CLAIM: &[Subresource] = &[sub("status", "resource.k8s.io", "ResourceClaim", READ_WRITE)];
+const STATUS_POD_GROUP: &[Subresource] =
+    &[Subresource { version: "v1alpha2", ..sub("status", "scheduling.k8s.io", "PodGroup", READ_WRITE) }];
+const STATUS_ATTACHMENT: &[Subresource] = &[sub("status", "storage.k8s.io", "VolumeAttachment", READ_WRITE)];
 const TOKEN: &[Subresource] = &[sub("token", "authentication.k8s.io", "TokenRequest", CREATE)];
 const POD: &[Subresource] = &[
     sub("attach", "", "PodAttachOptions", STREAM),
     sub("binding", "", "Binding", CREATE),
+    sub("eviction", "policy", "Eviction", CREATE),
     sub("exec", "", "PodExecOptions", STREAM),
     sub("log", "", "Pod", &["get"]),
     sub("portforward", "", "PodPortForwardOptions", STREAM),
@@ -191,8 +203,17 @@ fn rows() -> Vec<Kind> {
         subresources: cow(STATUS_NAMESPACE)),
         row!(kind("", "Node", "nodes", "node"), "/registry/minions/", "io.k8s.api.core.v1.Node",
         short_names: cow(&[Cow::Borrowed("no")]), namespaced: false, subresources: cow(STATUS_NODE)),
+        row!(kind("", "PersistentVolumeClaim", "persistentvolumeclaims", "persistentvolumeclaim"),
+        "/registry/persistentvolumeclaims/", "io.k8s.api.core.v1.PersistentVolumeClaim",
+        short_names: cow(&[Cow::Borrowed("pvc")]), subresources: cow(STATUS_CLAIM)),
+        row!(kind("", "PersistentVolume", "persistentvolumes", "persistentvolume"), "/registry/persistentvolumes/",
+        "io.k8s.api.core.v1.PersistentVolume", short_names: cow(&[Cow::Borrowed("pv")]), namespaced: false,
+        subresources: cow(STATUS_VOLUME)),
         row!(kind("", "Pod", "pods", "pod"), "/registry/pods/", "io.k8s.api.core.v1.Pod",
         short_names: cow(&[Cow::Borrowed("po")]), categories: cow(ALL), subresources: cow(POD)),
+        row!(kind("", "ReplicationController", "replicationcontrollers", "replicationcontroller"),
+        "/registry/controllers/", "io.k8s.api.core.v1.ReplicationController",
+        short_names: cow(&[Cow::Borrowed("rc")]), categories: cow(ALL), subresources: cow(REPLICATION_CONTROLLER)),
         row!(kind("", "Secret", "secrets", "secret"), "/registry/secrets/", "io.k8s.api.core.v1.Secret"),
         row!(kind("", "ServiceAccount", "serviceaccounts", "serviceaccount"), "/registry/serviceaccounts/",
         "io.k8s.api.core.v1.ServiceAccount", short_names: cow(&[Cow::Borrowed("sa")]), subresources: cow(TOKEN)),
@@ -204,6 +225,9 @@ fn rows() -> Vec<Kind> {
         row!(kind("apps", "ReplicaSet", "replicasets", "replicaset"), "/registry/replicasets/",
         "io.k8s.api.apps.v1.ReplicaSet", short_names: cow(&[Cow::Borrowed("rs")]), categories: cow(ALL),
         subresources: cow(REPLICA_SET)),
+        row!(kind("apps", "StatefulSet", "statefulsets", "statefulset"), "/registry/statefulsets/",
+        "io.k8s.api.apps.v1.StatefulSet", short_names: cow(&[Cow::Borrowed("sts")]), categories: cow(ALL),
+        subresources: cow(STATEFUL_SET)),
         row!(kind("authentication.k8s.io", "SelfSubjectReview", "selfsubjectreviews", "selfsubjectreview"), "",
         "io.k8s.api.authentication.v1.SelfSubjectReview", namespaced: false, verbs: CREATE),
         row!(kind("authentication.k8s.io", "TokenReview", "tokenreviews", "tokenreview"), "",
@@ -226,8 +250,44 @@ fn rows() -> Vec<Kind> {
             "/registry/endpointslices/",
             "io.k8s.api.discovery.v1.EndpointSlice"
         ),
+        // The same objects as core/v1's events, in other words: see `registry`'s `convert`.
+        row!(kind("events.k8s.io", "Event", "events", "event"), "/registry/events/", "io.k8s.api.events.v1.Event",
+        short_names: cow(&[Cow::Borrowed("ev")])),
+        row!(kind("policy", "PodDisruptionBudget", "poddisruptionbudgets", "poddisruptionbudget"),
+        "/registry/poddisruptionbudgets/", "io.k8s.api.policy.v1.PodDisruptionBudget",
+        short_names: cow(&[Cow::Borrowed("pdb")]), subresources: cow(STATUS_BUDGET)),
+        row!(kind("resource.k8s.io", "DeviceClass", "deviceclasses", "deviceclass"), "/registry/deviceclasses/",
+        "io.k8s.api.resource.v1.DeviceClass", namespaced: false),
+        row!(kind("resource.k8s.io", "ResourceClaim", "resourceclaims", "resourceclaim"), "/registry/resourceclaims/",
+        "io.k8s.api.resource.v1.ResourceClaim", subresources: cow(STATUS_RESOURCE_CLAIM)),
+        row!(
+            kind("resource.k8s.io", "ResourceClaimTemplate", "resourceclaimtemplates", "resourceclaimtemplate"),
+            "/registry/resourceclaimtemplates/",
+            "io.k8s.api.resource.v1.ResourceClaimTemplate"
+        ),
+        row!(kind("resource.k8s.io", "ResourceSlice", "resourceslices", "resourceslice"), "/registry/resourceslices/",
+        "io.k8s.api.resource.v1.ResourceSlice", namespaced: false),
         row!(kind("scheduling.k8s.io", "PriorityClass", "priorityclasses", "priorityclass"), "/registry/priorityclasses/",
         "io.k8s.api.scheduling.v1.PriorityClass", short_names: cow(&[Cow::Borrowed("pc")]), namespaced: false),
+        row!(kind("scheduling.k8s.io", "PodGroup", "podgroups", "podgroup"), "/registry/podgroups/",
+        "io.k8s.api.scheduling.v1alpha2.PodGroup", version: Cow::Borrowed("v1alpha2"),
+        subresources: cow(STATUS_POD_GROUP)),
+        row!(kind("scheduling.k8s.io", "Workload", "workloads", "workload"), "/registry/workloads/",
+        "io.k8s.api.scheduling.v1alpha2.Workload", version: Cow::Borrowed("v1alpha2")),
+        row!(kind("storage.k8s.io", "CSIDriver", "csidrivers", "csidriver"), "/registry/csidrivers/",
+        "io.k8s.api.storage.v1.CSIDriver", namespaced: false),
+        row!(kind("storage.k8s.io", "CSINode", "csinodes", "csinode"), "/registry/csinodes/",
+        "io.k8s.api.storage.v1.CSINode", namespaced: false),
+        row!(
+            kind("storage.k8s.io", "CSIStorageCapacity", "csistoragecapacities", "csistoragecapacity"),
+            "/registry/csistoragecapacities/",
+            "io.k8s.api.storage.v1.CSIStorageCapacity"
+        ),
+        row!(kind("storage.k8s.io", "StorageClass", "storageclasses", "storageclass"), "/registry/storageclasses/",
+        "io.k8s.api.storage.v1.StorageClass", short_names: cow(&[Cow::Borrowed("sc")]), namespaced: false),
+        row!(kind("storage.k8s.io", "VolumeAttachment", "volumeattachments", "volumeattachment"),
+        "/registry/volumeattachments/", "io.k8s.api.storage.v1.VolumeAttachment", namespaced: false,
+        subresources: cow(STATUS_ATTACHMENT)),
     ]
 }
 
@@ -256,6 +316,7 @@ mod tests {
             ("Service", "a", "/registry/services/specs/a/x"),
             ("Node", "", "/registry/minions/x"),
             ("Endpoints", "a", "/registry/services/endpoints/a/x"),
+            ("ReplicationController", "a", "/registry/controllers/a/x"),
         ] {
             let key = kind(name).key(namespace, "x");
             assert_eq!(key, expected);

@@ -1,7 +1,10 @@
 //! What Kubernetes' built-in admission plugins do to a new object, given the neighbours it refers to.
 //!
 //! The caller asks [`needs`] which neighbours to read, reads them, and calls [`admit_create`] before
-//! [`Resource::create`]: NamespaceLifecycle, ServiceAccount, Priority, DefaultTolerationSeconds.
+//! [`Resource::create`]: NamespaceLifecycle, ServiceAccount, Priority, DefaultTolerationSeconds, DefaultStorageClass,
+//! PodTopologyLabels, PodGroupWorkloadExists.
+
+mod references;
 
 use serde_json::{Value, json};
 
@@ -21,6 +24,7 @@ const TOKEN_VOLUME_PREFIX: &str = "kube-api-access-";
 /// The names of built-in classes begin with this, and none but these may.
 const SYSTEM_PRIORITIES: [(&str, i64); 2] =
     [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)];
+const TOPOLOGY_LABELS: [&str; 2] = ["topology.kubernetes.io/region", "topology.kubernetes.io/zone"];
 const LAST_APPLIED_MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// Which neighbours an object has.
@@ -32,6 +36,12 @@ pub struct Needs {
     pub service_account: Option<String>,
     /// All priority classes.
     pub priority_classes: bool,
+    /// All storage classes.
+    pub storage_classes: bool,
+    /// The node that a pod is created on.
+    pub node: Option<String>,
+    /// The workload that a group of pods was made from, in its namespace.
+    pub workload: Option<String>,
 }
 
 /// The neighbours, as read from the store. `None`: there is none of that name.
@@ -43,6 +53,12 @@ pub struct Neighbours<'a> {
     pub service_account: Option<&'a Value>,
     /// See [`Needs::priority_classes`].
     pub priority_classes: &'a [Value],
+    /// See [`Needs::storage_classes`].
+    pub storage_classes: &'a [Value],
+    /// See [`Needs::node`].
+    pub node: Option<&'a Value>,
+    /// See [`Needs::workload`].
+    pub workload: Option<&'a Value>,
 }
 
 /// Which neighbours to read before `object` is created in `namespace`.
@@ -54,6 +70,9 @@ pub fn needs(resource: &Resource, namespace: &str, object: &Value) -> Needs {
         namespace: kind.namespaced.then(|| namespace.to_owned()),
         service_account: account.map(str::to_owned),
         priority_classes: pod,
+        storage_classes: references::wants_default_class(resource, object),
+        workload: references::workload(resource, object).map(str::to_owned),
+        node: Some(text(&object["spec"], "nodeName").to_owned()).filter(|name| pod && !name.is_empty()),
     }
 }
 
@@ -74,13 +93,27 @@ pub fn admit_create(
             return Err(Status::namespace_terminating(kind, &name, namespace));
         }
     }
+    references::admit(resource, object, neighbours)?;
     if is_pod(resource) {
         admit_service_account(resource, context, namespace, object, neighbours)?;
         admit_priority(resource, object, neighbours.priority_classes)?;
         default_tolerations(object);
         admit_runtime_class(resource, object)?;
+        if let Some(node) = neighbours.node {
+            copy_topology(|label| node["metadata"]["labels"][label].as_str(), object);
+        }
     }
     Ok(())
+}
+
+/// Tells a pod the region and the zone of its node, as labels. `object` is the pod, or the binding that gives it its node;
+/// `of_node` looks a label of the node up.
+pub fn copy_topology<'l>(of_node: impl Fn(&str) -> Option<&'l str>, object: &mut Value) {
+    for label in TOPOLOGY_LABELS {
+        if let Some(value) = of_node(label) {
+            set(object_mut(object_mut(object, "metadata"), "labels"), label, value);
+        }
+    }
 }
 
 fn no_such_namespace(namespace: &str) -> Status {

@@ -138,7 +138,9 @@ pub(crate) fn delete(
     let grace = if strategy.deletes_gracefully() { grace_period(strategy, old, options) } else { 0 };
     let done = wanted.is_empty() && strategy.may_be_removed(old);
     if done && grace == 0 {
-        return Ok(DeleteOutcome::Remove(marked(context, old, &wanted, grace)));
+        // What goes at once, and was not told to go before, never was on its way out.
+        let last = if strategy.deletes_gracefully() { marked(context, old, &wanted, grace) } else { old.clone() };
+        return Ok(DeleteOutcome::Remove(last));
     }
     let shortened = deleting && strategy.deletes_gracefully() && grace < remaining_grace(old);
     if deleting && wanted == current && !shortened {

@@ -129,6 +129,11 @@ impl Errors {
         self.push("FieldValueInvalid", path, format!("Invalid value: {value}: {detail}"));
     }
 
+    /// The value is malformed, and shown in the words of Kubernetes' own code.
+    pub fn invalid_as(&mut self, path: &dyn Display, shown: &str, detail: &str) {
+        self.push("FieldValueInvalid", path, format!("Invalid value: {shown}: {detail}"));
+    }
+
     /// The text is malformed.
     pub fn invalid_text(&mut self, path: &dyn Display, value: &str, detail: &str) {
         let mut body = format!("Invalid value: {value:?}");
@@ -148,6 +153,13 @@ impl Errors {
         self.push("FieldValueNotSupported", path, body);
     }
 
+    /// The map has other keys than it may have; an absent one is shown as `null`.
+    pub fn null_or_not_supported(&mut self, path: &dyn Display, value: &Value, supported: &[&str]) {
+        let names: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
+        let body = format!("Unsupported value: {value}: supported values: {}", names.join(", "));
+        self.push("FieldValueNotSupported", path, body);
+    }
+
     /// The field may not be set here.
     pub fn forbidden(&mut self, path: &dyn Display, detail: &str) {
         self.push("FieldValueForbidden", path, format!("Forbidden: {detail}"));
@@ -161,6 +173,11 @@ impl Errors {
     /// The value names something that is not there.
     pub fn not_found(&mut self, path: &dyn Display, value: &Value) {
         self.push_value("FieldValueNotFound", "Not found", path, value, "");
+    }
+
+    /// The value names something that is not there; `known` says what is.
+    pub fn not_found_among(&mut self, path: &dyn Display, value: &Value, known: &str) {
+        self.push_value("FieldValueNotFound", "Not found", path, value, known);
     }
 
     /// The value has too many bytes.

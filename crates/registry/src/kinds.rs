@@ -13,25 +13,46 @@ use crate::{
 
 mod common;
 mod configmap;
+mod csidriver;
+mod csinode;
+mod csistoragecapacity;
 mod deployment;
+mod deviceclass;
+mod devices;
 mod endpoints;
 mod endpointslice;
 mod event;
+mod eventv1;
 mod job;
 mod lease;
 mod namespace;
 mod node;
+mod persistentvolume;
+mod persistentvolumeclaim;
 mod pod;
 mod pod_spec;
+mod pod_template;
+mod poddisruptionbudget;
+mod podgroup;
 mod priorityclass;
+mod quantities;
 mod replicaset;
+mod replicationcontroller;
+mod resourceclaim;
+mod resourceclaimtemplate;
+mod resourceslice;
 mod review;
 mod secret;
 mod service;
 mod serviceaccount;
+mod statefulset;
+mod storageclass;
+mod volumeattachment;
 mod workload;
 
-pub(crate) use common::selector_text;
+pub(crate) use persistentvolumeclaim::CLASS_ANNOTATION;
+pub(crate) use poddisruptionbudget::{covers, lets_unhealthy_go, still_processed, take_one};
+pub(crate) use storageclass::is_default as is_default_class;
 
 /// A kind's own rules. Every method has the answer that fits a plain kind.
 pub(crate) trait Strategy: Send + Sync {
@@ -53,11 +74,24 @@ pub(crate) trait Strategy: Send + Sync {
     /// The rules for an object by itself; metadata is checked for all kinds elsewhere.
     fn validate(&self, _object: &Value, _errors: &mut Errors) {}
 
+    /// The rules for a new object alone: about what may not change, and need not be looked at again.
+    fn validate_create(&self, _object: &Value, _errors: &mut Errors) {}
+
     /// The rules for a change.
     fn validate_update(&self, _new: &Value, _old: &Value, _errors: &mut Errors) {}
 
     /// The rules for a change of the status.
     fn validate_status(&self, _new: &Value, _old: &Value, _errors: &mut Errors) {}
+
+    /// Metadata that a write of the status leaves as it is.
+    fn status_keeps(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// What `/scale` tells of the pods that are counted.
+    fn scale_selector(&self, object: &Value) -> String {
+        common::selector_text(&object["spec"]["selector"])
+    }
 
     /// Which names it may have.
     fn name_rule(&self) -> Rule {
@@ -128,16 +162,33 @@ pub(crate) fn strategy_of(kind: &Kind) -> &'static dyn Strategy {
         ("", "Event") => &event::Event,
         ("", "Namespace") => &namespace::Namespace,
         ("", "Node") => &node::Node,
+        ("", "PersistentVolume") => &persistentvolume::PersistentVolume,
+        ("", "PersistentVolumeClaim") => &persistentvolumeclaim::PersistentVolumeClaim,
         ("", "Pod") => &pod::Pod,
+        ("", "ReplicationController") => &replicationcontroller::ReplicationController,
         ("", "Secret") => &secret::Secret,
         ("", "Service") => &service::Service,
         ("", "ServiceAccount") => &serviceaccount::ServiceAccount,
         ("apps", "Deployment") => &deployment::Deployment,
         ("apps", "ReplicaSet") => &replicaset::ReplicaSet,
+        ("apps", "StatefulSet") => &statefulset::StatefulSet,
         ("batch", "Job") => &job::Job,
         ("coordination.k8s.io", "Lease") => &lease::Lease,
         ("discovery.k8s.io", "EndpointSlice") => &endpointslice::EndpointSlice,
+        ("events.k8s.io", "Event") => &eventv1::Event,
+        ("policy", "PodDisruptionBudget") => &poddisruptionbudget::PodDisruptionBudget,
+        ("resource.k8s.io", "DeviceClass") => &deviceclass::DeviceClass,
+        ("resource.k8s.io", "ResourceClaim") => &resourceclaim::ResourceClaim,
+        ("resource.k8s.io", "ResourceClaimTemplate") => &resourceclaimtemplate::ResourceClaimTemplate,
+        ("resource.k8s.io", "ResourceSlice") => &resourceslice::ResourceSlice,
+        ("scheduling.k8s.io", "PodGroup") => &podgroup::PodGroup,
         ("scheduling.k8s.io", "PriorityClass") => &priorityclass::PriorityClass,
+        ("scheduling.k8s.io", "Workload") => &workload::Workload,
+        ("storage.k8s.io", "CSIDriver") => &csidriver::CsiDriver,
+        ("storage.k8s.io", "CSINode") => &csinode::CsiNode,
+        ("storage.k8s.io", "CSIStorageCapacity") => &csistoragecapacity::CsiStorageCapacity,
+        ("storage.k8s.io", "StorageClass") => &storageclass::StorageClass,
+        ("storage.k8s.io", "VolumeAttachment") => &volumeattachment::VolumeAttachment,
         _ => &review::Review,
     }
 }

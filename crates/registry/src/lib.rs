@@ -14,9 +14,11 @@
 pub mod admission;
 pub mod allocate;
 mod context;
+mod convert;
 pub mod decode;
 mod delete;
 mod encode;
+pub mod eviction;
 pub mod field;
 mod kinds;
 mod meta;

@@ -6,7 +6,7 @@ use kube_schema::kinds::Kind;
 use serde_json::Value;
 
 use crate::{
-    Context, Existing, Status, Target,
+    Context, Existing, Status,
     field::{Errors, Path},
     names::{self, Rule},
     value::{copy, entries, items, object_mut, remove, set, text},
@@ -103,15 +103,16 @@ pub(crate) fn match_existing(
         Some(revision) if revision == existing.revision => Ok(()),
         None | Some(0) => {
             let mut errors = Errors::default();
-            errors.invalid(&"metadata.resourceVersion", &given.into(), "must be specified for an update");
-            Err(Status::invalid(&kind.group, &kind.kind, name, errors.into_vec()))
+            errors.invalid(&"metadata.resourceVersion", &0.into(), "must be specified for an update");
+            // Kubernetes names the resource here, and not the kind.
+            Err(Status::invalid(&kind.group, &kind.plural, name, errors.into_vec()))
         }
         Some(_) => Err(Status::modified(kind, name)),
     }
 }
 
-/// Carries over what a client may not set.
-pub(crate) fn prepare_update(target: Target, new: &mut Value, old: &Value) {
+/// Carries over what a client may not set, and what it may not set here (`kept`).
+pub(crate) fn prepare_update(kept: &[&str], new: &mut Value, old: &Value) {
     let from = &old["metadata"];
     let metadata = object_mut(new, "metadata");
     for field in ["managedFields", "selfLink", "resourceVersion"] {
@@ -129,10 +130,8 @@ pub(crate) fn prepare_update(target: Target, new: &mut Value, old: &Value) {
     ] {
         copy(metadata, from, field);
     }
-    if target == Target::Status {
-        for field in ["labels", "ownerReferences"] {
-            copy(metadata, from, field);
-        }
+    for field in kept {
+        copy(metadata, from, field);
     }
 }
 

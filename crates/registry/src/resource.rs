@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, sync::OnceLock};
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use kube_schema::{
     ObjectId, Schema, Shape,
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Attributes, Context, Decoded, DeleteOptions, DeleteOutcome, FieldSelector, FieldValidation, LabelSelector,
-    Selection, Status, decode,
+    Selection, Status, convert, decode,
     decode::DecodeError,
     delete,
     field::Errors,
@@ -145,6 +146,21 @@ impl Resource {
         }
     }
 
+    /// Whether the store keeps its objects in another kind's form.
+    pub fn converts(&self) -> bool {
+        convert::converts(self.kind)
+    }
+
+    /// Stored bytes in this kind's form.
+    pub fn from_stored(&self, stored: Bytes) -> Bytes {
+        if self.converts() { convert::from_stored(&stored) } else { stored }
+    }
+
+    /// Encoded bytes in the form in which they are stored.
+    pub fn to_stored(&self, encoded: Bytes) -> Bytes {
+        if self.converts() { convert::to_stored(&encoded) } else { encoded }
+    }
+
     /// The key of one object in the store.
     pub fn key(&self, namespace: &str, name: &str) -> String {
         self.kind.key(namespace, name)
@@ -251,6 +267,7 @@ impl Resource {
         let mut errors = Errors::default();
         meta::validate(self.kind, self.strategy.name_rule(), &object, &mut errors);
         self.strategy.validate(&object, &mut errors);
+        self.strategy.validate_create(&object, &mut errors);
         self.refuse(&object, errors)?;
         Ok(object)
     }
@@ -274,7 +291,8 @@ impl Resource {
             Target::Scale => self.apply_scale(old, &new)?,
             _ => new,
         };
-        meta::prepare_update(target, &mut new, old);
+        let kept = if target == Target::Status { self.strategy.status_keeps() } else { &[] };
+        meta::prepare_update(kept, &mut new, old);
         match target {
             Target::Object | Target::Scale => {
                 self.strategy.default(&mut new);
@@ -349,7 +367,9 @@ impl Resource {
         }
         let metadata = &object["metadata"];
         let name = Some(text(metadata, "name")).filter(|n| !n.is_empty()).unwrap_or(text(metadata, "generateName"));
-        Err(Status::invalid(&self.kind.group, &self.kind.kind, name, errors.into_vec()))
+        // What is stored in the core group's form is refused in its name.
+        let group = if self.converts() { "" } else { &self.kind.group };
+        Err(Status::invalid(group, &self.kind.kind, name, errors.into_vec()))
     }
 
     fn keep_all_but_status(&self, context: &Context, new: &mut Value, old: &Value) {
@@ -399,7 +419,7 @@ impl Resource {
         for field in ["namespace", "uid", "creationTimestamp"] {
             copy(&mut scale["metadata"], metadata, field);
         }
-        let selector = crate::kinds::selector_text(&object["spec"]["selector"]);
+        let selector = self.strategy.scale_selector(object);
         if !selector.is_empty() {
             set(&mut scale["status"], "selector", selector);
         }

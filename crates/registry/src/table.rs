@@ -40,6 +40,11 @@ impl Column {
         Column { name, kind: "integer", format: "", description, priority: 0 }
     }
 
+    /// A column of yes and no.
+    pub const fn boolean(name: &'static str, description: &'static str) -> Self {
+        Column { name, kind: "boolean", format: "", description, priority: 0 }
+    }
+
     /// Shown with `-o wide` only.
     pub const fn wide(self) -> Self {
         Column { priority: 1, ..self }

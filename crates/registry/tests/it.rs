@@ -8,6 +8,8 @@ mod support;
 mod decode;
 #[path = "it/delete.rs"]
 mod delete;
+#[path = "it/kinds.rs"]
+mod kinds;
 #[path = "it/openapi.rs"]
 mod openapi;
 #[path = "it/patch.rs"]

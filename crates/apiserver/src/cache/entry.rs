@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use registry::{Attributes, Resource};
 use store_api::Revision;
 
-/// An object as the store has it. The value is the store's own buffer.
+/// An object as the store has it. The value is the store's own buffer, but for kinds that are stored in another's form.
 pub(crate) struct Entry {
     pub key: Bytes,
     pub value: Bytes,

@@ -166,6 +166,182 @@ async fn generators_make_every_kind() {
     kubectl.fails("apply --server-side -f -", MANIFEST, "server-side apply is not served yet").await;
 }
 
+/// One of each kind that the scheduler watches beside nodes and pods.
+const SCHEDULING: &str = r#"
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: {name: guard}
+spec: {maxUnavailable: 25%, selector: {matchLabels: {app: web}}}
+---
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: {name: local, annotations: {storageclass.kubernetes.io/is-default-class: "true"}}
+provisioner: kubernetes.io/no-provisioner
+volumeBindingMode: WaitForFirstConsumer
+---
+apiVersion: v1
+kind: PersistentVolume
+metadata: {name: disk}
+spec:
+  capacity: {storage: 1Gi}
+  accessModes: [ReadWriteOnce, ReadOnlyMany]
+  storageClassName: local
+  hostPath: {path: /data}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: data}
+spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
+---
+apiVersion: storage.k8s.io/v1
+kind: CSIDriver
+metadata: {name: disk.example.com}
+spec: {storageCapacity: true}
+---
+apiVersion: storage.k8s.io/v1
+kind: CSINode
+metadata: {name: n1}
+spec: {drivers: [{name: disk.example.com, nodeID: n1, topologyKeys: [zone]}]}
+---
+apiVersion: storage.k8s.io/v1
+kind: VolumeAttachment
+metadata: {name: held}
+spec: {attacher: disk.example.com, nodeName: n1, source: {persistentVolumeName: disk}}
+---
+apiVersion: storage.k8s.io/v1
+kind: CSIStorageCapacity
+metadata: {name: left}
+storageClassName: local
+capacity: 5Gi
+---
+apiVersion: v1
+kind: ReplicationController
+metadata: {name: old}
+spec:
+  template:
+    metadata: {labels: {app: old}}
+    spec: {containers: [{name: c, image: "demo:1"}]}
+---
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: set}
+spec:
+  serviceName: set
+  selector: {matchLabels: {app: set}}
+  template:
+    metadata: {labels: {app: set}}
+    spec: {containers: [{name: c, image: "demo:1"}]}
+---
+apiVersion: scheduling.k8s.io/v1alpha2
+kind: Workload
+metadata: {name: train}
+spec: {podGroupTemplates: [{name: workers, schedulingPolicy: {gang: {minCount: 3}}}]}
+---
+apiVersion: scheduling.k8s.io/v1alpha2
+kind: PodGroup
+metadata: {name: train-1}
+spec:
+  podGroupTemplateRef: {workload: {workloadName: train, podGroupTemplateName: workers}}
+  schedulingPolicy: {gang: {minCount: 3}}
+---
+apiVersion: resource.k8s.io/v1
+kind: DeviceClass
+metadata: {name: gpus}
+spec: {selectors: [{cel: {expression: 'device.driver == "gpu.example.com"'}}]}
+---
+apiVersion: resource.k8s.io/v1
+kind: ResourceSlice
+metadata: {name: n1-gpus}
+spec:
+  driver: gpu.example.com
+  nodeName: n1
+  pool: {name: n1, resourceSliceCount: 1, generation: 1}
+  devices: [{name: gpu-0}]
+---
+apiVersion: resource.k8s.io/v1
+kind: ResourceClaim
+metadata: {name: one-gpu}
+spec: {devices: {requests: [{name: gpu, exactly: {deviceClassName: gpus}}]}}
+---
+apiVersion: resource.k8s.io/v1
+kind: ResourceClaimTemplate
+metadata: {name: a-gpu-each}
+spec: {spec: {devices: {requests: [{name: gpu, exactly: {deviceClassName: gpus}}]}}}
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_schedulers_kinds_are_applied_and_shown() {
+    let kubectl = Kubectl::start().await;
+    kubectl.check("apply -f -", SCHEDULING, "resourceclaimtemplate.resource.k8s.io/a-gpu-each created").await;
+    kubectl.check("apply -f -", SCHEDULING, "poddisruptionbudget.policy/guard unchanged").await;
+    for (kind, row) in [
+        ("pdb", "guard N/A 25% 0"),
+        ("sc", "local (default) kubernetes.io/no-provisioner Delete WaitForFirstConsumer false"),
+        ("pv", "disk 1Gi RWO,ROX Retain Pending local <unset>"),
+        ("pvc", "data Pending local <unset>"),
+        ("csidrivers", "disk.example.com true false true <unset> false Persistent"),
+        ("csinodes", "n1 1"),
+        ("volumeattachments", "held disk.example.com disk n1 false"),
+        ("csistoragecapacities", "left"),
+        ("rc", "old 1 0 0"),
+        ("sts", "set 0/1"),
+        ("workloads", "train"),
+        ("podgroups", "train-1 Gang train Pending"),
+        ("deviceclasses", "gpus"),
+        ("resourceslices", "n1-gpus n1 gpu.example.com n1"),
+        ("resourceclaims", "one-gpu pending"),
+        ("resourceclaimtemplates", "a-gpu-each"),
+    ] {
+        let (ok, out, err) = kubectl.run(&format!("get {kind} --no-headers"), "").await;
+        let words: Vec<&str> = out.split_whitespace().collect();
+        assert!(ok && words.join(" ").starts_with(row), "{kind}: {out}{err}");
+    }
+    kubectl.check("get all", "", "statefulset.apps/set").await;
+    kubectl
+        .check("explain podgroup.spec.schedulingPolicy.gang --api-version=scheduling.k8s.io/v1alpha2", "", "minCount")
+        .await;
+    kubectl.check("explain pdb.spec.maxUnavailable", "", "maxUnavailable").await;
+    kubectl.check("scale rc old --replicas=2", "", "scaled").await;
+    kubectl.check("scale sts set --replicas=2", "", "scaled").await;
+    kubectl.check("create pdb other --selector=app=x --min-available=1", "", "created").await;
+    kubectl.check("describe pdb guard", "", "Max unavailable:").await;
+    kubectl.check("describe pvc data", "", "StorageClass:  local").await;
+    kubectl.fails("create pdb bad --selector=app=x --min-available=101%", "", "must not be greater than 100%").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_asks_the_budget() {
+    let kubectl = Kubectl::start().await;
+    kubectl.check("create sa default", "", "created").await;
+    let manifest = r#"
+apiVersion: v1
+kind: Node
+metadata: {name: n1}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: p, labels: {app: web}, ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: r, uid: u, controller: true}]}
+spec: {nodeName: n1, containers: [{name: c, image: "demo:1"}]}
+"#;
+    kubectl.check("apply -f -", manifest, "pod/p created").await;
+    kubectl.check("create pdb guard --selector=app=web --min-available=1", "", "created").await;
+    kubectl.check("patch pod p --subresource=status -p {\"status\":{\"phase\":\"Running\",\"conditions\":[{\"type\":\"Ready\",\"status\":\"True\"}]}}", "", "patched").await;
+    let allow = |count: u8| {
+        let counts = format!("\"disruptionsAllowed\":{count},\"currentHealthy\":2,\"desiredHealthy\":1");
+        format!(
+            "patch pdb guard --subresource=status --type=merge -p {{\"status\":{{\"observedGeneration\":1,{counts}}}}}"
+        )
+    };
+    kubectl.check(&allow(0), "", "patched").await;
+    let refused = "Cannot evict pod as it would violate the pod's disruption budget.";
+    kubectl.fails("drain n1 --timeout=3s", "", refused).await;
+    kubectl.check(&allow(1), "", "patched").await;
+    kubectl
+        .check("drain n1 --dry-run=server --disable-eviction=false", "", "evicting pod default/p (server dry run)")
+        .await;
+    kubectl.check("get pdb guard -o jsonpath={.status.disruptionsAllowed}", "", "1").await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_api_explains_itself() {
     let kubectl = Kubectl::start().await;

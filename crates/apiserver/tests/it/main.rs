@@ -10,6 +10,7 @@ mod lists;
 mod node;
 mod openapi;
 mod pki;
+mod scheduling;
 mod subresources;
 mod traces;
 mod watches;

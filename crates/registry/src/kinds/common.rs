@@ -1,6 +1,6 @@
 //! Rules and cells that several kinds share.
 
-use std::fmt::Write as _;
+use std::{collections::HashSet, fmt::Write as _};
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::{
     field::{Errors, Path},
     meta, names, table,
-    value::{entries, items, text},
+    value::{default, entries, items, text},
 };
 
 /// The cell with the object's name.
@@ -154,3 +154,84 @@ pub(crate) fn validate_port_or_name(value: &Value, path: &Path<'_>, errors: &mut
         value => validate_port(value, path, errors),
     }
 }
+
+const PERCENT: &str = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')";
+
+/// The rule for counts that may be percentages. Absent is fine here.
+pub(crate) fn validate_int_or_percent(value: &Value, path: &Path<'_>, errors: &mut Errors) {
+    match value {
+        Value::String(text) => match percent(text) {
+            None => errors.invalid(path, value, PERCENT),
+            Some(percent) if percent > 100 => errors.invalid(path, value, "must not be greater than 100%"),
+            Some(_) => {}
+        },
+        value => validate_non_negative(value, path, errors),
+    }
+}
+
+/// The number in `25%`; none for anything else. One that is too large for a number counts as the largest.
+fn percent(text: &str) -> Option<u64> {
+    let digits = text.strip_suffix('%')?;
+    let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    plain.then(|| digits.parse().unwrap_or(u64::MAX))
+}
+
+const REASON: &str = "a condition reason must start with alphabetic character, optionally followed by a string of alphanumeric characters or '_,:', and must end with an alphanumeric character or '_' (e.g. 'my_name',  or 'MY_NAME',  or 'MyName',  or 'ReasonA,ReasonB',  or 'ReasonA:ReasonB', regex used for validation is '[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?')";
+const MAX_REASON_BYTES: usize = 1024;
+const MAX_CONDITION_MESSAGE_BYTES: usize = 32 * 1024;
+
+/// The rules for a list of `meta/v1` conditions.
+pub(crate) fn validate_conditions(conditions: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let mut seen = HashSet::new();
+    for (at, condition) in items(conditions).iter().enumerate() {
+        let path = path.index(at);
+        let kind = text(condition, "type");
+        if !seen.insert(kind) {
+            errors.duplicate(&path.field("type"), &kind.into());
+        }
+        for why in names::qualified_name(kind) {
+            errors.invalid_text(&path.field("type"), kind, &why);
+        }
+        let known = ["False", "True", "Unknown"];
+        if !known.contains(&text(condition, "status")) {
+            errors.not_supported(&path.field("status"), &condition["status"], &known);
+        }
+        if condition["observedGeneration"].as_i64().is_some_and(|generation| generation < 0) {
+            let why = "must be greater than or equal to zero";
+            errors.invalid(&path.field("observedGeneration"), &condition["observedGeneration"], why);
+        }
+        if text(condition, "lastTransitionTime").is_empty() {
+            errors.required(&path.field("lastTransitionTime"), "");
+        }
+        validate_reason(text(condition, "reason"), &path.field("reason"), errors);
+        if text(condition, "message").len() > MAX_CONDITION_MESSAGE_BYTES {
+            errors.too_long(&path.field("message"), MAX_CONDITION_MESSAGE_BYTES);
+        }
+    }
+}
+
+fn validate_reason(reason: &str, path: &Path<'_>, errors: &mut Errors) {
+    let bytes = reason.as_bytes();
+    let word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+    let fits = bytes.first().is_some_and(u8::is_ascii_alphabetic)
+        && bytes.last().is_some_and(word)
+        && bytes.iter().all(|byte| word(byte) || matches!(byte, b',' | b':'));
+    if reason.is_empty() {
+        errors.required(path, "");
+    } else if !fits {
+        errors.invalid_text(path, reason, REASON);
+    }
+    if reason.len() > MAX_REASON_BYTES {
+        errors.too_long(path, MAX_REASON_BYTES);
+    }
+}
+
+/// Numbers that Kubernetes writes although they are zero.
+pub(crate) fn default_zeros(object: &mut Value, fields: &[&str]) {
+    for field in fields {
+        default(object, field, 0);
+    }
+}
+
+/// The metadata that clients may change, for kinds whose status is written without any of it.
+pub(crate) const ALL_METADATA: &[&str] = &["labels", "annotations", "finalizers", "ownerReferences"];

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{common, pod_spec, workload};
+use super::{common, pod_spec, pod_template};
 use crate::{
     Context,
     field::{Errors, Path},
@@ -52,9 +52,9 @@ impl Strategy for Deployment {
         for field in ["replicas", "minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"] {
             common::validate_non_negative(&spec[field], &path.field(field), errors);
         }
-        workload::validate_selector(object, "deployment", errors);
+        pod_template::validate_selector(object, "deployment", errors);
         pod_spec::validate_template(&spec["template"], &path.field("template"), errors);
-        workload::validate_always_restarts(object, errors);
+        pod_template::validate_always_restarts(object, "ReplicaSet", errors);
         validate_strategy(&spec["strategy"], &path.field("strategy"), errors);
         let deadline = spec["progressDeadlineSeconds"].as_i64();
         if deadline.is_some_and(|seconds| seconds <= spec["minReadySeconds"].as_i64().unwrap_or(0)) {
@@ -84,6 +84,10 @@ impl Strategy for Deployment {
         }
     }
 
+    fn status_keeps(&self) -> &'static [&'static str] {
+        &["labels"]
+    }
+
     fn columns(&self) -> &'static [Column] {
         const {
             &[
@@ -98,9 +102,9 @@ impl Strategy for Deployment {
                     "Total number of available non-terminating pods (ready for at least minReadySeconds) targeted by this deployment.",
                 ),
                 Column::AGE,
-                workload::CONTAINERS,
-                workload::IMAGES,
-                workload::SELECTOR,
+                pod_template::CONTAINERS,
+                pod_template::IMAGES,
+                pod_template::SELECTOR,
             ]
         }
     }
@@ -109,7 +113,7 @@ impl Strategy for Deployment {
         let status = &object["status"];
         let ready = status["readyReplicas"].as_i64().unwrap_or(0);
         let wanted = object["spec"]["replicas"].as_i64().unwrap_or(0);
-        let [containers, images, selector] = workload::wide_cells(object);
+        let [containers, images, selector] = pod_template::wide_cells(object);
         vec![
             common::name(object),
             format!("{ready}/{wanted}").into(),

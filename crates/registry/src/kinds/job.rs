@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{common, pod_spec, workload};
+use super::{common, pod_spec, pod_template};
 use crate::{
     Context,
     field::{Errors, Path},
@@ -103,7 +103,7 @@ impl Strategy for Job {
         if spec["manualSelector"] != true && spec["selector"]["matchLabels"][UID_LABEL] != uid {
             errors.invalid(&path.field("selector"), &spec["selector"], "`selector` not auto-generated");
         }
-        workload::validate_selector(object, "job", errors);
+        pod_template::validate_selector(object, "job", errors);
         let template = path.field("template");
         pod_spec::validate_template(&spec["template"], &template, errors);
         let restart = &spec["template"]["spec"]["restartPolicy"];
@@ -156,9 +156,9 @@ impl Strategy for Job {
                 Column::text("Completions", "Number of completed pods, and of those wanted."),
                 Column::text("Duration", "Time required to complete the job."),
                 Column::AGE,
-                workload::CONTAINERS,
-                workload::IMAGES,
-                workload::SELECTOR,
+                pod_template::CONTAINERS,
+                pod_template::IMAGES,
+                pod_template::SELECTOR,
             ]
         }
     }
@@ -173,7 +173,7 @@ impl Strategy for Job {
         };
         let end = parse_time(text(status, "completionTime")).unwrap_or(now).as_second();
         let took = parse_time(text(status, "startTime")).map(|start| duration(end - start.as_second()));
-        let [containers, images, selector] = workload::wide_cells(object);
+        let [containers, images, selector] = pod_template::wide_cells(object);
         vec![
             common::name(object),
             state(object).into(),

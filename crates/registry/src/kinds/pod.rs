@@ -2,7 +2,10 @@
 
 mod bind;
 mod cells;
+mod label_keys;
 mod qos;
+mod status;
+mod update;
 
 pub(crate) use bind::bind;
 
@@ -20,8 +23,6 @@ use crate::{
 };
 
 pub(crate) struct Pod;
-
-const IMMUTABLE_SPEC: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)\n";
 
 impl Strategy for Pod {
     fn default(&self, object: &mut Value) {
@@ -53,6 +54,7 @@ impl Strategy for Pod {
             });
             list_mut(object_mut(object, "status"), "conditions").push(gated);
         }
+        label_keys::apply(object);
     }
 
     fn prepare_update(&self, _context: &Context, new: &mut Value, old: &Value) {
@@ -65,15 +67,7 @@ impl Strategy for Pod {
     }
 
     fn prepare_status(&self, _context: &Context, new: &mut Value, old: &Value) {
-        let status = object_mut(new, "status");
-        copy(status, &old["status"], "qosClass");
-        // The older field and the first item of the newer list are one fact.
-        let first = items(&status["podIPs"]).first().map(|ip| text(ip, "ip").to_owned());
-        match (text(status, "podIP").to_owned(), first) {
-            (older, None) if !older.is_empty() => set(status, "podIPs", json!([{"ip": older}])),
-            (older, Some(first)) if older.is_empty() => set(status, "podIP", first),
-            _ => {}
-        }
+        status::prepare(new, old);
     }
 
     fn validate(&self, object: &Value, errors: &mut Errors) {
@@ -81,12 +75,16 @@ impl Strategy for Pod {
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
-        validate_spec_update(new, old, errors);
+        update::validate(new, old, errors);
     }
 
-    fn validate_status(&self, new: &Value, _old: &Value, errors: &mut Errors) {
-        let known = ["Pending", "Running", "Succeeded", "Failed", "Unknown"];
-        common::validate_choice(&new["status"]["phase"], &known, &Path::root("status").field("phase"), errors);
+    fn validate_status(&self, new: &Value, old: &Value, errors: &mut Errors) {
+        status::validate(new, old, errors);
+    }
+
+    fn status_keeps(&self) -> &'static [&'static str] {
+        // Old kubelets corrupted them, and garbage collection with them.
+        &["ownerReferences"]
     }
 
     fn returns_deleted_object(&self) -> bool {
@@ -163,95 +161,81 @@ fn default_requests(container: &mut Value) {
     }
 }
 
-/// Compares the specs with everything that may change taken over from the new one.
-fn validate_spec_update(new: &Value, old: &Value, errors: &mut Errors) {
-    let (to, from) = (&new["spec"], &old["spec"]);
-    if to == from {
-        return;
-    }
-    let path = Path::root("spec");
-    for list in ["containers", "initContainers"] {
-        if items(&to[list]).len() != items(&from[list]).len() {
-            let place = path.field(list);
-            errors.forbidden(&place, "pod updates may not add or remove containers");
-            return;
-        }
-    }
-    let mut expected = from.clone();
-    for list in ["containers", "initContainers"] {
-        for (expected, new) in items_mut(&mut expected, list).zip(items(&to[list])) {
-            copy(expected, new, "image");
-        }
-    }
-    validate_deadline(to, from, &path, errors);
-    for field in ["activeDeadlineSeconds", "tolerations"] {
-        copy(&mut expected, to, field);
-    }
-    if from["terminationGracePeriodSeconds"].as_i64().is_some_and(|s| s < 0) && to["terminationGracePeriodSeconds"] == 1
-    {
-        set(&mut expected, "terminationGracePeriodSeconds", 1);
-    }
-    let kept = items(&from["tolerations"]).iter().all(|t| items(&to["tolerations"]).contains(t));
-    if !kept {
-        errors.forbidden(
-            &path.field("tolerations"),
-            "existing toleration can not be modified except its tolerationSeconds",
-        );
-    }
-    if !items(&from["schedulingGates"]).is_empty() {
-        let added = items(&to["schedulingGates"]).iter().any(|g| !items(&from["schedulingGates"]).contains(g));
-        if added {
-            errors
-                .forbidden(&path.field("schedulingGates"), "only deletion is allowed, but found new scheduling gates");
-        }
-        for field in ["schedulingGates", "nodeSelector", "affinity"] {
-            copy(&mut expected, to, field);
-        }
-    }
-    if expected != *to {
-        errors.forbidden(&path, IMMUTABLE_SPEC);
-    }
-}
-
-fn validate_deadline(to: &Value, from: &Value, path: &Path<'_>, errors: &mut Errors) {
-    let path = path.field("activeDeadlineSeconds");
-    match (from["activeDeadlineSeconds"].as_i64(), to["activeDeadlineSeconds"].as_i64()) {
-        (Some(before), Some(after)) if after > before => {
-            errors.invalid(&path, &after.into(), "must be less than or equal to previous value");
-        }
-        (Some(_), None) => {
-            errors.invalid(&path, &Value::Null, "must not update from a positive integer to nil value");
-        }
-        _ => {}
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn check(change: impl Fn(&mut Value), allowed: bool) {
+    /// What a change of a pod's spec is refused with; nothing if it is allowed. `extra` is laid over the pod before.
+    fn check(extra: Value, change: impl Fn(&mut Value), expected: &str) {
         let mut old = json!({"spec": {
             "containers": [{"name": "a", "image": "x:1"}],
-            "tolerations": [{"key": "k", "operator": "Exists"}],
+            "tolerations": [{"key": "k", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5}],
         }});
+        for (key, value) in extra.as_object().into_iter().flatten() {
+            old["spec"][key] = value.clone();
+        }
         Pod.default(&mut old);
         let mut new = old.clone();
         change(&mut new["spec"]);
         let mut errors = Errors::default();
         Pod.validate_update(&new, &old, &mut errors);
-        assert_eq!(errors.is_empty(), allowed, "{:?}", errors.into_vec());
+        let texts: Vec<String> = errors.into_vec().iter().map(ToString::to_string).collect();
+        assert_eq!(texts.join("; ").trim_end(), expected);
     }
+
+    const FIXED: &str = "spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 
     #[test]
     fn little_of_a_pod_may_change() {
-        check(|_| {}, true);
-        check(|spec| spec["containers"][0]["image"] = "x:2".into(), true);
-        check(|spec| spec["activeDeadlineSeconds"] = 5.into(), true);
-        check(|spec| spec["tolerations"].as_array_mut().unwrap().push(json!({"key": "z"})), true);
-        check(|spec| spec["tolerations"] = json!([]), false);
-        check(|spec| spec["containers"][0]["name"] = "b".into(), false);
-        check(|spec| spec["nodeSelector"] = json!({"a": "b"}), false);
-        check(|spec| spec["containers"] = json!([]), false);
+        let plain = Value::Null;
+        check(plain.clone(), |_| {}, "");
+        check(plain.clone(), |spec| spec["containers"][0]["image"] = "x:2".into(), "");
+        check(plain.clone(), |spec| spec["activeDeadlineSeconds"] = 5.into(), "");
+        check(plain.clone(), |spec| spec["tolerations"].as_array_mut().unwrap().push(json!({"key": "z"})), "");
+        check(plain.clone(), |spec| spec["tolerations"][0]["tolerationSeconds"] = 9.into(), "");
+        let kept = "spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds";
+        check(plain.clone(), |spec| spec["tolerations"] = json!([]), kept);
+        check(plain.clone(), |spec| spec["containers"][0]["name"] = "b".into(), FIXED);
+        check(plain.clone(), |spec| spec["nodeSelector"] = json!({"a": "b"}), FIXED);
+        check(plain.clone(), |spec| spec["schedulingGroup"] = json!({"podGroupName": "g"}), FIXED);
+        let count = "spec.containers: Forbidden: pod updates may not add or remove containers";
+        check(plain, |spec| spec["containers"] = json!([]), count);
+    }
+
+    #[test]
+    fn behind_a_gate_the_choice_of_nodes_may_become_narrower() {
+        let term = json!({"matchExpressions": [{"key": "a", "operator": "Exists"}]});
+        let affinity =
+            json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}});
+        let gated = json!({
+            "schedulingGates": [{"name": "one"}, {"name": "two"}], "nodeSelector": {"a": "b"}, "affinity": affinity,
+        });
+        let terms = |spec: &mut Value, terms: Value| {
+            spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"] =
+                terms;
+        };
+        check(gated.clone(), |spec| spec["schedulingGates"] = json!([{"name": "two"}]), "");
+        check(gated.clone(), |spec| spec["nodeSelector"]["c"] = "d".into(), "");
+        let narrower = json!([{"matchExpressions": [term["matchExpressions"][0], {"key": "z", "operator": "Exists"}]}]);
+        check(gated.clone(), |spec| terms(spec, narrower.clone()), "");
+        check(
+            gated.clone(),
+            |spec| spec["schedulingGates"] = json!([{"name": "three"}]),
+            "spec.schedulingGates[0].name: Forbidden: only deletion is allowed, but found new scheduling gate 'three'",
+        );
+        check(
+            gated.clone(),
+            |spec| spec["nodeSelector"] = json!({"a": "c"}),
+            "spec.nodeSelector: Invalid value: {\"a\":\"c\"}: only additions to spec.nodeSelector are allowed (no mutations or deletions)",
+        );
+        check(
+            gated.clone(),
+            |spec| terms(spec, json!([term, term])),
+            "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms: Invalid value: [{\"matchExpressions\":[{\"key\":\"a\",\"operator\":\"Exists\"}]},{\"matchExpressions\":[{\"key\":\"a\",\"operator\":\"Exists\"}]}]: no additions/deletions to non-empty NodeSelectorTerms list are allowed",
+        );
+        check(gated, |spec| spec["affinity"]["podAffinity"] = json!({}), FIXED);
+        let once =
+            "spec.schedulingGates[0].name: Forbidden: only deletion is allowed, but found new scheduling gate 'late'";
+        check(Value::Null, |spec| spec["schedulingGates"] = json!([{"name": "late"}]), once);
     }
 }

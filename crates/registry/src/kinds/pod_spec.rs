@@ -2,9 +2,11 @@
 
 mod containers;
 mod defaults;
+mod placement;
 mod probes;
 mod validate;
 mod volumes;
 
 pub(super) use defaults::{default_spec, default_template};
+pub(super) use placement::validate_node_selector;
 pub(super) use validate::{validate_spec, validate_template};

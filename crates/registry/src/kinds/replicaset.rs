@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{common, pod_spec, workload};
+use super::{common, pod_spec, pod_template};
 use crate::{
     Context,
     field::{Errors, Path},
@@ -37,9 +37,9 @@ impl Strategy for ReplicaSet {
         for field in ["replicas", "minReadySeconds"] {
             common::validate_non_negative(&spec[field], &path.field(field), errors);
         }
-        workload::validate_selector(object, "replicaset", errors);
+        pod_template::validate_selector(object, "replicaset", errors);
         pod_spec::validate_template(&spec["template"], &path.field("template"), errors);
-        workload::validate_always_restarts(object, errors);
+        pod_template::validate_always_restarts(object, "ReplicaSet", errors);
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
@@ -78,15 +78,15 @@ impl Strategy for ReplicaSet {
                     "The number of non-terminating pods targeted by this ReplicaSet with a Ready Condition.",
                 ),
                 Column::AGE,
-                workload::CONTAINERS,
-                workload::IMAGES,
-                workload::SELECTOR,
+                pod_template::CONTAINERS,
+                pod_template::IMAGES,
+                pod_template::SELECTOR,
             ]
         }
     }
 
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        let [containers, images, selector] = workload::wide_cells(object);
+        let [containers, images, selector] = pod_template::wide_cells(object);
         vec![
             common::name(object),
             common::number(&object["spec"]["replicas"]),

@@ -1,63 +1,64 @@
-//! What the kinds with a pod template share: template rules and the wide cells.
+//! Workload: the groups of pods that an application is made of, as templates.
 
 use serde_json::Value;
 
-use super::common;
+use super::podgroup::{drop_unserved, validate_name, validate_policy};
 use crate::{
+    Context,
     field::{Errors, Path},
-    selector::LabelSelector,
-    table::Column,
-    value::{entries, items, text},
+    kinds::Strategy,
+    names,
+    value::{items, items_mut, object_mut, text},
 };
 
-pub(super) const CONTAINERS: Column = Column::text("Containers", "Names of each container in the template.").wide();
-pub(super) const IMAGES: Column = Column::text("Images", "Images referenced by each container in the template.").wide();
-pub(super) const SELECTOR: Column = Column::text("Selector", "A label query over the pods that it governs.").wide();
+pub(crate) struct Workload;
 
-/// The cells under [`CONTAINERS`], [`IMAGES`] and [`SELECTOR`].
-pub(super) fn wide_cells(object: &Value) -> [Value; 3] {
-    let containers = items(&object["spec"]["template"]["spec"]["containers"]);
-    let join = |field: &str| containers.iter().map(|c| text(c, field)).collect::<Vec<_>>().join(",");
-    let selector = common::selector_text(&object["spec"]["selector"]);
-    [join("name").into(), join("image").into(), common::or_none(&selector)]
-}
+const MAX_TEMPLATES: usize = 8;
 
-/// The selector must be there, be well-formed and select the template's pods.
-pub(super) fn validate_selector(object: &Value, what: &str, errors: &mut Errors) {
-    let (spec, path) = (&object["spec"], Path::root("spec"));
-    let (selector, place) = (&spec["selector"], path.field("selector"));
-    if selector.is_null() {
-        errors.required(&place, "");
-    } else if !common::is_selector(selector) {
-        common::validate_selector(selector, &place, errors);
-        errors.invalid(&place, selector, "invalid label selector");
-        return;
-    } else {
-        common::validate_selector(selector, &place, errors);
-        if entries(&selector["matchLabels"]).next().is_none() && items(&selector["matchExpressions"]).is_empty() {
-            let why = format!("empty selector is invalid for {what}");
-            errors.invalid(&place, selector, &why);
+impl Strategy for Workload {
+    fn prepare_create(&self, _context: &Context, object: &mut Value) {
+        items_mut(object_mut(object, "spec"), "podGroupTemplates").for_each(drop_unserved);
+    }
+
+    fn prepare_update(&self, _context: &Context, new: &mut Value, _old: &Value) {
+        items_mut(object_mut(new, "spec"), "podGroupTemplates").for_each(drop_unserved);
+    }
+
+    fn validate_create(&self, object: &Value, errors: &mut Errors) {
+        let (spec, path) = (&object["spec"], Path::root("spec"));
+        let (owner, place) = (&spec["controllerRef"], path.field("controllerRef"));
+        if owner.is_object() {
+            let group = text(owner, "apiGroup");
+            if !group.is_empty() {
+                validate_name(group, names::dns_subdomain, &place.field("apiGroup"), errors);
+            }
+            for field in ["kind", "name"] {
+                validate_name(text(owner, field), names::path_segment, &place.field(field), errors);
+            }
+        }
+        let (templates, list) = (items(&spec["podGroupTemplates"]), path.field("podGroupTemplates"));
+        if templates.is_empty() {
+            errors.required(&list, "");
+        } else if templates.len() > MAX_TEMPLATES {
+            errors.too_many(&list, templates.len(), MAX_TEMPLATES);
+            return;
+        }
+        for (at, template) in templates.iter().enumerate() {
+            let path = list.index(at);
+            if templates[..at].iter().any(|other| other["name"] == template["name"]) {
+                errors.duplicate(&path, template);
+            }
+            validate_name(text(template, "name"), names::dns_label, &path.field("name"), errors);
+            validate_policy(&template["schedulingPolicy"], &path.field("schedulingPolicy"), errors);
         }
     }
-    let labels = &spec["template"]["metadata"]["labels"];
-    if selector.is_null() || !LabelSelector::from_object(selector).matches_map(labels) {
-        let template = path.field("template");
-        let metadata = template.field("metadata");
-        errors.null_or_invalid(&metadata.field("labels"), labels, "`selector` does not match template `labels`");
-    }
-}
 
-/// Pods of a controller that keeps them running must always restart.
-pub(super) fn validate_always_restarts(object: &Value, errors: &mut Errors) {
-    let spec = &object["spec"]["template"]["spec"];
-    let place = "spec.template.spec";
-    if text(spec, "restartPolicy") != "Always" {
-        errors.not_supported(&format_args!("{place}.restartPolicy"), &spec["restartPolicy"], &["Always"]);
-    }
-    if spec["activeDeadlineSeconds"].is_i64() {
-        errors.forbidden(
-            &format_args!("{place}.activeDeadlineSeconds"),
-            "activeDeadlineSeconds in ReplicaSet is not Supported",
-        );
+    fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
+        let path = Path::root("spec");
+        for field in ["controllerRef", "podGroupTemplates"] {
+            if new["spec"][field] != old["spec"][field] {
+                errors.null_or_invalid(&path.field(field), &Value::Null, "field is immutable");
+            }
+        }
     }
 }

@@ -18,7 +18,12 @@ fn pod(spec: Value) -> Value {
 
 fn admit(mut object: Value, account: Option<&Value>, classes: &[Value]) -> Result<Value, Status> {
     let namespace = json!({"status": {"phase": "Active"}});
-    let neighbours = Neighbours { namespace: Some(&namespace), service_account: account, priority_classes: classes };
+    let neighbours = Neighbours {
+        namespace: Some(&namespace),
+        service_account: account,
+        priority_classes: classes,
+        ..Neighbours::default()
+    };
     admit_create(resource("pods"), &context(), "default", &mut object, neighbours)?;
     Ok(object)
 }
@@ -51,6 +56,9 @@ fn neighbours_that_are_missing_are_told() {
         namespace: Some("default".to_owned()),
         service_account: Some("web".to_owned()),
         priority_classes: true,
+        storage_classes: false,
+        node: None,
+        workload: None,
     };
     assert_eq!(needed, expected);
     assert_eq!(
@@ -99,7 +107,123 @@ fn a_binding_sets_the_node_once() {
     assert_eq!(bound["spec"]["nodeName"], "n1");
     assert_eq!(bound["status"]["conditions"][0]["type"], "PodScheduled");
     let again = resource("pods").bind(&context(), Existing { object: &bound, revision: 8 }, &binding).unwrap_err();
-    assert_eq!(again.message, "Operation cannot be fulfilled on pods \"p\": pod p is already assigned to node \"n1\"");
+    assert_eq!(
+        again.message,
+        "Operation cannot be fulfilled on pods/binding \"p\": pod p is already assigned to node \"n1\""
+    );
+}
+
+#[test]
+fn a_binding_brings_metadata_and_ends_the_nomination() {
+    let mut old = create("pods", pod(json!({}))).unwrap();
+    old["status"]["nominatedNodeName"] = "n0".into();
+    let existing = Existing { object: &old, revision: 7 };
+    let bind = |metadata: Value| {
+        let binding = json!({"metadata": metadata, "target": {"kind": "Node", "name": "n1"}});
+        resource("pods").bind(&context(), existing, &binding)
+    };
+    let bound = bind(json!({"name": "p", "annotations": {"a": "1"}, "labels": {"b": "2"}})).unwrap();
+    assert_eq!(
+        (&bound["metadata"]["annotations"], &bound["metadata"]["labels"]),
+        (&json!({"a": "1"}), &json!({"b": "2"}))
+    );
+    assert!(bound["status"]["nominatedNodeName"].is_null());
+    for (metadata, expected) in [
+        (
+            json!({"name": "p", "uid": "other"}),
+            "Operation cannot be fulfilled on pods \"p\": Precondition failed: UID in precondition: other, UID in object meta: 00000000-0000-4000-8000-000000000000",
+        ),
+        (
+            json!({"name": "p", "resourceVersion": "6"}),
+            "Operation cannot be fulfilled on pods \"p\": Precondition failed: ResourceVersion in precondition: 6, ResourceVersion in object meta: 7",
+        ),
+    ] {
+        assert_eq!(bind(metadata).unwrap_err().message, expected);
+    }
+}
+
+#[test]
+fn the_pods_own_labels_go_into_its_selectors() {
+    let term = json!({"topologyKey": "zone", "labelSelector": {}, "matchLabelKeys": ["app"], "mismatchLabelKeys": ["tenant", "no"]});
+    let constraint = json!({
+        "topologyKey": "zone", "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule",
+        "labelSelector": {"matchLabels": {"a": "b"}}, "matchLabelKeys": ["app"],
+    });
+    let mut object = pod(json!({
+        "affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}},
+        "topologySpreadConstraints": [constraint],
+    }));
+    object["metadata"]["labels"] = json!({"app": "web", "tenant": "t"});
+    let created = create("pods", object).unwrap();
+    let wanted = json!({"key": "app", "operator": "In", "values": ["web"]});
+    let unwanted = json!({"key": "tenant", "operator": "NotIn", "values": ["t"]});
+    let terms = &created["spec"]["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
+    assert_eq!(terms[0]["labelSelector"], json!({"matchExpressions": [wanted, unwanted]}));
+    let selector = &created["spec"]["topologySpreadConstraints"][0]["labelSelector"];
+    assert_eq!(selector["matchExpressions"], json!([wanted]));
+}
+
+#[test]
+fn what_places_a_pod_is_checked() {
+    let spread = json!({"topologyKey": "zone", "maxSkew": 1, "whenUnsatisfiable": "ScheduleAnyway"});
+    let weighted = json!({"weight": 0, "podAffinityTerm": {"topologyKey": "zone"}});
+    for (spec, expected) in [
+        (json!({"schedulingGroup": {"podGroupName": "g"}}), ""),
+        (
+            json!({"schedulingGroup": {}}),
+            "spec.schedulingGroup.podGroupName: Invalid value: null: must specify one of: `podGroupName`",
+        ),
+        (json!({"schedulingGates": [{"name": "a"}, {"name": "a"}]}), "spec.schedulingGates[1]: Duplicate value: \"a\""),
+        (
+            json!({"resourceClaims": [{"name": "c"}]}),
+            "spec.resourceClaims[0]: Invalid value: {\"Name\":\"c\",\"ResourceClaimName\":null,\"ResourceClaimTemplateName\":null}: must specify one of: `resourceClaimName`, `resourceClaimTemplateName`",
+        ),
+        (
+            json!({"topologySpreadConstraints": [spread, spread]}),
+            "spec.topologySpreadConstraints[0].{topologyKey, whenUnsatisfiable}: Duplicate value: \"{zone, ScheduleAnyway}\"",
+        ),
+        (
+            json!({"affinity": {"podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [weighted]}}}),
+            "spec.affinity.podAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].weight: Invalid value: 0: must be in the range 1-100",
+        ),
+    ] {
+        let answer = create("pods", pod(spec.clone())).map(|_| String::new());
+        let answer = answer.unwrap_or_else(|status| status.message.replace("Pod \"p\" is invalid: ", ""));
+        assert_eq!(answer, expected, "{spec}");
+    }
+}
+
+#[test]
+fn a_pods_status_is_checked() {
+    let mut old = create("pods", pod(json!({"resourceClaims": [{"name": "c", "resourceClaimName": "x"}]}))).unwrap();
+    let status = |change: Value| {
+        let mut status = json!({"phase": "Pending", "qosClass": "BestEffort"});
+        for (key, value) in change.as_object().unwrap() {
+            status[key] = value.clone();
+        }
+        status
+    };
+    let check = |old: &Value, change: Value, expected: &str| {
+        let mut new = old.clone();
+        new["status"] = status(change.clone());
+        let answer = update("pods", Target::Status, old, new).map(|_| String::new());
+        let answer = answer.unwrap_or_else(|status| status.message.replace("Pod \"p\" is invalid: ", ""));
+        assert_eq!(answer, expected, "{change}");
+    };
+    check(&old, json!({"nominatedNodeName": "n1"}), "");
+    check(&old, json!({"resourceClaimStatuses": [{"name": "c", "resourceClaimName": "x"}]}), "");
+    check(
+        &old,
+        json!({"resourceClaimStatuses": [{"name": "d"}]}),
+        "status.resourceClaimStatuses[0].name: Invalid value: \"d\": must match the name of an entry in `spec.resourceClaims`",
+    );
+    check(&old, json!({"qosClass": "Burstable"}), "status.qosClass: Invalid value: \"Burstable\": field is immutable");
+    old["spec"]["nodeName"] = "n0".into();
+    check(
+        &old,
+        json!({"nominatedNodeName": "n1"}),
+        "status.nominatedNodeName: Forbidden: may not be set on pods that are already bound to a node",
+    );
 }
 
 #[test]

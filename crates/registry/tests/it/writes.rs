@@ -160,7 +160,7 @@ fn a_lease_is_never_overwritten_blindly() {
     let old = create("leases", json!({"metadata": {"name": "a"}})).unwrap();
     assert_eq!(
         update("leases", Target::Object, &old, old.clone()).unwrap_err().message,
-        "Lease.coordination.k8s.io \"a\" is invalid: metadata.resourceVersion: Invalid value: \"\": must be specified for an update"
+        "leases.coordination.k8s.io \"a\" is invalid: metadata.resourceVersion: Invalid value: 0: must be specified for an update"
     );
 }
 

@@ -4,9 +4,9 @@ use kube_schema::kinds::Kind;
 use serde_json::{Value, json};
 
 use crate::{
-    Context, Existing, Status,
+    Context, Existing, Preconditions, Status,
     field::Errors,
-    value::{entries, items, list_mut, object_mut, set, text},
+    value::{entries, items, list_mut, object_mut, remove, set, text},
 };
 
 /// Sets a pod's node and its condition PodScheduled.
@@ -14,12 +14,13 @@ pub(crate) fn bind(kind: &Kind, context: &Context, existing: Existing<'_>, bindi
     let old = existing.object;
     let name = text(&old["metadata"], "name");
     let node = text(&binding["target"], "name");
-    validate(binding, name)?;
-    let conflict = |why: &str| Err(Status::conflict(kind, name, why));
-    let (uid, wanted) = (text(&old["metadata"], "uid"), text(&binding["metadata"], "uid"));
-    if !wanted.is_empty() && wanted != uid {
-        return conflict(&format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {uid}"));
-    }
+    validate(binding)?;
+    // Kubernetes names the subresource where the pod is not as it must be, and the pod where a precondition fails.
+    let subresource = Kind { plural: "pods/binding".into(), ..kind.clone() };
+    let conflict = |why: &str| Err(Status::conflict(&subresource, name, why));
+    let preconditions =
+        Preconditions { uid: given(binding, "uid"), resource_version: given(binding, "resourceVersion") };
+    preconditions.check(kind, existing)?;
     if !text(&old["metadata"], "deletionTimestamp").is_empty() {
         return conflict(&format!("pod {name} is being deleted, cannot be assigned to a host"));
     }
@@ -32,22 +33,30 @@ pub(crate) fn bind(kind: &Kind, context: &Context, existing: Existing<'_>, bindi
     }
     let mut new = old.clone();
     set(object_mut(&mut new, "spec"), "nodeName", node);
-    for (key, value) in entries(&binding["metadata"]["annotations"]) {
-        set(object_mut(object_mut(&mut new, "metadata"), "annotations"), key, value.clone());
+    for field in ["annotations", "labels"] {
+        for (key, value) in entries(&binding["metadata"][field]) {
+            set(object_mut(object_mut(&mut new, "metadata"), field), key, value.clone());
+        }
     }
-    let mut scheduled = json!({
+    let status = object_mut(&mut new, "status");
+    // What the pod was nominated for is past.
+    remove(status, "nominatedNodeName");
+    let scheduled = json!({
         "type": "PodScheduled", "status": "True", "lastTransitionTime": context.timestamp(),
     });
-    if let Some(generation) = old["metadata"]["generation"].as_i64() {
-        set(&mut scheduled, "observedGeneration", generation);
+    let conditions = list_mut(status, "conditions");
+    match conditions.iter_mut().find(|condition| condition["type"] == "PodScheduled") {
+        Some(condition) => *condition = scheduled,
+        None => conditions.push(scheduled),
     }
-    let conditions = list_mut(object_mut(&mut new, "status"), "conditions");
-    conditions.retain(|condition| condition["type"] != "PodScheduled");
-    conditions.push(scheduled);
     Ok(new)
 }
 
-fn validate(binding: &Value, name: &str) -> Result<(), Status> {
+fn given(binding: &Value, field: &str) -> Option<String> {
+    Some(text(&binding["metadata"], field)).filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
+fn validate(binding: &Value) -> Result<(), Status> {
     let target = &binding["target"];
     let mut errors = Errors::default();
     if !matches!(text(target, "kind"), "" | "Node") {
@@ -56,5 +65,11 @@ fn validate(binding: &Value, name: &str) -> Result<(), Status> {
     if text(target, "name").is_empty() {
         errors.required(&"target.name", "");
     }
-    if errors.is_empty() { Ok(()) } else { Err(Status::invalid("", "Binding", name, errors.into_vec())) }
+    let texts: Vec<String> = errors.into_vec().iter().map(ToString::to_string).collect();
+    // Kubernetes refuses such a binding with a plain error, which no reason goes with.
+    match texts.as_slice() {
+        [] => Ok(()),
+        [one] => Err(Status::new(500, "", one)),
+        many => Err(Status::new(500, "", format!("[{}]", many.join(", ")))),
+    }
 }

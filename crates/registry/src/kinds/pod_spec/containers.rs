@@ -22,18 +22,19 @@ pub(super) fn validate(spec: &Value, volumes: &HashSet<&str>, path: &Path<'_>, e
         errors.required(&list, "");
     }
     let grace = spec["terminationGracePeriodSeconds"].as_i64().unwrap_or(30);
+    let claims: Vec<&str> = items(&spec["resourceClaims"]).iter().map(|claim| text(claim, "name")).collect();
     let mut seen = HashSet::new();
     let mut host_ports = HashSet::new();
     for (at, container) in items(&spec["containers"]).iter().enumerate() {
         let path = list.index(at);
-        validate_container(container, volumes, &mut seen, &path, errors);
+        validate_container(container, volumes, &claims, &mut seen, &path, errors);
         probes::validate(container, grace, &path, errors);
         validate_host_ports(container, spec["hostNetwork"] == true, &mut host_ports, &path, errors);
     }
     let list = path.field("initContainers");
     for (at, container) in items(&spec["initContainers"]).iter().enumerate() {
         let path = list.index(at);
-        validate_container(container, volumes, &mut seen, &path, errors);
+        validate_container(container, volumes, &claims, &mut seen, &path, errors);
         validate_choice(
             &container["restartPolicy"],
             &["Always", "Never", "OnFailure"],
@@ -61,6 +62,7 @@ pub(super) fn validate(spec: &Value, volumes: &HashSet<&str>, path: &Path<'_>, e
 fn validate_container<'c>(
     container: &'c Value,
     volumes: &HashSet<&str>,
+    claims: &[&str],
     seen: &mut HashSet<&'c str>,
     path: &Path<'_>,
     errors: &mut Errors,
@@ -90,6 +92,8 @@ fn validate_container<'c>(
     validate_env_from(&container["envFrom"], &path.field("envFrom"), errors);
     validate_mounts(&container["volumeMounts"], volumes, &path.field("volumeMounts"), errors);
     validate_resources(&container["resources"], &path.field("resources"), errors);
+    let resources = path.field("resources");
+    validate_claims(&container["resources"]["claims"], claims, &resources.field("claims"), errors);
     validate_security(&container["securityContext"], &path.field("securityContext"), errors);
 }
 
@@ -305,6 +309,39 @@ fn validate_resources(resources: &Value, path: &Path<'_>, errors: &mut Errors) {
         {
             let why = format!("must be less than or equal to {name} limit of {limit}");
             errors.invalid(&path.field("requests"), request, &why);
+        }
+    }
+}
+
+/// The claims of the pod that the container uses, whole or one request of each.
+fn validate_claims(used: &Value, known: &[&str], path: &Path<'_>, errors: &mut Errors) {
+    let mut seen: Vec<(&str, &str)> = vec![];
+    for (at, claim) in items(used).iter().enumerate() {
+        let (path, name, request) = (path.index(at), text(claim, "name"), text(claim, "request"));
+        if name.is_empty() {
+            errors.required(&path, "");
+            continue;
+        }
+        let overlaps = |(other, part): &(&str, &str)| {
+            *other == name && (part.is_empty() || request.is_empty() || *part == request)
+        };
+        if seen.iter().any(overlaps) {
+            errors.duplicate(&path, &name.into());
+        }
+        if !request.is_empty() {
+            for why in names::dns_label(request) {
+                errors.invalid_text(&path.field("request"), request, &why);
+            }
+        }
+        seen.push((name, request));
+        if !known.contains(&name) {
+            let mut sorted = known.to_vec();
+            sorted.sort_unstable();
+            let why = match sorted.as_slice() {
+                [] => "must be one of the names in pod.spec.resourceClaims which is empty".to_owned(),
+                names => format!("must be one of the names in pod.spec.resourceClaims: {}", names.join(", ")),
+            };
+            errors.not_found_among(&path, &name.into(), &why);
         }
     }
 }

@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::value::{default, default_zero, items_mut, object_mut, set, text};
+use crate::{
+    kinds::persistentvolumeclaim::default_spec as default_claim,
+    value::{default, default_zero, items_mut, object_mut, set, text},
+};
 
 /// The mode of projected files: 0644.
 const DEFAULT_MODE: i64 = 420;
@@ -151,7 +154,7 @@ fn default_volume(volume: &mut Value) {
         default(iscsi, "iscsiInterface", "default");
     }
     if let Some(claim) = volume.get_mut("ephemeral").and_then(|e| e.get_mut("volumeClaimTemplate")) {
-        default(object_mut(claim, "spec"), "volumeMode", "Filesystem");
+        default_claim(object_mut(claim, "spec"));
         object_mut(claim, "metadata");
     }
     if let Some(image) = volume.get_mut("image") {

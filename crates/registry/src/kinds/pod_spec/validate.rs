@@ -4,12 +4,12 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
-use super::{containers, volumes};
+use super::{containers, placement, volumes};
 use crate::{
     field::{Errors, Path},
-    kinds::common::{validate_choice, validate_non_negative},
+    kinds::common::validate_choice,
     meta, names,
-    value::{entries, items, text},
+    value::{items, text},
 };
 
 const MAX_DEADLINE_SECONDS: i64 = i32::MAX as i64;
@@ -37,15 +37,7 @@ pub(crate) fn validate_spec(spec: &Value, path: &Path<'_>, errors: &mut Errors) 
     }
     validate_dns(spec, path, errors);
     validate_security_context(&spec["securityContext"], &path.field("securityContext"), errors);
-    let list = path.field("tolerations");
-    for (at, toleration) in items(&spec["tolerations"]).iter().enumerate() {
-        validate_toleration(toleration, &list.index(at), errors);
-    }
-    validate_affinity(&spec["affinity"], &path.field("affinity"), errors);
-    let list = path.field("topologySpreadConstraints");
-    for (at, constraint) in items(&spec["topologySpreadConstraints"]).iter().enumerate() {
-        validate_spread(constraint, &list.index(at), errors);
-    }
+    placement::validate(spec, path, errors);
     let list = path.field("hostAliases");
     if items(&spec["hostAliases"]).len() > MAX_HOST_ALIASES {
         errors.too_many(&list, items(&spec["hostAliases"]).len(), MAX_HOST_ALIASES);
@@ -160,118 +152,6 @@ pub(super) fn validate_seccomp(profile: &Value, path: &Path<'_>, errors: &mut Er
         }
         _ => {
             errors.not_supported(&path.field("type"), &profile["type"], &["Localhost", "RuntimeDefault", "Unconfined"]);
-        }
-    }
-}
-
-fn validate_toleration(toleration: &Value, path: &Path<'_>, errors: &mut Errors) {
-    let (key, operator, value) = (text(toleration, "key"), text(toleration, "operator"), text(toleration, "value"));
-    if !key.is_empty() {
-        for why in names::qualified_name(key) {
-            errors.invalid_text(&path.field("key"), key, &why);
-        }
-    } else if operator != "Exists" {
-        let why = "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
-        errors.invalid(&path.field("operator"), &toleration["operator"], why);
-    }
-    let effect = text(toleration, "effect");
-    if toleration["tolerationSeconds"].is_i64() && effect != "NoExecute" {
-        errors.invalid(
-            &path.field("effect"),
-            &toleration["effect"],
-            "effect must be 'NoExecute' when `tolerationSeconds` is set",
-        );
-    }
-    match operator {
-        "" | "Equal" | "Lt" | "Gt" => {
-            for why in names::label_value(value) {
-                errors.invalid_text(&path.field("operator"), value, &why);
-            }
-        }
-        "Exists" if !value.is_empty() => {
-            errors.invalid_text(&path.field("operator"), value, "value must be empty when `operator` is 'Exists'");
-        }
-        "Exists" => {}
-        _ => errors.not_supported(&path.field("operator"), &toleration["operator"], &["Equal", "Exists"]),
-    }
-    if !effect.is_empty() {
-        validate_choice(
-            &toleration["effect"],
-            &["NoSchedule", "PreferNoSchedule", "NoExecute"],
-            &path.field("effect"),
-            errors,
-        );
-    }
-}
-
-fn validate_affinity(affinity: &Value, path: &Path<'_>, errors: &mut Errors) {
-    let path = path.field("nodeAffinity");
-    let required = path.field("requiredDuringSchedulingIgnoredDuringExecution");
-    let node = &affinity["nodeAffinity"];
-    let hard = &node["requiredDuringSchedulingIgnoredDuringExecution"];
-    if hard.is_object() {
-        let list = required.field("nodeSelectorTerms");
-        if items(&hard["nodeSelectorTerms"]).is_empty() {
-            errors.required(&list, "must have at least one node selector term");
-        }
-        for (at, term) in items(&hard["nodeSelectorTerms"]).iter().enumerate() {
-            validate_node_term(term, &list.index(at), errors);
-        }
-    }
-    let list = path.field("preferredDuringSchedulingIgnoredDuringExecution");
-    for (at, preferred) in items(&node["preferredDuringSchedulingIgnoredDuringExecution"]).iter().enumerate() {
-        let path = list.index(at);
-        if !preferred["weight"].as_i64().is_some_and(|w| (1..=100).contains(&w)) {
-            errors.invalid(&path.field("weight"), &preferred["weight"], "must be in the range 1-100");
-        }
-        validate_node_term(&preferred["preference"], &path.field("preference"), errors);
-    }
-}
-
-fn validate_node_term(term: &Value, path: &Path<'_>, errors: &mut Errors) {
-    let list = path.field("matchExpressions");
-    for (at, requirement) in items(&term["matchExpressions"]).iter().enumerate() {
-        let path = list.index(at);
-        let values = items(&requirement["values"]).len();
-        match text(requirement, "operator") {
-            "In" | "NotIn" if values == 0 => {
-                errors.required(&path.field("values"), "must be specified when `operator` is 'In' or 'NotIn'");
-            }
-            "Exists" | "DoesNotExist" if values > 0 => {
-                errors.forbidden(
-                    &path.field("values"),
-                    "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
-                );
-            }
-            "Gt" | "Lt" if values != 1 => {
-                errors
-                    .required(&path.field("values"), "must be specified single value when `operator` is 'Lt' or 'Gt'");
-            }
-            "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
-            _ => errors.invalid(&path.field("operator"), &requirement["operator"], "not a valid selector operator"),
-        }
-        for why in names::qualified_name(text(requirement, "key")) {
-            errors.invalid_text(&path.field("key"), text(requirement, "key"), &why);
-        }
-    }
-}
-
-fn validate_spread(constraint: &Value, path: &Path<'_>, errors: &mut Errors) {
-    let skew = constraint["maxSkew"].as_i64().unwrap_or(0);
-    if skew <= 0 {
-        errors.invalid(&path.field("maxSkew"), &skew.into(), "must be greater than zero");
-    }
-    if text(constraint, "topologyKey").is_empty() {
-        errors.required(&path.field("topologyKey"), "can not be empty");
-    }
-    let known = ["DoNotSchedule", "ScheduleAnyway"];
-    if !known.contains(&text(constraint, "whenUnsatisfiable")) {
-        errors.not_supported(&path.field("whenUnsatisfiable"), &constraint["whenUnsatisfiable"], &known);
-    }
-    validate_non_negative(&constraint["minDomains"], &path.field("minDomains"), errors);
-    for (key, _) in entries(&constraint["labelSelector"]["matchLabels"]) {
-        for why in names::qualified_name(key) {
-            errors.invalid_text(&path.field("labelSelector").field("matchLabels"), key, &why);
         }
     }
 }

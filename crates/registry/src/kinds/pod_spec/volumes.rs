@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     field::{Errors, Path},
-    kinds::common::validate_choice,
+    kinds::{common::validate_choice, persistentvolumeclaim as claim},
     names,
     value::{items, text},
 };
@@ -77,6 +77,14 @@ fn validate_source(name: &str, source: &Value, path: &Path<'_>, errors: &mut Err
         }
         "emptyDir" if text(source, "sizeLimit").starts_with('-') => {
             errors.forbidden(&path.field("sizeLimit"), "SizeLimit field must be a valid resource quantity");
+        }
+        "ephemeral" => {
+            let (template, path) = (&source["volumeClaimTemplate"], path.field("volumeClaimTemplate"));
+            if template.is_object() {
+                claim::validate_spec(&template["spec"], &path.field("spec"), errors);
+            } else {
+                errors.required(&path, "");
+            }
         }
         "image" if text(source, "reference").is_empty() => errors.required(&path.field("reference"), ""),
         "downwardAPI" => validate_mode(&source["defaultMode"], &path.field("defaultMode"), errors),
