@@ -43,7 +43,7 @@ const TOP: [(&str, &[&str]); 8] = [
 ];
 
 /// Crates that decide and do not act, and what such crates are described with.
-const ENGINES: [&str; 13] = [
+const ENGINES: [&str; 14] = [
     "wal",
     "mvcc",
     "auth",
@@ -51,6 +51,7 @@ const ENGINES: [&str; 13] = [
     "bolt",
     "registry",
     "sched",
+    "sched-config",
     "reconcile",
     "routing",
     "forecast",
