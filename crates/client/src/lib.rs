@@ -9,9 +9,13 @@
 //! In one process a request is an in-memory call, otherwise HTTPS; the code that uses the client cannot tell. Knows no
 //! store and no API server.
 
+mod connect;
+pub mod election;
 mod informer;
 mod recorder;
 
+pub use connect::{ConnectError, Protocol, configuration, connect};
+pub use election::Election;
 pub use informer::{Change, Informer, Informers, Key, Subscription};
 pub use kube::{self, Api, Client};
 pub use recorder::{EventType, Recorder, object_reference};

@@ -113,7 +113,13 @@ impl Decoder<'_, '_> {
             (_, "") | ("", _) => "value".to_owned(),
             (owner, fields) => format!("struct field {owner}.{fields}"),
         };
-        Mismatch(format!("json: cannot unmarshal {} into Go {place} of type {go_type}", self.value.kind()))
+        // A number that is none of its type is told with its digits.
+        let what = match self.value {
+            Value::Integer(number) if is_number(go_type) => format!("number {number}"),
+            Value::Float(number) if is_number(go_type) => format!("number {number}"),
+            other => other.kind().to_owned(),
+        };
+        Mismatch(format!("json: cannot unmarshal {what} into Go {place} of type {go_type}"))
     }
 
     fn integer(&self, go_type: &str) -> Result<i64, Mismatch> {
@@ -140,6 +146,10 @@ impl Decoder<'_, '_> {
             _ => "[]string",
         }
     }
+}
+
+fn is_number(go_type: &str) -> bool {
+    matches!(go_type, "int32" | "int64" | "float32")
 }
 
 impl<'de> Deserializer<'de> for Decoder<'de, '_> {

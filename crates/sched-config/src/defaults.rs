@@ -31,9 +31,7 @@ pub(crate) fn complete(configuration: &mut KubeSchedulerConfiguration, gates: &G
     }
     leader_election(&mut configuration.leader_election);
     client_connection(&mut configuration.client_connection);
-    if configuration.enable_profiling {
-        configuration.enable_contention_profiling.get_or_insert(true);
-    }
+    configuration.enable_contention_profiling.get_or_insert(configuration.enable_profiling);
 }
 
 /// Empty and zero stand for the defaults here, as they do in Kubernetes.

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use crate::{
-    defaults::ALL,
+    defaults::{ALL, enabled_names},
     duration::GoDuration,
     field::{Aggregate, Path},
     gates::Gates,
@@ -21,6 +21,8 @@ use crate::{
     value::Value,
 };
 
+/// How long a pod waits at most for an event that helps it, unless a flag says otherwise.
+const MAX_IN_UNSCHEDULABLE: GoDuration = GoDuration::seconds(300);
 /// The highest score that a plugin gives a node.
 const MAX_NODE_SCORE: i64 = 100;
 
@@ -202,6 +204,33 @@ impl Configuration {
             extenders,
             gates: gates.clone(),
         })
+    }
+}
+
+impl Default for Configuration {
+    /// That of a scheduler that was given none.
+    fn default() -> Self {
+        let gates = Gates::default();
+        Configuration::new(&crate::default(&gates), MAX_IN_UNSCHEDULABLE, &gates, &Catalogue::in_tree())
+            .expect("what Kubernetes has by default is a configuration, as a test shows")
+    }
+}
+
+impl Configuration {
+    /// The document as it is run: with the arguments of those plugins only that are enabled, sorted, and with what
+    /// extenders change of them.
+    pub fn completed(&self, mut document: KubeSchedulerConfiguration) -> KubeSchedulerConfiguration {
+        for (profile, given) in self.profiles.iter().zip(&mut document.profiles) {
+            let names = enabled_names(&given.plugins);
+            given.plugin_config.retain(|config| names.contains(&config.name));
+            given.plugin_config.sort_by(|a, b| a.name.cmp(&b.name));
+            for config in &mut given.plugin_config {
+                if let Args::NodeResourcesFit(args) = &mut config.args {
+                    args.clone_from(&profile.args.node_resources_fit);
+                }
+            }
+        }
+        document
     }
 }
 

@@ -33,8 +33,7 @@ pub struct KubeSchedulerConfiguration {
     pub leader_election: LeaderElectionConfiguration,
     pub client_connection: ClientConnectionConfiguration,
     pub enable_profiling: bool,
-    /// Only without a word of it, and with profiling off, is it not there at all.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Without a word of it, as the field above.
     pub enable_contention_profiling: Option<bool>,
     /// How many of the feasible nodes are enough, in percent; 0: as the cluster's size suggests.
     pub percentage_of_nodes_to_score: i32,

@@ -6,7 +6,9 @@ mod names;
 
 pub(crate) use args::fit;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
+
+use serde::Serialize;
 
 use crate::{
     duration::GoDuration,
@@ -15,7 +17,7 @@ use crate::{
     plugins::Point,
     v1::{
         API_VERSION, Args, Extender, KubeSchedulerConfiguration, KubeSchedulerProfile, LeaderElectionConfiguration,
-        PluginConfig, PluginSet,
+        Plugin, PluginConfig, PluginSet,
     },
 };
 
@@ -98,15 +100,14 @@ fn profiles(configuration: &KubeSchedulerConfiguration, gates: &Gates, errors: &
         errors.push(FieldError::required(&path, ""));
         return;
     }
-    let mut seen: HashMap<&str, usize> = HashMap::new();
+    let mut seen = HashSet::new();
     for (index, profile) in configuration.profiles.iter().enumerate() {
         let at = path.index(index);
         self::profile(&at, profile, gates, errors);
         let name = profile.scheduler_name.as_deref().unwrap_or_default();
-        if let Some(first) = seen.insert(name, index) {
-            // Kubernetes names the first field as the value.
-            let first = path.index(first).child("schedulerName");
-            errors.push(FieldError::duplicate(&at.child("schedulerName"), first.to_string()));
+        if !seen.insert(name) {
+            // Kubernetes means to name the first field as the value, and writes an empty object.
+            errors.push(FieldError::duplicate(&at.child("schedulerName"), serde_json::json!({})));
         }
     }
     queue_sort(&path, &configuration.profiles, errors);
@@ -203,12 +204,26 @@ fn queue_sort(path: &Path, profiles: &[KubeSchedulerProfile], errors: &mut Vec<F
 }
 
 /// A set of plugins as Go's encoder writes the type without names for its fields.
-fn go_set(set: &PluginSet) -> serde_json::Value {
-    let list = |plugins: &[crate::v1::Plugin]| {
-        let of = |plugin: &crate::v1::Plugin| serde_json::json!({"Name": plugin.name, "Weight": plugin.weight});
-        if plugins.is_empty() { serde_json::Value::Null } else { plugins.iter().map(of).collect() }
-    };
-    serde_json::json!({"Enabled": list(&set.enabled), "Disabled": list(&set.disabled)})
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct GoSet<'a> {
+    enabled: Option<Vec<GoPlugin<'a>>>,
+    disabled: Option<Vec<GoPlugin<'a>>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct GoPlugin<'a> {
+    name: &'a str,
+    weight: i32,
+}
+
+fn go_set(set: &PluginSet) -> GoSet<'_> {
+    fn list(plugins: &[Plugin]) -> Option<Vec<GoPlugin<'_>>> {
+        let all = plugins.iter().map(|plugin| GoPlugin { name: &plugin.name, weight: plugin.weight });
+        (!plugins.is_empty()).then(|| all.collect())
+    }
+    GoSet { enabled: list(&set.enabled), disabled: list(&set.disabled) }
 }
 
 fn extenders(extenders: &[Extender], errors: &mut Vec<FieldError>) {

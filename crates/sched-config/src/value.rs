@@ -64,15 +64,14 @@ impl Value {
     }
 
     /// What JSON calls this kind of value, as Go's errors have it.
-    pub(crate) fn kind(&self) -> String {
+    pub(crate) fn kind(&self) -> &'static str {
         match self {
-            Value::Null => "null".into(),
-            Value::Bool(_) => "bool".into(),
-            Value::Integer(number) => format!("number {number}"),
-            Value::Float(number) => format!("number {number}"),
-            Value::Text(_) => "string".into(),
-            Value::List(_) => "array".into(),
-            Value::Object(_) => "object".into(),
+            Value::Null => "null",
+            Value::Bool(_) => "bool",
+            Value::Integer(_) | Value::Float(_) => "number",
+            Value::Text(_) => "string",
+            Value::List(_) => "array",
+            Value::Object(_) => "object",
         }
     }
 }
@@ -98,13 +97,10 @@ fn yaml_error(error: &serde_saphyr::Error) -> ReadError {
     let error = error.without_snippet();
     if let serde_saphyr::Error::DuplicateMappingKey { key, location } = error {
         let key = key.as_deref().unwrap_or_default();
-        let told = format!(
-            "error converting YAML to JSON: yaml: unmarshal errors:\n  line {}: key {key:?} already set in map",
-            location.line()
-        );
+        let told = format!("yaml: unmarshal errors:\n  line {}: key {key:?} already set in map", location.line());
         return ReadError::Strict(vec![told]);
     }
-    ReadError::Syntax(format!("error converting YAML to JSON: yaml: {error}"))
+    ReadError::Syntax(format!("yaml: {error}"))
 }
 
 impl<'de> Deserialize<'de> for Value {

@@ -32,7 +32,8 @@ pub(crate) struct Driver {
     clock: Clock,
     tasks: Tasks,
     metrics: Metrics,
-    name: String,
+    /// The profiles' names.
+    names: Vec<String>,
     ended: (mpsc::Sender<Ended>, mpsc::Receiver<Ended>),
     in_flight: usize,
     told: Pending,
@@ -54,7 +55,7 @@ impl Driver {
         clock: Clock,
         tasks: Tasks,
         metrics: Metrics,
-        name: String,
+        names: Vec<String>,
     ) -> Self {
         Driver {
             api: Arc::new(api),
@@ -64,7 +65,7 @@ impl Driver {
             clock,
             tasks,
             metrics,
-            name,
+            names,
             ended: mpsc::channel(MAX_IN_FLIGHT),
             in_flight: 0,
             told: Pending::default(),
@@ -153,7 +154,8 @@ impl Driver {
     fn concerns(&self, pod: &Pod) -> bool {
         let Some(spec) = &pod.spec else { return false };
         let assigned = spec.node_name.as_ref().is_some_and(|name| !name.is_empty());
-        assigned || spec.scheduler_name.as_deref().unwrap_or(crate::DEFAULT_NAME) == self.name
+        let name = spec.scheduler_name.as_deref().unwrap_or(crate::DEFAULT_NAME);
+        assigned || self.names.iter().any(|own| own == name)
     }
 
     /// Makes the decisions that are due, within the bounds. Returns whether more may be due at once.

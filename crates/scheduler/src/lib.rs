@@ -28,8 +28,9 @@ pub struct Options {
     pub clock: Clock,
     pub tasks: Tasks,
     pub metrics: Metrics,
-    /// Only pods that name this scheduler are placed.
-    pub name: String,
+    /// The profiles and all else that kube-scheduler's configuration says. Only pods that name one of the profiles are
+    /// placed.
+    pub configuration: sched_config::Configuration,
     pub plugins: sched::plugins::Plugins,
 }
 
@@ -37,19 +38,22 @@ impl Options {
     /// The default scheduler with kube-scheduler's plugins.
     pub fn new(informers: Informers, clock: Clock, tasks: Tasks, metrics: Metrics) -> Self {
         let plugins = sched::plugins::Plugins::default();
-        Options { informers, clock, tasks, metrics, name: DEFAULT_NAME.to_owned(), plugins }
+        let configuration = sched_config::Configuration::default();
+        Options { informers, clock, tasks, metrics, configuration, plugins }
     }
 }
 
 /// Starts the scheduler. It runs until the group of tasks stops.
 pub fn start(options: Options) {
-    let Options { informers, clock, tasks, metrics, name, plugins } = options;
+    let Options { informers, clock, tasks, metrics, configuration, plugins } = options;
+    let names: Vec<String> = configuration.profiles.into_iter().map(|profile| profile.scheduler_name).collect();
+    let name = names.first().map_or(DEFAULT_NAME, String::as_str).to_owned();
     let recorder = Recorder::new(informers.client(), &name, "", clock.clone(), &tasks);
     let metrics = metrics::Metrics::register(&metrics, &name);
     let engine = sched::Engine::new(sched::Options { plugins, seed: runtime::entropy::random_u64() });
     let (pods, nodes) = (informers.all::<Pod>(), informers.all::<Node>());
     let api = api::Api { client: informers.client(), pods: pods.clone(), recorder, clock: clock.clone() };
-    let driver = driver::Driver::new(api, engine, pods, nodes, clock, tasks.clone(), metrics, name);
+    let driver = driver::Driver::new(api, engine, pods, nodes, clock, tasks.clone(), metrics, names);
     tasks.spawn_critical("scheduler", async move {
         driver.run().await;
         // The driver ends only with its group.

@@ -31,9 +31,10 @@ const EDGES: [(&[&str], &[&str], &str); 2] = [
 const BOTTOM: [&str; 8] =
     ["runtime", "telemetry", "grpc", "etcd-proto", "xds-proto", "cri-proto", "kube-schema", "datapath-abi"];
 /// Crates that only these others may depend on, outside tests.
-const TOP: [(&str, &[&str]); 8] = [
+const TOP: [(&str, &[&str]); 9] = [
     ("wasm-host", &["plinth"]),
     ("etcd-main", &["plinth"]),
+    ("scheduler-main", &["plinth"]),
     ("plinth", &[]),
     ("bench", &[]),
     ("xtask", &[]),

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use k8s_openapi::api::core::v1::TopologySpreadConstraint;
+use serde::Serialize;
 
 use super::names;
 use crate::{
@@ -200,9 +201,14 @@ fn shape(path: &Path, shape: &[UtilizationShapePoint], errors: &mut Vec<FieldErr
     }
 }
 
-/// A shape as Go's encoder writes the type without names for its fields.
-fn go_shape(shape: &[UtilizationShapePoint]) -> serde_json::Value {
-    let of =
-        |point: &UtilizationShapePoint| serde_json::json!({"Utilization": point.utilization, "Score": point.score});
-    shape.iter().map(of).collect()
+/// A point as Go's encoder writes the type without names for its fields.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct GoPoint {
+    utilization: i32,
+    score: i32,
+}
+
+fn go_shape(shape: &[UtilizationShapePoint]) -> Vec<GoPoint> {
+    shape.iter().map(|point| GoPoint { utilization: point.utilization, score: point.score }).collect()
 }
