@@ -91,7 +91,6 @@ pub enum ServeError {
 /// The flags' part of serving.
 pub struct Serving {
     address: SocketAddr,
-    share_address: bool,
     share_port: bool,
     http2: bool,
     streams: u32,
@@ -126,7 +125,6 @@ impl Serving {
         let streams = u32::try_from(values.int("http2-max-streams-per-connection")).ok().filter(|streams| *streams > 0);
         Ok(Some(Serving {
             address: SocketAddr::new(host, port),
-            share_address: values.bool("permit-address-sharing"),
             share_port: values.bool("permit-port-sharing"),
             http2,
             streams: streams.unwrap_or(STREAMS),
@@ -157,10 +155,9 @@ impl Serving {
 
     fn listen(&self) -> io::Result<TcpListener> {
         let socket = if self.address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        // A port that was used a moment ago can be had again, as in Go.
+        // A port that was used a moment ago can be had again, as in Go; --permit-address-sharing asks for the same.
         socket.set_reuseaddr(true)?;
         socket.set_reuseport(self.share_port)?;
-        let _ = self.share_address;
         socket.bind(self.address)?;
         socket.listen(BACKLOG)
     }
