@@ -10,10 +10,14 @@
 //! store and no API server.
 
 mod backoff;
+mod connect;
+pub mod election;
 pub mod feed;
 mod informer;
 mod recorder;
 
+pub use connect::{ConnectError, Protocol, configuration, connect};
+pub use election::Election;
 pub use informer::{Change, Informer, Informers, Key, Subscription};
 pub use kube::{self, Api, Client};
 pub use recorder::{EventType, Recorder, object_reference};

@@ -17,7 +17,8 @@ node agent, service load balancing in eBPF and DNS. Use it with kubectl, etcdctl
   plinth status           one screen of health
   plinth demo             run the example and watch it answer
   plinth down             stop it and remove what it left on this machine
-  plinth store            run the store alone, in place of etcd and with its flags: plinth store --help";
+  plinth store            run the store alone, in place of etcd and with its flags: plinth store --help
+  plinth scheduler        run the scheduler alone, in place of kube-scheduler and with its flags: plinth scheduler --help";
 
 #[derive(Debug, Parser)]
 #[command(name = "plinth", version, args_override_self = true, about = ABOUT, long_about = LONG_ABOUT, max_term_width = 110)]

@@ -1,7 +1,8 @@
 //! The one binary: the command line, and the composition of all parts. The only crate that knows them all.
 //!
 //! Called as `plinth shim`, it is a pod's container supervisor instead, which must run before any thread exists. Called
-//! as `plinth store`, or by the name `etcd`, it is a member of a store with etcd's command line.
+//! as `plinth store`, or by the name `etcd`, it is a member of a store with etcd's command line; as `plinth scheduler`, or
+//! by the name `kube-scheduler`, a scheduler with kube-scheduler's.
 
 mod cli;
 mod config;
@@ -25,16 +26,20 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The hidden first argument under which this binary is a pod's shim.
 const SHIM: &str = "shim";
-/// The first argument that starts the store alone.
+/// The first arguments that start one part alone.
 const STORE: &str = "store";
+const SCHEDULER: &str = "scheduler";
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     if args.get(1).is_some_and(|arg| arg == SHIM) {
         return containers::shim_main(args.into_iter().skip(2));
     }
-    if let Some(args) = store_arguments(&args) {
+    if let Some(args) = part_arguments(&args, STORE, etcd_main::ETCD) {
         return etcd_main::main(args);
+    }
+    if let Some(args) = part_arguments(&args, SCHEDULER, scheduler_main::KUBE_SCHEDULER) {
+        return scheduler_main::main(args);
     }
     let args = match config::expand(args) {
         Ok(args) => args,
@@ -54,14 +59,16 @@ fn main() -> ExitCode {
     result.unwrap_or_else(|error| fail(&error))
 }
 
-/// The arguments of a store's member, if this is to be one: its flags are etcd's, and clap has no part in them.
-fn store_arguments(args: &[OsString]) -> Option<Vec<OsString>> {
+/// The arguments of a part, if it is to run alone: its flags are those of the program that it stands in for, and clap has
+/// no part in them.
+fn part_arguments(args: &[OsString], part: &str, stands_for: &str) -> Option<Vec<OsString>> {
     let (program, rest) = args.split_first()?;
-    if Path::new(program).file_name().is_some_and(|name| name == etcd_main::ETCD) {
+    if Path::new(program).file_name().is_some_and(|name| name == stands_for) {
         return Some(args.to_vec());
     }
     let (first, rest) = rest.split_first()?;
-    (first == STORE).then(|| [OsString::from("plinth store")].into_iter().chain(rest.iter().cloned()).collect())
+    (first == part)
+        .then(|| [OsString::from(format!("plinth {part}"))].into_iter().chain(rest.iter().cloned()).collect())
 }
 
 async fn run(command: cli::Command) -> anyhow::Result<ExitCode> {

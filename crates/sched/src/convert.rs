@@ -6,7 +6,7 @@ mod volumes;
 
 use k8s_openapi::{
     api::core::v1::{
-        self as api, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm, ResourceRequirements,
+        self as api, NodeAffinity, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm, ResourceRequirements,
         TopologySpreadConstraint, WeightedPodAffinityTerm,
     },
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::LabelSelector},
@@ -89,12 +89,10 @@ fn pod_spec(
 ) -> Result<Spec, ConvertError> {
     let affinity = spec.affinity.as_ref();
     let node = affinity.and_then(|affinity| affinity.node_affinity.as_ref());
-    let required = node.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
-    let preferred = node.and_then(|a| a.preferred_during_scheduling_ignored_during_execution.as_ref());
-    let preferred = preferred
-        .into_iter()
-        .flatten()
-        .map(|preference| Ok(PreferredTerm { weight: preference.weight, term: term(&preference.preference)? }));
+    let (required_affinity, preferred_affinity) = match node {
+        Some(affinity) => node_affinity(affinity)?,
+        None => (None, Vec::new()),
+    };
     let selector = spec.node_selector.iter().flatten();
     let requests = Requests::of(spec)?;
     let pods = affinity.and_then(|affinity| affinity.pod_affinity.as_ref());
@@ -108,11 +106,8 @@ fn pod_spec(
         scored_memory: requests.scored.memory,
         requests: requests.exact,
         node_selector: selector.map(|(key, value)| (key.as_str().into(), value.as_str().into())).collect(),
-        required_affinity: match required {
-            Some(selector) => Some(selector.node_selector_terms.iter().map(term).collect::<Result<_, _>>()?),
-            None => None,
-        },
-        preferred_affinity: preferred.collect::<Result<_, _>>()?,
+        required_affinity,
+        preferred_affinity,
         tolerations: spec.tolerations.iter().flatten().map(toleration).collect(),
         host_ports: host_ports(spec),
         scheduling_gates: spec.scheduling_gates.iter().flatten().map(|gate| gate.name.as_str().into()).collect(),
@@ -160,6 +155,16 @@ pub fn node(object: &object::Node) -> Result<Node, ConvertError> {
         },
         images,
     })
+}
+
+/// Node affinity: the terms of which one is required, if any are, and the preferred ones.
+pub fn node_affinity(affinity: &NodeAffinity) -> Result<(Option<Vec<Term>>, Vec<PreferredTerm>), ConvertError> {
+    let required = affinity.required_during_scheduling_ignored_during_execution.as_ref();
+    let required = required.map(|selector| selector.node_selector_terms.iter().map(term).collect::<Result<_, _>>());
+    let preferred = affinity.preferred_during_scheduling_ignored_during_execution.iter().flatten();
+    let preferred = preferred
+        .map(|preference| Ok(PreferredTerm { weight: preference.weight, term: term(&preference.preference)? }));
+    Ok((required.transpose()?, preferred.collect::<Result<_, _>>()?))
 }
 
 /// Labels of an object.
@@ -255,7 +260,11 @@ impl PodTerms<'_> {
     }
 }
 
-fn spread_constraint(constraint: &TopologySpreadConstraint, labels: &Labels) -> Result<SpreadConstraint, ConvertError> {
+/// A spread constraint of a pod with these labels.
+pub fn spread_constraint(
+    constraint: &TopologySpreadConstraint,
+    labels: &Labels,
+) -> Result<SpreadConstraint, ConvertError> {
     let mut wanted = selector(constraint.label_selector.as_ref())?;
     if let Some(wanted) = &mut wanted {
         let keys = constraint.match_label_keys.as_ref();

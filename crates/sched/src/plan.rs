@@ -46,7 +46,6 @@ struct Filtering<F: ?Sized> {
 }
 
 struct Scoring<S: ?Sized> {
-    plugin: PluginIndex,
     score: Box<S>,
     weight: i64,
     range: Range<usize>,
@@ -133,11 +132,11 @@ impl Plan {
         for &(plugin, weight) in profile.scores() {
             let found = profile.plugin(plugin).pre_score(&plan.pod, world);
             if let Some(score) = found.score {
-                plan.scores.push(Scoring { plugin, score, weight, range: 0..0 });
+                plan.scores.push(Scoring { score, weight, range: 0..0 });
             }
             if let Some(score) = found.group {
                 let range = part(score.width());
-                plan.group_scores.push(Scoring { plugin, score, weight, range });
+                plan.group_scores.push(Scoring { score, weight, range });
             }
         }
         (plan.epoch, plan.terms) = (world.epoch(), world.terms());
@@ -380,36 +379,6 @@ impl Plan {
             scores.iter_mut().for_each(|score| *score = (*score).clamp(0, MAX_SCORE));
             scores
         })
-    }
-
-    /// The nodes that fit, the best first, at most so many; each with its score by plugin.
-    pub fn ranking(&self, world: &World, limit: usize) -> Vec<(NodeId, i64, Vec<(PluginIndex, i64)>)> {
-        let fitting: Vec<&Members> = self.fitting(world).collect();
-        let by_part: Vec<Vec<i64>> = self.scores_of_groups(world, &fitting).collect();
-        let mut ranking = Vec::new();
-        for (at, group) in fitting.iter().enumerate() {
-            let shared: Vec<(PluginIndex, i64)> = self
-                .group_scores
-                .iter()
-                .zip(&by_part)
-                .map(|(part, scores)| (part.plugin, part.weight * scores[at]))
-                .collect();
-            let extra: i64 = shared.iter().map(|(_, score)| score).sum();
-            let nodes = group.by_score().flat_map(|(score, nodes)| nodes.iter().map(move |node| (*node, score)));
-            for (node, score) in nodes.take(limit) {
-                ranking.push((node, score + extra, shared.clone()));
-            }
-        }
-        ranking.sort_by_key(|(node, score, _)| (std::cmp::Reverse(*score), *node));
-        ranking.truncate(limit);
-        for (node, _, parts) in &mut ranking {
-            let info = world.info(*node);
-            let own = |part: &Scoring<dyn Score>| {
-                (part.plugin, part.weight * part.score.score(info, world).clamp(0, MAX_SCORE))
-            };
-            parts.extend(self.scores.iter().map(own));
-        }
-        ranking
     }
 
     /// Why no node was chosen, and the plugins that rejected the pod, one bit each.

@@ -4,9 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use runtime::{Clock, Tasks};
 use sched::{Decision, Diagnosis, Engine, Pending, Reservation, diagnosis::Preemption, preempt::Victims};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
 
 use crate::{
+    State,
     api::{Api, Nomination},
     feeds::{Input, KINDS},
     metrics::{Attempt, Metrics},
@@ -27,6 +31,7 @@ pub(crate) struct Driver {
     api: Arc<Api>,
     engine: Engine,
     inputs: mpsc::Receiver<Input>,
+    state: watch::Sender<State>,
     clock: Clock,
     tasks: Tasks,
     metrics: Metrics,
@@ -49,6 +54,7 @@ impl Driver {
         api: Api,
         engine: Engine,
         inputs: mpsc::Receiver<Input>,
+        state: watch::Sender<State>,
         clock: Clock,
         tasks: Tasks,
         metrics: Metrics,
@@ -57,6 +63,7 @@ impl Driver {
             api: Arc::new(api),
             engine,
             inputs,
+            state,
             clock,
             tasks,
             metrics,
@@ -70,6 +77,7 @@ impl Driver {
     /// Runs until the watches end, which they do with the group of tasks.
     pub async fn run(mut self) {
         let mut inputs = Vec::with_capacity(CHANGES_PER_TURN);
+        let mut state = self.state.subscribe();
         loop {
             let more = self.take_in(&mut inputs) | self.decide();
             self.tell_pending();
@@ -87,6 +95,8 @@ impl Driver {
                     inputs.drain(..).for_each(|input| self.input(input));
                 }
                 Some(ended) = self.ended.1.recv() => self.ended(ended),
+                // The sender is the driver's, too, so that this cannot fail.
+                _ = state.changed() => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
@@ -94,7 +104,7 @@ impl Driver {
 
     fn pause(&self) -> Duration {
         match self.engine.wake_at() {
-            Some(at) if self.in_flight < MAX_IN_FLIGHT && self.unsynced == 0 => {
+            Some(at) if self.in_flight < MAX_IN_FLIGHT && self.may_decide() => {
                 at.saturating_sub(self.clock.monotonic())
             }
             _ => IDLE,
@@ -130,13 +140,22 @@ impl Driver {
             Input::Owner(kind, name, selector) => self.engine.set_owner(kind, &name.0, &name.1, selector, now),
             Input::Budget(name, budget) => self.engine.set_budget(&name.0, &name.1, budget),
             Input::Group(name, group) => self.engine.set_group(&name.0, &name.1, group, now),
-            Input::Synced => self.unsynced = self.unsynced.saturating_sub(1),
+            Input::Synced => {
+                self.unsynced = self.unsynced.saturating_sub(1);
+                if self.unsynced == 0 {
+                    self.state.send_modify(|state| state.synced = true);
+                }
+            }
         }
+    }
+
+    fn may_decide(&self) -> bool {
+        self.unsynced == 0 && self.state.borrow().leads
     }
 
     /// Makes the decisions that are due, within the bounds. Returns whether more may be due at once.
     fn decide(&mut self) -> bool {
-        if self.unsynced > 0 {
+        if !self.may_decide() {
             return false;
         }
         for _ in 0..DECISIONS_PER_TURN {

@@ -13,10 +13,15 @@ mod api;
 mod driver;
 mod feeds;
 mod metrics;
+mod profiles;
+
+pub use profiles::ProfileError;
 
 use client::{Client, Recorder};
 use runtime::{Clock, Tasks};
+use sched_config::Configuration;
 use telemetry::Metrics;
+use tokio::sync::watch;
 
 /// The name that a pod's `schedulerName` has when it says nothing else.
 pub const DEFAULT_NAME: &str = "default-scheduler";
@@ -27,32 +32,62 @@ pub struct Options {
     pub clock: Clock,
     pub tasks: Tasks,
     pub metrics: Metrics,
-    /// The name that events are recorded under.
-    pub name: String,
-    /// How pods are placed.
-    pub engine: sched::Options,
+    /// The profiles and all else that kube-scheduler's configuration says. Only pods that name one of the profiles are
+    /// placed.
+    pub configuration: Configuration,
 }
 
 impl Options {
-    /// The default scheduler with kube-scheduler's plugins.
+    /// A scheduler that was told nothing: kube-scheduler's default profile.
     pub fn new(client: Client, clock: Clock, tasks: Tasks, metrics: Metrics) -> Self {
-        let engine = sched::Options { seed: runtime::entropy::random_u64(), ..Default::default() };
-        Options { client, clock, tasks, metrics, name: DEFAULT_NAME.to_owned(), engine }
+        Options { client, clock, tasks, metrics, configuration: Configuration::default() }
     }
 }
 
-/// Starts the scheduler. It runs until the group of tasks stops.
-pub fn start(options: Options) {
-    let Options { client, clock, tasks, metrics, name, engine } = options;
-    let recorder = Recorder::new(client.clone(), &name, "", clock.clone(), &tasks);
-    let metrics = metrics::Metrics::register(&metrics, &name);
-    let engine = sched::Engine::new(engine);
+/// A running scheduler.
+#[derive(Clone)]
+pub struct Handle {
+    state: watch::Sender<State>,
+}
+
+/// How far it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct State {
+    /// It knows everything that was there when it began.
+    synced: bool,
+    /// It may decide.
+    leads: bool,
+}
+
+impl Handle {
+    /// From now on it places pods.
+    pub fn lead(&self) {
+        self.state.send_modify(|state| state.leads = true);
+    }
+
+    /// Waits until it knows the cluster.
+    pub async fn synced(&self) {
+        // The handle holds the sender, so waiting cannot fail.
+        let _ = self.state.subscribe().wait_for(|state| state.synced).await;
+    }
+}
+
+/// Starts the scheduler: it learns what there is, and places pods once it leads ([`Handle::lead`]). It runs until the group of
+/// tasks stops.
+pub fn start(options: Options) -> Result<Handle, ProfileError> {
+    let Options { client, clock, tasks, metrics, configuration } = options;
+    let engine = sched::Engine::new(profiles::engine(&configuration)?);
+    let name = configuration.profiles.first().map_or(DEFAULT_NAME, |profile| profile.scheduler_name.as_str());
+    let recorder = Recorder::new(client.clone(), name, "", clock.clone(), &tasks);
+    let metrics = metrics::Metrics::register(&metrics, name);
     let inputs = feeds::start(&client, &tasks);
     let api = api::Api { client, recorder, clock: clock.clone() };
-    let driver = driver::Driver::new(api, engine, inputs, clock, tasks.clone(), metrics);
+    let handle = Handle { state: watch::channel(State::default()).0 };
+    let driver = driver::Driver::new(api, engine, inputs, handle.state.clone(), clock, tasks.clone(), metrics);
     tasks.spawn_critical("scheduler", async move {
         driver.run().await;
         // The driver ends only with its group.
         Ok::<(), std::convert::Infallible>(())
     });
+    Ok(handle)
 }

@@ -20,7 +20,8 @@ struct Scheduler {
 impl Scheduler {
     fn start() -> Self {
         let (api, tasks, metrics) = (SchedulerApi::default(), Tasks::root(), telemetry::Metrics::default());
-        scheduler::start(scheduler::Options::new(api.client(), Clock::system(), tasks.clone(), metrics.clone()));
+        let options = scheduler::Options::new(api.client(), Clock::system(), tasks.clone(), metrics.clone());
+        scheduler::start(options).unwrap().lead();
         Scheduler { api, tasks, metrics }
     }
 

@@ -3,6 +3,7 @@
 //! Parts use the `tracing` macros and register `prometheus_client` metrics; where it all goes is decided here, once.
 
 mod exposition;
+pub mod klog;
 mod metrics;
 mod trace;
 pub mod zap;

@@ -31,9 +31,10 @@ const EDGES: [(&[&str], &[&str], &str); 2] = [
 const BOTTOM: [&str; 8] =
     ["runtime", "telemetry", "grpc", "etcd-proto", "xds-proto", "cri-proto", "kube-schema", "datapath-abi"];
 /// Crates that only these others may depend on, outside tests.
-const TOP: [(&str, &[&str]); 8] = [
+const TOP: [(&str, &[&str]); 9] = [
     ("wasm-host", &["plinth"]),
     ("etcd-main", &["plinth"]),
+    ("scheduler-main", &["plinth"]),
     ("plinth", &[]),
     ("bench", &[]),
     ("xtask", &[]),
@@ -43,7 +44,7 @@ const TOP: [(&str, &[&str]); 8] = [
 ];
 
 /// Crates that decide and do not act, and what such crates are described with.
-const ENGINES: [&str; 13] = [
+const ENGINES: [&str; 14] = [
     "wal",
     "mvcc",
     "auth",
@@ -51,6 +52,7 @@ const ENGINES: [&str; 13] = [
     "bolt",
     "registry",
     "sched",
+    "sched-config",
     "reconcile",
     "routing",
     "forecast",

@@ -33,12 +33,13 @@ pub async fn start(
         open_runtime(args, data_dir, ground),
     );
     let (datapath, runtime) = (datapath?, runtime?);
-    scheduler::start(scheduler::Options::new(
+    let scheduler = scheduler::start(scheduler::Options::new(
         speaking_as("system:kube-scheduler").client(),
         ground.clock.clone(),
         ground.agents.child("scheduler"),
         ground.metrics.clone(),
     ));
+    scheduler.context("the scheduler cannot start")?.lead();
     controllers::Service::start(controllers::Options::new(
         speaking_as("system:kube-controller-manager"),
         ground.clock.clone(),

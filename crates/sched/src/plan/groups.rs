@@ -28,11 +28,6 @@ impl Members {
     pub fn best(&self) -> Option<(i64, &[NodeId])> {
         self.by_score.last_key_value().map(|(score, nodes)| (*score, nodes.as_slice()))
     }
-
-    /// From the highest score downwards.
-    pub fn by_score(&self) -> impl Iterator<Item = (i64, &[NodeId])> {
-        self.by_score.iter().rev().map(|(score, nodes)| (*score, nodes.as_slice()))
-    }
 }
 
 #[derive(Debug, Default)]

@@ -1,0 +1,130 @@
+//! From kube-scheduler's configuration to the engine's profiles.
+
+use std::time::Duration;
+
+use sched::{
+    Pauses, Profile, convert,
+    framework::Point,
+    plugins::{self, Args, node_resources_fit::Strategy, pod_topology_spread},
+};
+use sched_config::{Configuration, GoDuration, PluginArgs, Point as ConfiguredPoint};
+
+/// A profile that cannot be built.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("profile {profile:?}: {reason}")]
+pub struct ProfileError {
+    profile: String,
+    reason: convert::ConvertError,
+}
+
+/// The extension points that the engine asks at, as the configuration calls them.
+const POINTS: [(ConfiguredPoint, Point); 12] = [
+    (ConfiguredPoint::PreEnqueue, Point::PreEnqueue),
+    (ConfiguredPoint::QueueSort, Point::QueueSort),
+    (ConfiguredPoint::PreFilter, Point::PreFilter),
+    (ConfiguredPoint::Filter, Point::Filter),
+    (ConfiguredPoint::PostFilter, Point::PostFilter),
+    (ConfiguredPoint::PreScore, Point::PreScore),
+    (ConfiguredPoint::Score, Point::Score),
+    (ConfiguredPoint::Reserve, Point::Reserve),
+    (ConfiguredPoint::Permit, Point::Permit),
+    (ConfiguredPoint::PreBind, Point::PreBind),
+    (ConfiguredPoint::Bind, Point::Bind),
+    (ConfiguredPoint::PostBind, Point::PostBind),
+];
+
+/// The engine that a configuration asks for.
+pub(crate) fn engine(configuration: &Configuration) -> Result<sched::Options, ProfileError> {
+    let percentage = configuration.percentage_of_nodes_to_score;
+    let profiles = configuration.profiles.iter().map(|profile| build(profile, percentage));
+    let first = configuration.profiles.first().map(|profile| &profile.args.default_preemption);
+    let count = |number: i32| usize::try_from(number).unwrap_or(0);
+    let preemption =
+        first.map_or_else(plugins::default_preemption::Args::default, |args| plugins::default_preemption::Args {
+            min_candidate_nodes_percentage: count(args.min_candidate_nodes_percentage),
+            min_candidate_nodes_absolute: count(args.min_candidate_nodes_absolute),
+        });
+    Ok(sched::Options {
+        profiles: profiles.collect::<Result<_, _>>()?,
+        pauses: Pauses {
+            initial_backoff: duration(configuration.pod_initial_backoff),
+            max_backoff: duration(configuration.pod_max_backoff),
+            max_unschedulable: duration(configuration.pod_max_in_unschedulable),
+        },
+        preemption,
+        seed: runtime::entropy::random_u64(),
+        ..Default::default()
+    })
+}
+
+fn duration(given: GoDuration) -> Duration {
+    given.get()
+}
+
+fn build(given: &sched_config::Profile, percentage: i32) -> Result<Profile, ProfileError> {
+    let error = |reason| ProfileError { profile: given.scheduler_name.clone(), reason };
+    let args = args(&given.args).map_err(error)?;
+    let mut profile = Profile::new(&given.scheduler_name);
+    let own = given.percentage_of_nodes_to_score.unwrap_or(percentage);
+    profile.percentage_of_nodes_to_score = u32::try_from(own).ok().filter(|percentage| *percentage > 0);
+    let mut known: Vec<_> = plugins::registry(&args).into_iter().map(|(plugin, _)| Some(plugin)).collect();
+    for name in given.plugins.names() {
+        let found = known.iter_mut().find(|plugin| plugin.as_ref().is_some_and(|plugin| plugin.name() == name));
+        match found.and_then(Option::take) {
+            Some(plugin) => {
+                profile.add(plugin);
+            }
+            None => {
+                tracing::info!(profile = given.scheduler_name, plugin = name, "plugin is not there and has no effect")
+            }
+        }
+    }
+    for (configured, point) in POINTS {
+        for enabled in given.plugins.at(configured) {
+            if let Some(index) = profile.find(&enabled.name) {
+                profile.enable(point, index, enabled.weight.into());
+            }
+        }
+    }
+    Ok(profile)
+}
+
+fn args(given: &PluginArgs) -> Result<Args, convert::ConvertError> {
+    let affinity = given.node_affinity.added_affinity.as_ref();
+    let (added_required, added_preferred) = match affinity {
+        Some(affinity) => convert::node_affinity(affinity)?,
+        None => (None, Vec::new()),
+    };
+    let fit = &given.node_resources_fit;
+    let strategy = &fit.scoring_strategy;
+    let points = strategy.requested_to_capacity_ratio.iter().flat_map(|ratio| &ratio.shape);
+    let points = points.map(|point| (point.utilization.into(), point.score.into())).collect();
+    let spread = &given.pod_topology_spread;
+    let constraints = spread.default_constraints.iter();
+    let constraints = constraints.map(|constraint| convert::spread_constraint(constraint, &Vec::new()));
+    Ok(Args {
+        inter_pod_affinity: plugins::inter_pod_affinity::Args {
+            hard_pod_affinity_weight: given.inter_pod_affinity.hard_pod_affinity_weight,
+            ignore_preferred_terms_of_existing_pods: given.inter_pod_affinity.ignore_preferred_terms_of_existing_pods,
+        },
+        node_affinity: plugins::node_affinity::Args { added_required, added_preferred },
+        node_resources_balanced_allocation: plugins::node_resources_balanced_allocation::Args {
+            resources: given.node_resources_balanced_allocation.resources.iter().map(|r| r.name.clone()).collect(),
+        },
+        node_resources_fit: plugins::node_resources_fit::Args {
+            ignored_resources: fit.ignored_resources.clone(),
+            ignored_resource_groups: fit.ignored_resource_groups.clone(),
+            strategy: match strategy.kind.as_str() {
+                "MostAllocated" => Strategy::MostAllocated,
+                "RequestedToCapacityRatio" => Strategy::RequestedToCapacityRatio(points),
+                _ => Strategy::LeastAllocated,
+            },
+            resources: strategy.resources.iter().map(|resource| (resource.name.clone(), resource.weight)).collect(),
+        },
+        pod_topology_spread: match spread.defaulting_type.as_str() {
+            "List" => pod_topology_spread::Args::List(constraints.collect::<Result<_, _>>()?),
+            _ => pod_topology_spread::Args::System,
+        },
+        ..Default::default()
+    })
+}
