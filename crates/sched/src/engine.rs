@@ -305,7 +305,7 @@ impl Engine {
                 Some(gang) => self.decide_together(gang, pod, history, now),
                 None => Some(match self.attempt(profile, &pod, history, true, now) {
                     Ok(reservation) => Decision::Bind(reservation),
-                    Err(unfit) => self.unschedulable(profile, pod, history, unfit, now),
+                    Err(unfit) => self.unschedulable(profile, pod, history, *unfit, now),
                 }),
             };
         }

@@ -33,7 +33,7 @@ impl Engine {
         history: History,
         preempt: bool,
         now: Duration,
-    ) -> Result<Reservation, Unfit> {
+    ) -> Result<Reservation, Box<Unfit>> {
         self.world.trim();
         let mut plan = match self.plans.take(profile, &self.profiles[profile], pod, &mut self.world) {
             Ok(plan) => plan,
@@ -41,13 +41,13 @@ impl Engine {
                 let name = self.profiles[profile].plugin(plugin).name().to_owned();
                 let before_nodes = Some((name, rejection.text()));
                 let diagnosis = Diagnosis { nodes: self.world.known_nodes(), before_nodes, ..Default::default() };
-                return Err(Unfit { diagnosis, rejected_by: 1 << plugin, victims: None });
+                return Err(Box::new(Unfit { diagnosis, rejected_by: 1 << plugin, victims: None }));
             }
         };
         plan.asking = Some(pod.uid.clone());
         let outcome = match self.choose(profile, &mut plan, pod) {
             Some(choice) => self.reserve(profile, pod, history, choice, now),
-            None => Err(self.explain(profile, &mut plan, pod, preempt)),
+            None => Err(Box::new(self.explain(profile, &mut plan, pod, preempt))),
         };
         self.plans.put(profile, plan);
         outcome
@@ -79,12 +79,12 @@ impl Engine {
         history: History,
         choice: Choice,
         now: Duration,
-    ) -> Result<Reservation, Unfit> {
+    ) -> Result<Reservation, Box<Unfit>> {
         if let Err((plugin, rejection)) = self.profiles[profile].reserve(pod, choice.node, &mut self.world) {
             let plugin_name = self.profiles[profile].plugin(plugin).name().to_owned();
             let rejected = Rejected { plugin: plugin_name, rejection, nodes: 1 };
             let diagnosis = Diagnosis::of(self.world.known_nodes(), vec![rejected]);
-            return Err(Unfit { diagnosis, rejected_by: 1 << plugin, victims: None });
+            return Err(Box::new(Unfit { diagnosis, rejected_by: 1 << plugin, victims: None }));
         }
         let node = self.world.info(choice.node).node.name.clone();
         self.world.denominate(&pod.uid);

@@ -152,7 +152,7 @@ impl Engine {
             }
         }
         for (profile, pod, history, why) in unfit {
-            let decision = self.unschedulable(profile, pod, history, why, now);
+            let decision = self.unschedulable(profile, pod, history, *why, now);
             self.ready.push_back(decision);
         }
         self.ready.pop_front()

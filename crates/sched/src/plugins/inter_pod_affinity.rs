@@ -238,7 +238,8 @@ impl GroupFilter for PlannedRules {
             }
         }
         let alone = || self.rules.wanted.iter().all(|spot| world.total(spot.counter) == 0);
-        if !all_there && !(self.rules.is_first_of_series && alone()) {
+        let begins = || self.rules.is_first_of_series && alone();
+        if !(all_there || begins()) {
             return Err(Rejection::unresolvable(AFFINITY));
         }
         let objects = |spots: &[(usize, Spot)]| spots.iter().any(|spot| count(spot).is_some_and(|count| count > 0));

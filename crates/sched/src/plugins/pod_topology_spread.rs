@@ -20,18 +20,13 @@ const ZONE: &str = "topology.kubernetes.io/zone";
 const NONE: i64 = -1;
 
 /// PodTopologySpreadArgs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Args {
     /// The constraints that kube-scheduler comes with.
+    #[default]
     System,
     /// These for pods without any of their own.
     List(Vec<SpreadConstraint>),
-}
-
-impl Default for Args {
-    fn default() -> Self {
-        Args::System
-    }
 }
 
 pub struct PodTopologySpread {

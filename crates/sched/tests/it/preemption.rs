@@ -185,10 +185,10 @@ proptest! {
                 }
             }
             Some(Decision::Unschedulable { victims: None, .. }) => {
-                for at in 0..4 {
+                for (at, name) in names.iter().enumerate() {
                     let lower = running.iter().filter(|(node, _, _, own)| *node == at && *own < priority);
                     let lower: Vec<String> = lower.map(|(_, name, ..)| name.clone()).collect();
-                    prop_assert!(lower.is_empty() || !fits(at, &lower), "{} could be freed", names[at]);
+                    prop_assert!(lower.is_empty() || !fits(at, &lower), "{name} could be freed");
                 }
             }
             None => prop_assert!(false, "a pod waits"),
