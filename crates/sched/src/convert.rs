@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+pub mod storage;
 mod volumes;
 
 use k8s_openapi::{

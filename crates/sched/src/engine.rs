@@ -2,6 +2,7 @@
 
 mod attempt;
 mod gangs;
+mod storage;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -16,6 +17,7 @@ use crate::{
     plans::Plans,
     plugins,
     pod::OwnerKind,
+    pre_bind::PreBind,
     preempt::{Budget, Victims},
     profile::Profile,
     queue::{History, Pauses, Queue},
@@ -61,12 +63,15 @@ pub struct Reservation {
     /// How many nodes fitted, and the score of this one.
     pub feasible: usize,
     pub score: i64,
+    /// What goes before the binding.
+    pub pre_bind: PreBind,
 }
 
 /// What the driver does next.
 #[derive(Clone, Debug)]
 pub enum Decision {
-    /// Bind the pod to the node; on failure, [`Engine::undo`].
+    /// Do what goes before the binding, in the order that [`PreBind`] tells, and bind the pod to the node; on failure,
+    /// [`Engine::undo`].
     Bind(Reservation),
     /// Tell why the pod waits. It is tried again by itself when something changes that can help. If there are victims, evict
     /// them and nominate the node; if that fails, [`Engine::preemption_failed`].
@@ -216,6 +221,8 @@ impl Engine {
             if reserved.node != *node {
                 self.unreserve(&pod, &reserved.node);
             }
+            // What was promised to it has come true, or never will.
+            self.world.volumes.release(&pod.uid);
         }
         let before = self.world.placed(&pod.uid).map(|(before, at)| (before.clone(), at));
         match before {

@@ -16,6 +16,8 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     Node, NodeInfo, Pod,
     diagnosis::{Reason, Rejection},
+    pre_bind::{PreBind, Progress},
+    storage::StorageEvent,
     world::{NodeId, World},
 };
 
@@ -77,6 +79,16 @@ pub trait Plugin: Send + Sync {
     /// Whether the pod may be bound, or waits for something first.
     fn permit(&mut self, _pod: &Pod, _node: NodeId, _world: &mut World) -> Result<Permit, Rejection> {
         Ok(Permit::Allow)
+    }
+
+    /// What must be written, and then come true, before the pod is bound; asked when all have reserved.
+    fn pre_bind(&self, _pod: &Pod, _world: &World) -> PreBind {
+        PreBind::default()
+    }
+
+    /// How far that is; the node is the one that was reserved.
+    fn pre_bound(&self, _pod: &Pod, _node: &str, _world: &World) -> Progress {
+        Progress::Done
     }
 
     /// Whether an event can make this plugin accept a pod that it has rejected (the queueing hint).
@@ -171,6 +183,8 @@ pub enum Event {
     },
     /// A pod left its node.
     PodRemoved(Arc<Pod>),
+    /// An object of storage was added, changed or removed.
+    Storage(StorageEvent),
     /// An object of another kind was added or changed.
     Changed(Kind),
 }

@@ -23,12 +23,14 @@ mod plan;
 mod plans;
 pub mod plugins;
 pub mod pod;
+pub mod pre_bind;
 pub mod preempt;
 pub mod profile;
 mod queue;
 mod random;
 mod resources;
 mod selector;
+pub mod storage;
 pub mod world;
 
 pub use diagnosis::Diagnosis;

@@ -1,6 +1,8 @@
 //! What the scheduler reads of the API's objects: the fields that [`crate::convert`] looks at. Everything else is skipped while
 //! an object is decoded, which is most of it.
 
+pub mod storage;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
@@ -79,7 +81,9 @@ pub struct Volume {
     pub aws_elastic_block_store: Option<AwsDisk>,
     pub iscsi: Option<Iscsi>,
     pub rbd: Option<Rbd>,
-    pub csi: Option<Csi>,
+    pub azure_disk: Option<AzureDisk>,
+    pub cinder: Option<CinderDisk>,
+    pub portworx_volume: Option<PortworxDisk>,
     pub image: Option<ImageVolume>,
 }
 
@@ -115,8 +119,25 @@ pub struct Rbd {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct Csi {
-    pub driver: String,
+pub struct AzureDisk {
+    #[serde(rename = "diskURI")]
+    pub disk_uri: String,
+    /// Only managed disks were taken over by the CSI driver.
+    pub kind: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct CinderDisk {
+    #[serde(rename = "volumeID")]
+    pub volume_id: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct PortworxDisk {
+    #[serde(rename = "volumeID")]
+    pub volume_id: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

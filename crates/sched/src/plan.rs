@@ -75,6 +75,8 @@ pub(crate) struct Plan {
     /// The pod in question, when it is one in particular: its own nomination does not stand in its way.
     pub asking: Option<Arc<str>>,
     workloads: u64,
+    /// The version of everything about storage; `None`: the pod has nothing to do with it.
+    volumes: Option<u64>,
     kept: bool,
 }
 
@@ -109,6 +111,7 @@ impl Plan {
             asking: None,
             kept: false,
             workloads: world.workloads.version(&pod.namespace),
+            volumes: (!pod.spec.volumes.is_empty()).then(|| world.volumes.version()),
             pod,
         };
         let mut width = 0;
@@ -172,6 +175,7 @@ impl Plan {
     pub fn is_current(&mut self, world: &World) -> bool {
         if self.epoch != world.epoch()
             || self.workloads != world.workloads.version(&self.pod.namespace)
+            || self.volumes.is_some_and(|version| version != world.volumes.version())
             || self.groups.len() > MAX_EMPTY_GROUPS + 2 * self.groups.iter().count()
         {
             return false;

@@ -55,6 +55,10 @@ impl Plans {
             }
         }
         let mut plan = Plan::new(profile, pod.clone(), world)?;
+        if pod.spec.has_own_claims() {
+            // Whose claims they are is a question about this one pod.
+            return Ok(plan);
+        }
         if self.seen.contains_key(&key) {
             plan.keep();
             return Ok(plan);

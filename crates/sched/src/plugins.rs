@@ -10,12 +10,17 @@ pub mod node_ports;
 pub mod node_resources_balanced_allocation;
 pub mod node_resources_fit;
 pub mod node_unschedulable;
+pub mod node_volume_limits;
 pub mod pod_topology_spread;
 pub mod priority_sort;
 pub mod scheduling_gates;
 pub mod taint_toleration;
+pub mod volume_binding;
+pub mod volume_restrictions;
+pub mod volume_zone;
 
 mod amounts;
+mod claims;
 
 use crate::{framework::Plugin, profile::Profile};
 
@@ -28,6 +33,7 @@ pub struct Args {
     pub node_resources_balanced_allocation: node_resources_balanced_allocation::Args,
     pub node_resources_fit: node_resources_fit::Args,
     pub pod_topology_spread: pod_topology_spread::Args,
+    pub volume_binding: volume_binding::Args,
 }
 
 /// A plugin, and the weight of its scores unless the profile says otherwise.
@@ -44,6 +50,10 @@ pub fn registry(args: &Args) -> Vec<Registered> {
         (Box::new(node_affinity::NodeAffinity::new(&args.node_affinity)), 2),
         (Box::new(node_ports::NodePorts), 0),
         (Box::new(node_resources_fit::NodeResourcesFit::new(&args.node_resources_fit)), 1),
+        (Box::new(volume_restrictions::VolumeRestrictions), 0),
+        (Box::new(node_volume_limits::NodeVolumeLimits), 0),
+        (Box::new(volume_binding::VolumeBinding::new(&args.volume_binding)), 0),
+        (Box::new(volume_zone::VolumeZone), 0),
         (Box::new(pod_topology_spread::PodTopologySpread::new(&args.pod_topology_spread)), 2),
         (Box::new(inter_pod_affinity::InterPodAffinity::new(&args.inter_pod_affinity)), 2),
         (Box::new(default_preemption::DefaultPreemption), 0),

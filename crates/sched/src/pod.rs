@@ -9,6 +9,7 @@ use crate::{
     Resources, Taint, TaintEffect,
     labels::{Labels, Selector},
     selector::Term,
+    storage::Source,
 };
 
 /// One pod: who it is, and what it shares with its like.
@@ -132,18 +133,85 @@ pub enum OwnerKind {
 pub enum Volume {
     /// A PersistentVolumeClaim of the pod's namespace; `ephemeral` ones are made for the pod.
     Claim { name: Arc<str>, ephemeral: bool, read_only: bool },
-    /// A disk that only one node (or several, read-only) may hold: its kind and identity.
-    Disk { kind: DiskKind, id: Arc<str>, read_only: bool },
-    /// An inline volume of a CSI driver.
-    Csi { driver: Arc<str> },
+    /// A disk by its kind and identity; `source` where a CSI driver has taken it over.
+    Disk { kind: DiskKind, id: Arc<str>, read_only: bool, source: Option<Source> },
+    /// An image of Ceph: its monitors, and the pool and name of the image.
+    Rbd { monitors: Vec<Arc<str>>, image: Arc<str>, read_only: bool },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DiskKind {
     GcePersistentDisk,
     AwsElasticBlockStore,
-    Rbd,
     Iscsi,
+    /// Of the kinds below, any number of pods may share one.
+    AzureDisk,
+    Cinder,
+    Portworx,
+}
+
+impl DiskKind {
+    fn is_exclusive(self) -> bool {
+        matches!(self, DiskKind::GcePersistentDisk | DiskKind::AwsElasticBlockStore | DiskKind::Iscsi)
+    }
+}
+
+impl Volume {
+    /// Whether two pods must not have them on one node.
+    pub fn conflicts(&self, other: &Volume) -> bool {
+        match (self, other) {
+            (
+                Volume::Disk { kind, id, read_only, .. },
+                Volume::Disk { kind: other_kind, id: other_id, read_only: other_read_only, .. },
+            ) => {
+                // Not even readers share a disk of AWS.
+                let readers = *read_only && *other_read_only && *kind != DiskKind::AwsElasticBlockStore;
+                kind == other_kind && id == other_id && kind.is_exclusive() && !readers
+            }
+            (
+                Volume::Rbd { monitors, image, read_only },
+                Volume::Rbd { monitors: other_monitors, image: other_image, read_only: other_read_only },
+            ) => {
+                image == other_image
+                    && monitors.iter().any(|monitor| other_monitors.contains(monitor))
+                    && !(*read_only && *other_read_only)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether it can conflict with any other.
+    pub fn can_conflict(&self) -> bool {
+        match self {
+            Volume::Claim { .. } => false,
+            Volume::Disk { kind, .. } => kind.is_exclusive(),
+            Volume::Rbd { .. } => true,
+        }
+    }
+
+    /// The name of its claim.
+    pub fn claim(&self) -> Option<&Arc<str>> {
+        match self {
+            Volume::Claim { name, .. } => Some(name),
+            _ => None,
+        }
+    }
+
+    /// The name of its claim, if that was not made for the pod.
+    pub fn standing_claim(&self) -> Option<&Arc<str>> {
+        match self {
+            Volume::Claim { name, ephemeral: false, .. } => Some(name),
+            _ => None,
+        }
+    }
+
+    /// What it is to a CSI driver, where it is a disk inline.
+    pub fn source(&self) -> Option<&Source> {
+        match self {
+            Volume::Disk { source, .. } => source.as_ref(),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -202,6 +270,11 @@ impl HostPort {
 }
 
 impl Spec {
+    /// Whether a volume has a claim that is made for one pod: its like have others.
+    pub fn has_own_claims(&self) -> bool {
+        self.volumes.iter().any(|volume| matches!(volume, Volume::Claim { ephemeral: true, .. }))
+    }
+
     pub fn tolerates(&self, taint: &Taint) -> bool {
         self.tolerations.iter().any(|toleration| toleration.tolerates(taint))
     }

@@ -15,7 +15,7 @@ use crate::{
 };
 
 const NO_VICTIMS: &str = "No preemption victims found for incoming pod";
-const NOT_HELPFUL: &str = "Preemption is not helpful for scheduling";
+pub(crate) const NOT_HELPFUL: &str = "Preemption is not helpful for scheduling";
 
 /// How many pods that its selector matches may be evicted now (PodDisruptionBudget).
 #[derive(Clone, Debug, PartialEq, Eq)]

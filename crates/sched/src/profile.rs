@@ -4,6 +4,7 @@ use crate::{
     Pod,
     diagnosis::Rejection,
     framework::{Event, Plugin, Point},
+    pre_bind::{PreBind, Progress},
     world::{NodeId, World},
 };
 
@@ -26,6 +27,7 @@ pub struct Profile {
     score: Vec<(PluginIndex, i64)>,
     reserve: Vec<PluginIndex>,
     permit: Vec<PluginIndex>,
+    pre_bind: Vec<PluginIndex>,
 }
 
 impl Profile {
@@ -42,6 +44,7 @@ impl Profile {
             score: Vec::new(),
             reserve: Vec::new(),
             permit: Vec::new(),
+            pre_bind: Vec::new(),
         }
     }
 
@@ -74,8 +77,9 @@ impl Profile {
             Point::Score => self.score.push((index, weight)),
             Point::Reserve => self.reserve.push(index),
             Point::Permit => self.permit.push(index),
+            Point::PreBind => self.pre_bind.push(index),
             // What follows a decision is its driver's.
-            Point::PreFilter | Point::Filter | Point::PreScore | Point::PreBind | Point::Bind | Point::PostBind => {}
+            Point::PreFilter | Point::Filter | Point::PreScore | Point::Bind | Point::PostBind => {}
         }
     }
 
@@ -133,6 +137,27 @@ impl Profile {
         for index in self.reserve.iter().rev() {
             self.plugins[*index].unreserve(pod, node, world);
         }
+    }
+
+    pub(crate) fn pre_bind(&self, pod: &Pod, world: &World) -> PreBind {
+        let mut all = PreBind::default();
+        for index in &self.pre_bind {
+            all.add(self.plugins[*index].pre_bind(pod, world));
+        }
+        all
+    }
+
+    /// The first that has failed, or else that is not done.
+    pub(crate) fn pre_bound(&self, pod: &Pod, node: &str, world: &World) -> Progress {
+        let mut all = Progress::Done;
+        for index in &self.pre_bind {
+            match self.plugins[*index].pre_bound(pod, node, world) {
+                Progress::Done => {}
+                Progress::Waiting => all = Progress::Waiting,
+                failed @ Progress::Failed(_) => return failed,
+            }
+        }
+        all
     }
 
     /// Whether an event may help a pod that these plugins, one bit each, have rejected. Without any, there was no node.

@@ -12,11 +12,13 @@ mod node_info;
 mod order;
 mod population;
 mod topology;
+mod volumes;
 mod workloads;
 
 pub use counter::{Carried, CounterId, CounterKey, Eligibility, TermKind, What};
 pub use node_info::{NodeId, NodeInfo, Resident};
 pub use topology::{Domain, TopologyId};
+pub use volumes::{Held, HeldClaim, HeldVolume, Volumes};
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -59,6 +61,7 @@ pub struct World {
     namespaces: HashMap<Arc<str>, Labels>,
     images: HashMap<Arc<str>, usize>,
     pub workloads: Workloads,
+    pub volumes: Volumes,
     interner: Interner,
     log: VecDeque<NodeId>,
     log_start: u64,
@@ -271,6 +274,7 @@ impl World {
         *self.priorities.entry(pod.priority()).or_default() += 1;
         self.populations.settle(resident.population, node);
         self.count_resident(node, &resident, 1);
+        self.volumes.moved(&pod);
         self.nodes[node.index()].residents.push(resident.clone());
         self.changed_by(node, resident.population);
         self.pods.insert(pod.uid.clone(), Placed { resident, node, assumed });
@@ -290,6 +294,7 @@ impl World {
             residents.swap_remove(at);
         }
         self.count_resident(node, &resident, -1);
+        self.volumes.moved(&resident.pod);
         self.changed_by(node, resident.population);
         self.populations.leave(resident.population, node);
         self.populations.release(resident.population);
@@ -368,6 +373,7 @@ impl World {
     pub fn count_resident(&mut self, node: NodeId, resident: &Resident, pods: i64) {
         let info = &mut self.nodes[node.index()];
         info.count(&resident.pod, pods);
+        self.volumes.count(&resident.pod, pods);
         if info.known {
             for id in &self.populations.get(resident.population).counters {
                 let counter = &mut self.counters.list[id.0 as usize];

@@ -6,10 +6,24 @@
 mod against_oracle;
 #[path = "it/gangs.rs"]
 mod gangs;
+#[path = "it/node_volume_limits.rs"]
+mod node_volume_limits;
 #[path = "it/oracle.rs"]
 mod oracle;
 #[path = "it/preemption.rs"]
 mod preemption;
+#[path = "it/storage.rs"]
+mod storage;
+#[path = "it/volume_binding.rs"]
+mod volume_binding;
+#[path = "it/volume_hints.rs"]
+mod volume_hints;
+#[path = "it/volume_promises.rs"]
+mod volume_promises;
+#[path = "it/volume_restrictions.rs"]
+mod volume_restrictions;
+#[path = "it/volume_zone.rs"]
+mod volume_zone;
 
 use std::time::Duration;
 

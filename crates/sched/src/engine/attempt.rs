@@ -16,6 +16,8 @@ use crate::{
 const MIN_FEASIBLE: usize = 100;
 const MIN_PERCENTAGE: usize = 5;
 
+const NEVER: &str = "not eligible due to preemptionPolicy=Never.";
+
 /// No node was found.
 pub(super) struct Unfit {
     pub diagnosis: Diagnosis,
@@ -40,7 +42,10 @@ impl Engine {
             Err((plugin, rejection)) => {
                 let name = self.profiles[profile].plugin(plugin).name().to_owned();
                 let before_nodes = Some((name, rejection.text()));
-                let diagnosis = Diagnosis { nodes: self.world.known_nodes(), before_nodes, ..Default::default() };
+                let mut diagnosis = Diagnosis { nodes: self.world.known_nodes(), before_nodes, ..Default::default() };
+                if preempt && rejection.unresolvable && self.profiles[profile].preempts() && diagnosis.nodes > 0 {
+                    diagnosis.preemption = self.preempt_nobody(pod, diagnosis.nodes);
+                }
                 return Err(Box::new(Unfit { diagnosis, rejected_by: 1 << plugin, victims: None }));
             }
         };
@@ -93,6 +98,7 @@ impl Engine {
         self.wake(&Event::PodAdded(pod.clone()), now);
         let reserved = Reserved { latest: pod.clone(), node: node.clone(), history };
         self.reserved.insert(pod.uid.clone(), reserved);
+        let pre_bind = self.profiles[profile].pre_bind(pod, &self.world);
         Ok(Reservation {
             pod: pod.clone(),
             node,
@@ -100,6 +106,7 @@ impl Engine {
             first_seen: history.first_seen,
             feasible: choice.feasible,
             score: choice.score,
+            pre_bind,
         })
     }
 
@@ -120,9 +127,18 @@ impl Engine {
         Unfit { diagnosis, rejected_by, victims }
     }
 
+    /// The pod was rejected for what no node can change.
+    fn preempt_nobody(&mut self, pod: &Pod, nodes: usize) -> Preemption {
+        if pod.spec.never_preempts {
+            return Preemption::NotEligible(NEVER.into());
+        }
+        self.world.denominate(&pod.uid);
+        Preemption::Failed([(Reason::Borrowed(preempt::NOT_HELPFUL), nodes)].into())
+    }
+
     fn preempt(&mut self, plan: &mut Plan, pod: &Arc<Pod>) -> Result<Victims, Preemption> {
         if pod.spec.never_preempts {
-            return Err(Preemption::NotEligible("not eligible due to preemptionPolicy=Never.".into()));
+            return Err(Preemption::NotEligible(NEVER.into()));
         }
         if self.waits_for_victims(pod) {
             let why: Reason = "not eligible due to a terminating pod on the nominated node.".into();

@@ -118,6 +118,7 @@ impl Plugin for InterPodAffinity {
                 (!matches(wanted, old) && matches(wanted, new)) || (matches(hated, old) && !matches(hated, new))
             }
             Event::Changed(kind) => *kind == Kind::Namespace,
+            Event::Storage(_) => false,
         }
     }
 }

@@ -145,6 +145,7 @@ impl Plugin for PodTopologySpread {
                     && constraints.iter().any(|c| c.selector.as_ref().is_some_and(changes))
             }
             Event::Changed(kind) => *kind == crate::framework::Kind::Workload,
+            Event::Storage(_) => false,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::population::PopulationId;
-use crate::{HostPort, Node, Pod, Resources};
+use crate::{HostPort, Node, Pod, Resources, pod::Volume};
 
 /// A node's number, stable while the node or one of its pods is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,6 +43,8 @@ pub struct NodeInfo {
     pub scored_memory: i64,
     pub pods: i64,
     pub ports: Vec<HostPort>,
+    /// Volumes of its pods, with their namespaces.
+    pub volumes: Vec<(Arc<str>, Volume)>,
     pub residents: Vec<Resident>,
     /// Pods for which preemption has freed this node, and which are not there yet.
     pub nominated: Vec<Resident>,
@@ -64,11 +66,18 @@ impl NodeInfo {
         if pods > 0 {
             self.requested.add(&spec.requests);
             self.ports.extend(spec.host_ports.iter().cloned());
+            self.volumes.extend(spec.volumes.iter().map(|volume| (pod.namespace.clone(), volume.clone())));
         } else {
             self.requested.subtract(&spec.requests);
             for port in &spec.host_ports {
                 if let Some(at) = self.ports.iter().position(|known| known == port) {
                     self.ports.swap_remove(at);
+                }
+            }
+            for volume in &spec.volumes {
+                let held = |(namespace, known): &(Arc<str>, Volume)| *namespace == pod.namespace && known == volume;
+                if let Some(at) = self.volumes.iter().position(held) {
+                    self.volumes.swap_remove(at);
                 }
             }
         }
