@@ -3,7 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use runtime::{Clock, Tasks};
-use sched::{Decision, Diagnosis, Engine, Pending, Reservation, diagnosis::Preemption, preempt::Victims};
+use sched::{
+    Decision, Diagnosis, Engine, Pending, Reservation, diagnosis::Preemption, pre_bind::Progress, preempt::Victims,
+};
 use tokio::{
     sync::{mpsc, watch},
     time::timeout,
@@ -40,13 +42,35 @@ pub(crate) struct Driver {
     told: Pending,
     /// Kinds whose objects have not all been told yet.
     unsynced: usize,
+    /// Pods whose volumes are being bound: they are bound themselves when that has come true.
+    awaited: Vec<Awaited>,
+}
+
+/// A pod that is bound when what was written for it has come true.
+struct Awaited {
+    reservation: Reservation,
+    decided_at: Duration,
+    until: Duration,
 }
 
 /// A write has ended.
 enum Ended {
-    Bound { reservation: Reservation, decided_at: Duration, ok: bool },
+    /// What must be there before the binding has been written.
+    Prepared {
+        reservation: Reservation,
+        decided_at: Duration,
+        ok: bool,
+    },
+    Bound {
+        reservation: Reservation,
+        decided_at: Duration,
+        ok: bool,
+    },
     Reported,
-    Preempted { pod: Arc<str>, ok: bool },
+    Preempted {
+        pod: Arc<str>,
+        ok: bool,
+    },
 }
 
 impl Driver {
@@ -71,6 +95,7 @@ impl Driver {
             in_flight: 0,
             told: Pending::default(),
             unsynced: KINDS,
+            awaited: Vec::new(),
         }
     }
 
@@ -80,6 +105,7 @@ impl Driver {
         let mut state = self.state.subscribe();
         loop {
             let more = self.take_in(&mut inputs) | self.decide();
+            self.await_volumes();
             self.tell_pending();
             if more {
                 // Another turn is due at once; the writes that this one began get a chance first.
@@ -103,6 +129,12 @@ impl Driver {
     }
 
     fn pause(&self) -> Duration {
+        let deadline = self.awaited.iter().map(|awaited| awaited.until).min();
+        let deadline = deadline.map_or(IDLE, |until| until.saturating_sub(self.clock.monotonic()));
+        deadline.min(self.pause_of_engine())
+    }
+
+    fn pause_of_engine(&self) -> Duration {
         match self.engine.wake_at() {
             Some(at) if self.in_flight < MAX_IN_FLIGHT && self.may_decide() => {
                 at.saturating_sub(self.clock.monotonic())
@@ -140,6 +172,7 @@ impl Driver {
             Input::Owner(kind, name, selector) => self.engine.set_owner(kind, &name.0, &name.1, selector, now),
             Input::Budget(name, budget) => self.engine.set_budget(&name.0, &name.1, budget),
             Input::Group(name, group) => self.engine.set_group(&name.0, &name.1, group, now),
+            Input::Storage(change) => change(&mut self.engine, now),
             Input::Synced => {
                 self.unsynced = self.unsynced.saturating_sub(1);
                 if self.unsynced == 0 {
@@ -167,7 +200,8 @@ impl Driver {
             let now = self.clock.monotonic();
             self.metrics.algorithm(now.saturating_sub(started));
             match decision {
-                Decision::Bind(reservation) => self.bind(reservation, started),
+                Decision::Bind(reservation) if reservation.pre_bind.is_empty() => self.bind(reservation, started),
+                Decision::Bind(reservation) => self.prepare(reservation, started),
                 Decision::Unschedulable { pod, diagnosis, attempts, victims } => {
                     self.metrics.attempt(Attempt::Unschedulable, now.saturating_sub(started));
                     let message = diagnosis.message();
@@ -177,6 +211,49 @@ impl Driver {
             }
         }
         true
+    }
+
+    /// Writes what must be there before the binding.
+    fn prepare(&mut self, reservation: Reservation, decided_at: Duration) {
+        let (api, ended) = (self.api.clone(), self.ended.0.clone());
+        self.in_flight += 1;
+        self.tasks.spawn("pre-bind", async move {
+            let failure = match timeout(WRITE_LIMIT, api.prepare(&reservation)).await {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(_) => Some(format!("no answer within {WRITE_LIMIT:?}")),
+            };
+            if let Some(error) = &failure {
+                api.failed(&reservation.pod, &format!("running PreBind plugin \"VolumeBinding\": {error}"));
+            }
+            let _ = ended.send(Ended::Prepared { reservation, decided_at, ok: failure.is_none() }).await;
+        });
+    }
+
+    /// Binds the pods whose volumes are bound by now, and gives up those whose never will be.
+    fn await_volumes(&mut self) {
+        let now = self.clock.monotonic();
+        for awaited in std::mem::take(&mut self.awaited) {
+            let uid = &awaited.reservation.pod.uid;
+            let failure = match self.engine.pre_bound(uid) {
+                // The pod is gone, and its reservation with it.
+                None => continue,
+                Some(Progress::Done) => {
+                    self.bind(awaited.reservation, awaited.decided_at);
+                    continue;
+                }
+                Some(Progress::Failed(reason)) => reason,
+                Some(Progress::Waiting) if awaited.until <= now => "timed out waiting for the condition".to_owned(),
+                Some(Progress::Waiting) => {
+                    self.awaited.push(awaited);
+                    continue;
+                }
+            };
+            let text = format!("running PreBind plugin \"VolumeBinding\": binding volumes: {failure}");
+            self.api.failed(&awaited.reservation.pod, &text);
+            self.metrics.attempt(Attempt::Error, now.saturating_sub(awaited.decided_at));
+            self.engine.undo(uid, now);
+        }
     }
 
     fn bind(&mut self, reservation: Reservation, decided_at: Duration) {
@@ -231,6 +308,14 @@ impl Driver {
         match ended {
             Ended::Reported | Ended::Preempted { ok: true, .. } => {}
             Ended::Preempted { pod, ok: false } => self.engine.preemption_failed(&pod, now),
+            Ended::Prepared { reservation, decided_at, ok: true } => {
+                let until = now + reservation.pre_bind.wait.unwrap_or_default();
+                self.awaited.push(Awaited { reservation, decided_at, until });
+            }
+            Ended::Prepared { reservation, decided_at, ok: false } => {
+                self.metrics.attempt(Attempt::Error, now.saturating_sub(decided_at));
+                self.engine.undo(&reservation.pod.uid, now);
+            }
             Ended::Bound { reservation, decided_at, ok } => {
                 let took = now.saturating_sub(decided_at);
                 if ok {

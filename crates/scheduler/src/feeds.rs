@@ -1,21 +1,23 @@
 //! What the scheduler watches. Each kind has a task that decodes its objects into what the engine takes; all of them end in one
 //! queue, which the driver empties.
 
-use std::sync::Arc;
+mod storage;
+
+use std::{sync::Arc, time::Duration};
 
 use client::{
     Client,
     feed::{Closed, Event, Fed, Sink, feed},
 };
 use runtime::Tasks;
-use sched::{convert, framework::Gang, labels::Selector, object, pod::OwnerKind, preempt::Budget};
+use sched::{Engine, convert, framework::Gang, labels::Selector, object, pod::OwnerKind, preempt::Budget};
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
 /// Changes that wait for the driver; past it, the watches wait.
 pub(crate) const MAX_INPUTS: usize = 4096;
 /// How many kinds are watched.
-pub(crate) const KINDS: usize = 9;
+pub(crate) const KINDS: usize = 16;
 
 /// A name within a namespace.
 pub(crate) type Name = (Arc<str>, Arc<str>);
@@ -31,9 +33,14 @@ pub(crate) enum Input {
     Owner(OwnerKind, Name, Option<Selector>),
     Budget(Name, Option<Budget>),
     Group(Name, Option<Option<Gang>>),
+    /// Of one of the kinds that volumes are made of.
+    Storage(Change),
     /// All objects of one more kind have been told.
     Synced,
 }
+
+/// A change that is made to the engine as it stands.
+pub(crate) type Change = Box<dyn FnOnce(&mut Engine, Duration) + Send>;
 
 /// Starts to watch everything.
 pub(crate) fn start(client: &Client, tasks: &Tasks) -> mpsc::Receiver<Input> {
@@ -47,6 +54,7 @@ pub(crate) fn start(client: &Client, tasks: &Tasks) -> mpsc::Receiver<Input> {
     follow::<StatefulSet>(client, tasks, &sender);
     follow::<PodDisruptionBudget>(client, tasks, &sender);
     follow::<PodGroup>(client, tasks, &sender);
+    storage::follow_all(client, tasks, &sender);
     receiver
 }
 
@@ -117,6 +125,8 @@ macro_rules! watched {
         }
     };
 }
+
+use watched;
 
 watched!(Pod, object::Pod, "/api/v1/pods", pod, |_, uid| Input::PodGone(uid));
 watched!(Node, object::Node, "/api/v1/nodes", node, |name, _| Input::NodeGone(name.1));

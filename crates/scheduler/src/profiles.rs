@@ -125,6 +125,10 @@ fn args(given: &PluginArgs) -> Result<Args, convert::ConvertError> {
             "List" => pod_topology_spread::Args::List(constraints.collect::<Result<_, _>>()?),
             _ => pod_topology_spread::Args::System,
         },
+        volume_binding: plugins::volume_binding::Args {
+            bind_timeout: Duration::from_secs(u64::try_from(given.volume_binding.bind_timeout_seconds).unwrap_or(0)),
+            ..Default::default()
+        },
         ..Default::default()
     })
 }

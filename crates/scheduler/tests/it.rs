@@ -162,3 +162,53 @@ async fn an_idle_scheduler_binds_at_once() {
     println!("creation to binding, best of 10: {best:?}");
     assert!(best < Duration::from_millis(20), "{best:?}");
 }
+
+#[tokio::test]
+async fn a_volume_is_bound_before_its_pod() {
+    let scheduler = Scheduler::start();
+    let objects = &scheduler.api.objects;
+    scheduler.node("a", "4");
+    let class = json!({"metadata": {"name": "local", "uid": "uid-local"}, "volumeBindingMode": "WaitForFirstConsumer",
+        "provisioner": "kubernetes.io/no-provisioner"});
+    objects.put("storageclasses", class);
+    let modes = json!(["ReadWriteOnce"]);
+    let volume = json!({"metadata": {"name": "v", "uid": "uid-v"}, "spec": {"storageClassName": "local",
+        "accessModes": modes, "capacity": {"storage": "1Gi"}}, "status": {"phase": "Available"}});
+    objects.put("persistentvolumes", volume);
+    let metadata = json!({"name": "c", "namespace": "default", "uid": "uid-c"});
+    let mut claim = json!({"metadata": metadata, "spec": {"storageClassName": "local", "accessModes": modes,
+        "resources": {"requests": {"storage": "1Gi"}}}, "status": {"phase": "Pending"}});
+    objects.put("persistentvolumeclaims", claim.clone());
+    let spec = json!({"containers": [{"name": "c"}],
+        "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "c"}}]});
+    let metadata = json!({"name": "p", "namespace": "default", "uid": "uid-p"});
+    objects.put("pods", json!({"metadata": metadata, "spec": spec}));
+    let volume = objects.wait("persistentvolumes", "v", |volume| volume["spec"]["claimRef"].is_object()).await;
+    assert_eq!(volume["spec"]["claimRef"]["uid"], "uid-c");
+    assert_eq!(volume["metadata"]["annotations"]["pv.kubernetes.io/bound-by-controller"], "yes");
+    assert!(objects.get("pods", "p").unwrap()["spec"]["nodeName"].is_null(), "its volume is not bound yet");
+    // The part of the volume controller.
+    claim["spec"]["volumeName"] = json!("v");
+    claim["metadata"]["annotations"] = json!({"pv.kubernetes.io/bind-completed": "yes"});
+    claim["status"]["phase"] = json!("Bound");
+    objects.put("persistentvolumeclaims", claim);
+    assert_eq!(scheduler.bound("p").await, "a");
+}
+
+#[tokio::test]
+async fn a_pod_of_lower_priority_makes_room() {
+    let scheduler = Scheduler::start();
+    scheduler.node("a", "1");
+    scheduler.pod("low", "1");
+    scheduler.bound("low").await;
+    let container = json!({"name": "c", "resources": {"requests": {"cpu": "1"}}});
+    let metadata = json!({"name": "high", "namespace": "default", "uid": "uid-high"});
+    let spec = json!({"priority": 1000, "containers": [container]});
+    scheduler.api.objects.put("pods", json!({"metadata": metadata, "spec": spec}));
+    let event = scheduler.api.event("Preempted").await;
+    assert_eq!(event["message"], "Preempted by pod uid-high on node a");
+    assert_eq!(event["involvedObject"]["name"], "low");
+    assert_eq!(scheduler.bound("high").await, "a");
+    let high = scheduler.api.objects.get("pods", "high").unwrap();
+    assert_eq!(high["status"]["nominatedNodeName"], "a");
+}

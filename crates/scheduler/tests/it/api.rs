@@ -44,8 +44,26 @@ fn answer(api: &Api, refusals: &AtomicUsize, write: Write) -> (u16, Value) {
         (&Method::POST, ["namespaces", _, "pods", name, "binding"]) => bind(api, refusals, name, &write.body),
         (&Method::PATCH, ["namespaces", _, "pods", name, "status"]) => {
             let mut pod = api.get("pods", name).unwrap();
-            pod["status"]["conditions"] = write.body["status"]["conditions"].clone();
+            for field in ["conditions", "nominatedNodeName"] {
+                if let Some(value) = write.body["status"].get(field) {
+                    pod["status"][field] = value.clone();
+                }
+            }
             api.put("pods", pod.clone());
+            (200, pod)
+        }
+        (&Method::PATCH, ["persistentvolumes", name]) => {
+            let mut volume = api.get("persistentvolumes", name).unwrap();
+            assert_eq!(volume["metadata"]["resourceVersion"], write.body["metadata"]["resourceVersion"]);
+            volume["spec"]["claimRef"] = write.body["spec"]["claimRef"].clone();
+            volume["metadata"]["annotations"] = write.body["metadata"]["annotations"].clone();
+            api.put("persistentvolumes", volume.clone());
+            (200, volume)
+        }
+        (&Method::DELETE, ["namespaces", _, "pods", name]) => {
+            let pod = api.get("pods", name).unwrap();
+            assert_eq!(pod["metadata"]["uid"], write.body["preconditions"]["uid"]);
+            api.delete("pods", name);
             (200, pod)
         }
         (&Method::POST, ["namespaces", _, "events"]) => {
