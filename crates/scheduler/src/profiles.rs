@@ -127,7 +127,6 @@ fn args(given: &PluginArgs) -> Result<Args, convert::ConvertError> {
         },
         volume_binding: plugins::volume_binding::Args {
             bind_timeout: Duration::from_secs(u64::try_from(given.volume_binding.bind_timeout_seconds).unwrap_or(0)),
-            ..Default::default()
         },
         ..Default::default()
     })

@@ -58,6 +58,9 @@ impl Plugin for VolumeBinding {
     }
 
     fn reserve(&mut self, pod: &Pod, node: NodeId, world: &mut World) -> Result<(), Rejection> {
+        if pod.spec.volumes.is_empty() {
+            return Ok(());
+        }
         let Some(request) = Request::of(pod, world)? else { return Ok(()) };
         if request.is_bound() {
             return Ok(());

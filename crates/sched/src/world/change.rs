@@ -90,7 +90,9 @@ impl World {
         *self.priorities.entry(pod.priority()).or_default() += 1;
         self.populations.settle(resident.population, node);
         self.count_resident(node, &resident, 1);
-        self.volumes.moved(&pod);
+        if !pod.spec.volumes.is_empty() {
+            self.volumes.moved(&pod);
+        }
         self.nodes[node.index()].residents.push(resident.clone());
         self.changed_by(node, resident.population);
         self.pods.insert(pod.uid.clone(), Placed { resident, node, assumed });
@@ -110,7 +112,9 @@ impl World {
             residents.swap_remove(at);
         }
         self.count_resident(node, &resident, -1);
-        self.volumes.moved(&resident.pod);
+        if !resident.pod.spec.volumes.is_empty() {
+            self.volumes.moved(&resident.pod);
+        }
         self.changed_by(node, resident.population);
         self.populations.leave(resident.population, node);
         self.populations.release(resident.population);
@@ -189,7 +193,9 @@ impl World {
     pub fn count_resident(&mut self, node: NodeId, resident: &Resident, pods: i64) {
         let info = &mut self.nodes[node.index()];
         info.count(&resident.pod, pods);
-        self.volumes.count(&resident.pod, pods);
+        if !resident.pod.spec.volumes.is_empty() {
+            self.volumes.count(&resident.pod, pods);
+        }
         if info.known {
             for id in &self.populations.get(resident.population).counters {
                 let counter = &mut self.counters.list[id.0 as usize];

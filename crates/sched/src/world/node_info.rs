@@ -66,7 +66,6 @@ impl NodeInfo {
         if pods > 0 {
             self.requested.add(&spec.requests);
             self.ports.extend(spec.host_ports.iter().cloned());
-            self.volumes.extend(spec.volumes.iter().map(|volume| (pod.namespace.clone(), volume.clone())));
         } else {
             self.requested.subtract(&spec.requests);
             for port in &spec.host_ports {
@@ -74,15 +73,23 @@ impl NodeInfo {
                     self.ports.swap_remove(at);
                 }
             }
-            for volume in &spec.volumes {
-                let held = |(namespace, known): &(Arc<str>, Volume)| *namespace == pod.namespace && known == volume;
-                if let Some(at) = self.volumes.iter().position(held) {
-                    self.volumes.swap_remove(at);
-                }
-            }
         }
         self.scored_milli_cpu += pods * spec.scored_milli_cpu;
         self.scored_memory += pods * spec.scored_memory;
         self.pods += pods;
+        if !spec.volumes.is_empty() {
+            self.count_volumes(pod, pods);
+        }
+    }
+
+    fn count_volumes(&mut self, pod: &Pod, pods: i64) {
+        for volume in &pod.spec.volumes {
+            let held = |(namespace, known): &(Arc<str>, Volume)| *namespace == pod.namespace && known == volume;
+            if pods > 0 {
+                self.volumes.push((pod.namespace.clone(), volume.clone()));
+            } else if let Some(at) = self.volumes.iter().position(held) {
+                self.volumes.swap_remove(at);
+            }
+        }
     }
 }
