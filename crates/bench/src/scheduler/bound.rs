@@ -13,8 +13,13 @@ use crate::{api::Target, interrupt};
 /// The longest event; ours have two thousand bytes.
 const MAX_EVENT_BYTES: usize = 1 << 20;
 
-/// The pods of one namespace whose names are a prefix and a number.
-pub struct Bound {
+/// How often a watch that the server has ended is begun again: it ends those that lag.
+const ATTEMPTS: usize = 10;
+
+/// The pods whose names are a prefix and a number.
+pub struct Bound<'t> {
+    target: &'t Target,
+    request: Vec<u8>,
     connection: Connection,
     lines: Lines,
 }
@@ -29,22 +34,21 @@ struct Lines {
     error: Option<anyhow::Error>,
 }
 
-impl Bound {
-    /// Begins to watch for so many pods.
-    pub fn watch(target: &Target, namespace: &str, prefix: &str, count: usize) -> anyhow::Result<Self> {
-        let mut connection = Connection::open(target, true)?;
-        let path = format!(
-            "/api/v1/namespaces/{namespace}/pods?watch=1&fieldSelector=spec.nodeName%21%3D&timeoutSeconds=3600"
-        );
+impl<'t> Bound<'t> {
+    /// Begins to watch for so many pods, in a namespace or in all.
+    pub fn watch(target: &'t Target, namespace: Option<&str>, prefix: &str, count: usize) -> anyhow::Result<Self> {
+        let namespace = namespace.map(|name| format!("/namespaces/{name}")).unwrap_or_default();
+        let path = format!("/api/v1{namespace}/pods?watch=1&fieldSelector=spec.nodeName%21%3D&timeoutSeconds=3600");
         let mut request = Vec::new();
         objects::head(target, "GET", &path, None, &mut request);
+        let mut connection = Connection::open(target, true)?;
         connection.send(&request)?;
-        Ok(Bound { connection, lines: Lines::new(prefix, count) })
+        Ok(Bound { target, request, connection, lines: Lines::new(prefix, count) })
     }
 
     /// Waits until all are bound. Gives when each was seen to be, counted from `began`, in the order of events.
     pub fn wait(mut self, began: Instant, patience: Duration) -> anyhow::Result<Vec<Duration>> {
-        let (mut last, mut count) = (Instant::now(), 0);
+        let (mut last, mut count, mut attempts) = (Instant::now(), 0, 1);
         while self.lines.times.len() < self.lines.seen.len() {
             interrupt::check()?;
             let lines = &mut self.lines;
@@ -52,7 +56,14 @@ impl Bound {
             if let Some(error) = self.lines.error.take() {
                 return Err(error);
             }
-            ensure!(ended == 0, "the API server has ended the watch");
+            if ended > 0 {
+                ensure!(attempts < ATTEMPTS, "the API server has ended the watch {ATTEMPTS} times");
+                attempts += 1;
+                // It begins with all that are bound by now; those that were seen do not count again.
+                self.lines.rest.clear();
+                self.connection = Connection::open(self.target, true)?;
+                self.connection.send(&self.request)?;
+            }
             if self.lines.times.len() > count {
                 (last, count) = (Instant::now(), self.lines.times.len());
             }

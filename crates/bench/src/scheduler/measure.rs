@@ -24,6 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How often the churn looks whether it has to end.
 const TICK: Duration = Duration::from_millis(20);
 
+/// What the pods' names begin with, before and then measured.
+const INIT_PODS: &str = "init-";
 const PODS: &str = "pod-";
 
 pub struct Outcome {
@@ -86,18 +88,21 @@ fn placed(plan: &Plan, contestant: &Contestant) -> anyhow::Result<Outcome> {
     let (shape, count) = plan.init;
     let pod = shape.template(contestant.name(), false);
     let paths: Vec<String> = (0..plan.init_namespaces).map(|index| pods(&init_namespace(plan, index))).collect();
-    let began = Instant::now();
-    let mut watches = Vec::new();
-    for index in 0..paths.len() {
-        let share = (count + paths.len() - 1 - index) / paths.len();
-        watches.push(Bound::watch(target, &init_namespace(plan, index), PODS, share)?);
-    }
-    create(&mut pool, count, |n, request| {
-        pod.post(target, &paths[n % paths.len()], &format!("{PODS}{}", n / paths.len()), request);
+    // Where pods are present that nobody has to place, the watch must not begin with all of them.
+    let namespace = (paths.len() == 1).then_some(INIT_NAMESPACE);
+    let watch = Bound::watch(target, namespace, INIT_PODS, count)?;
+    // The watch is read while pods are created, or the server would end it.
+    let creating = || {
+        create(&mut pool, count, |n, request| {
+            pod.post(target, &paths[n % paths.len()], &format!("{INIT_PODS}{n}"), request);
+        })
+    };
+    std::thread::scope(|scope| -> anyhow::Result<()> {
+        let creating = scope.spawn(creating);
+        let placed = watch.wait(Instant::now(), PATIENCE).context("pods before the measured ones");
+        creating.join().expect("creating does not panic")?;
+        placed.map(drop)
     })?;
-    for watch in watches {
-        watch.wait(began, PATIENCE).context("pods before the measured ones")?;
-    }
     measured(plan, contestant, &mut pool)
 }
 
@@ -106,7 +111,7 @@ fn measured(plan: &Plan, contestant: &Contestant, pool: &mut Pool) -> anyhow::Re
     let (shape, count) = plan.measured;
     let pod = shape.template(contestant.name(), false);
     let path = pods(MEASURED_NAMESPACE);
-    let watch = Bound::watch(target, MEASURED_NAMESPACE, PODS, count)?;
+    let watch = Bound::watch(target, Some(MEASURED_NAMESPACE), PODS, count)?;
     let (scheduler, server) = (contestant.scheduler_cost()?, contestant.server_cost()?);
     let began = Instant::now();
     let over = AtomicBool::new(false);
