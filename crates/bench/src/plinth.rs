@@ -30,21 +30,19 @@ const PODS: usize = 20;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A cluster in a folder of its own, taken down with the value.
-pub struct Cluster {
+struct Cluster {
     binary: PathBuf,
     dir: tempfile::TempDir,
     child: Child,
 }
 
 impl Cluster {
-    /// Starts it with these flags beside those that say where its folders are.
-    pub fn start(binary: &Path, flags: &[String]) -> anyhow::Result<Self> {
+    fn start(binary: &Path) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("plinth-bench-").tempdir()?;
         let child = Command::new(binary)
             .arg("up")
             .args(folders(dir.path()))
-            .args(["--log-level", "error"])
-            .args(flags)
+            .args(["--log-level", "warn"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::inherit())
@@ -53,11 +51,7 @@ impl Cluster {
         Ok(Cluster { binary: binary.to_owned(), dir, child })
     }
 
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    pub fn kubeconfig(&self) -> PathBuf {
+    fn kubeconfig(&self) -> PathBuf {
         self.dir.path().join("kubeconfig.yaml")
     }
 }
@@ -98,7 +92,7 @@ pub async fn measure(
     for _ in 0..starts.max(1) {
         drop(last.take());
         let began = Instant::now();
-        let cluster = Cluster::start(binary, &[])?;
+        let cluster = Cluster::start(binary)?;
         wait_for_readyz().await?;
         readyz.push(began.elapsed().as_secs_f64());
         let target = wait_for_node(&cluster).await?;
@@ -137,8 +131,7 @@ async fn wait_for_readyz() -> anyhow::Result<()> {
     }
 }
 
-/// Waits until the cluster's own node is Ready.
-pub async fn wait_for_node(cluster: &Cluster) -> anyhow::Result<Target> {
+async fn wait_for_node(cluster: &Cluster) -> anyhow::Result<Target> {
     let began = Instant::now();
     loop {
         if let Ok(target) = Target::from_kubeconfig(&cluster.kubeconfig()) {

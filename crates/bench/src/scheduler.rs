@@ -6,13 +6,16 @@
 //!                         └─ throughput ◀── bound ◀══ watch ═══╝           (contestants)
 //! ```
 //!
-//! Knows schedulers by what they bind only. Nodes are objects that nobody stands behind.
+//! Knows schedulers by what they bind only; but `decisions` asks Plinth's engine without any API. Nodes are objects that
+//! nobody stands behind.
 
 mod answer;
 mod bound;
 mod contestants;
+mod decisions;
 mod measure;
 mod objects;
+mod server;
 mod throughput;
 mod wire;
 mod workloads;
@@ -63,10 +66,10 @@ pub struct Options {
     /// A real kube-scheduler to measure beside it.
     #[arg(long, env = "KUBE_SCHEDULER")]
     kube_scheduler: Option<PathBuf>,
-    /// On which API server kube-scheduler runs. Default: on kube-apiserver if its path is known, else on Plinth's.
-    #[arg(long, value_enum)]
-    api: Option<PeerApi>,
-    /// A real kube-apiserver for kube-scheduler.
+    /// On which API server kube-scheduler runs.
+    #[arg(long, value_enum, default_value = "plinth")]
+    api: PeerApi,
+    /// A real kube-apiserver, for `--api kube`.
     #[arg(long, env = "KUBE_APISERVER")]
     kube_apiserver: Option<PathBuf>,
     /// etcd, for kube-apiserver.
@@ -84,6 +87,9 @@ pub struct Options {
     /// So many measured pods, in place of the workload's own number.
     #[arg(long)]
     pods: Option<usize>,
+    /// Only decisions, in this process and without an API server: how long each takes, and how that grows with the nodes.
+    #[arg(long)]
+    decisions_only: bool,
     /// A look rather than a measurement: a tenth of everything.
     #[arg(long)]
     quick: bool,
@@ -110,6 +116,13 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
 fn measure_all(options: &Options) -> anyhow::Result<ExitCode> {
     interrupt::limit(Duration::from_secs(options.limit * 60));
     let began = Instant::now();
+    let size = Size { nodes: options.nodes, pods: options.pods, quick: options.quick };
+    if options.decisions_only {
+        let mut report = Report::beside("", progress);
+        decisions::run(&options.only, size, &mut report)?;
+        print(&report, options.output);
+        return Ok(ExitCode::SUCCESS);
+    }
     let (contests, peer) = contests(options)?;
     let mut report = Report::beside(&peer, progress);
     let mut failed = false;
@@ -117,7 +130,6 @@ fn measure_all(options: &Options) -> anyhow::Result<ExitCode> {
         if !options.only.is_empty() && !options.only.contains(&workload) {
             continue;
         }
-        let size = Size { nodes: options.nodes, pods: options.pods, quick: options.quick };
         let plan = Plan::new(workload, size);
         for (side, api, scheduler) in &contests {
             if interrupt::check().is_err() {
@@ -135,11 +147,15 @@ fn measure_all(options: &Options) -> anyhow::Result<ExitCode> {
         }
     }
     notes(&mut report, options, &contests, began);
-    match options.output {
+    print(&report, options.output);
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn print(report: &Report, output: Output) {
+    match output {
         Output::Table => println!("{}", report.table()),
         Output::Json => println!("{:#}", report.json()),
     }
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// Who is measured, and the peer's name.
@@ -149,16 +165,13 @@ fn contests(options: &Options) -> anyhow::Result<(Vec<Contest>, String)> {
     let mut name = "kube-scheduler".to_owned();
     if let Some(program) = &options.kube_scheduler {
         let version = version(program)?.replace("Kubernetes ", "");
-        let kube = || {
-            let apiserver = options.kube_apiserver.clone();
-            let apiserver = apiserver.context("--api kube needs --kube-apiserver or KUBE_APISERVER")?;
-            anyhow::Ok(Api::Kube { apiserver, etcd: options.etcd.clone() })
-        };
         let api = match options.api {
-            Some(PeerApi::Plinth) => plinth,
-            Some(PeerApi::Kube) => kube()?,
-            None if options.kube_apiserver.is_some() => kube()?,
-            None => plinth,
+            PeerApi::Plinth => plinth,
+            PeerApi::Kube => {
+                let apiserver = options.kube_apiserver.clone();
+                let apiserver = apiserver.context("--api kube needs --kube-apiserver or KUBE_APISERVER")?;
+                Api::Kube { apiserver, etcd: options.etcd.clone() }
+            }
         };
         let on = if matches!(api, Api::Kube { .. }) { "kube-apiserver" } else { "plinth" };
         name = format!("kube-scheduler {version} on {on}");
@@ -224,7 +237,7 @@ fn notes(report: &mut Report, options: &Options, contests: &[Contest], began: In
          creation to the last pod bound, memory the most that was ever resident.",
     );
     if contests.iter().any(|(_, _, scheduler)| matches!(scheduler, Scheduler::Inside)) {
-        report.note("Plinth's scheduler runs in `plinth up`, beside its controllers and its node, in one process.");
+        report.note("Plinth's scheduler runs in the API server's process: plinth up without node and controllers.");
     }
 }
 

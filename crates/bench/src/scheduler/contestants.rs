@@ -10,15 +10,10 @@ use anyhow::Context;
 use serde_json::json;
 use tokio::runtime::Handle;
 
-use super::{
-    objects,
-    wire::{Pool, is_success},
-};
+use super::server::PlinthServer;
 use crate::{
     api::Target,
     peer::KubeApiserver,
-    plinth::{self, Cluster},
-    ports,
     process::{self, Usage},
 };
 
@@ -33,7 +28,7 @@ const FEATURES: &str = "--feature-gates=GenericWorkload=true,GangScheduling=true
 /// Which API server.
 #[derive(Clone, Debug)]
 pub enum Api {
-    /// `plinth up`, with its own scheduler in it.
+    /// `plinth up` without node and controllers.
     Plinth {
         program: PathBuf,
     },
@@ -53,7 +48,7 @@ pub enum Scheduler {
 }
 
 enum Server {
-    Plinth(Cluster),
+    Plinth(PlinthServer),
     Kube(KubeApiserver),
 }
 
@@ -63,8 +58,6 @@ pub struct Contestant {
     beside: Option<Beside>,
     server: Server,
     target: Target,
-    /// What pods have to say to be placed by the scheduler that is measured.
-    name: Option<&'static str>,
 }
 
 /// A scheduler as a process of its own.
@@ -81,16 +74,14 @@ pub struct Cost {
 }
 
 impl Contestant {
-    /// Starts the API server on an empty store and waits until it serves. No scheduler runs beside it yet.
-    pub fn start(api: &Api) -> anyhow::Result<Self> {
+    /// Starts the API server on an empty store and waits until it serves. A scheduler that is a process of its own is
+    /// not there yet.
+    pub fn start(api: &Api, scheduler: &Scheduler) -> anyhow::Result<Self> {
         let (server, target) = match api {
             Api::Plinth { program } => {
-                let flags =
-                    [format!("--https-listen-port={}", ports::free()?), "--etcd-listen-address=none".to_owned()];
-                let cluster = Cluster::start(program, &flags)?;
-                let target = Handle::current().block_on(plinth::wait_for_node(&cluster))?;
-                cordon(&target)?;
-                (Server::Plinth(cluster), target)
+                let server = PlinthServer::start(program, matches!(scheduler, Scheduler::Inside))?;
+                let target = server.target().clone();
+                (Server::Plinth(server), target)
             }
             Api::Kube { apiserver, etcd } => {
                 // As scheduler_perf runs it: nobody makes service accounts, and nodes keep the taints that they have.
@@ -104,15 +95,14 @@ impl Contestant {
                 (Server::Kube(server), target)
             }
         };
-        Ok(Contestant { beside: None, server, target, name: None })
+        Ok(Contestant { beside: None, server, target })
     }
 
-    /// Starts the scheduler.
+    /// Starts the scheduler, unless it is in the API server's process.
     pub fn schedule(&mut self, scheduler: &Scheduler) -> anyhow::Result<()> {
-        let Scheduler::Kube { program } = scheduler else { return Ok(()) };
-        // Where another scheduler is at work, pods say whose they are.
-        self.name = matches!(self.server, Server::Plinth(_)).then_some("kube-scheduler");
-        self.beside = Some(Beside::start(program, &self.kubeconfig(), self.name)?);
+        if let Scheduler::Kube { program } = scheduler {
+            self.beside = Some(Beside::start(program, &self.kubeconfig())?);
+        }
         Ok(())
     }
 
@@ -120,14 +110,9 @@ impl Contestant {
         &self.target
     }
 
-    /// The name of the scheduler that pods have to ask for, if it is not the default.
-    pub fn name(&self) -> Option<&'static str> {
-        self.name
-    }
-
     fn kubeconfig(&self) -> PathBuf {
         match &self.server {
-            Server::Plinth(cluster) => cluster.kubeconfig(),
+            Server::Plinth(server) => server.kubeconfig(),
             Server::Kube(server) => server.kubeconfig(),
         }
     }
@@ -140,27 +125,33 @@ impl Contestant {
     /// What the API server and its store have cost so far, and a scheduler in it.
     pub fn server_cost(&self) -> anyhow::Result<Cost> {
         match &self.server {
-            Server::Plinth(cluster) => cost(&[cluster.pid()]),
+            Server::Plinth(server) => cost(&[server.pid()]),
             Server::Kube(server) => cost(&server.pids()),
         }
     }
 
-    /// The last that the scheduler has said, to be told with a failure.
+    /// The last that both have said, to be told with a failure.
     pub fn last_words(&self) -> String {
-        let Some(beside) = &self.beside else { return String::new() };
-        let log = fs::read_to_string(beside.log()).unwrap_or_default();
-        let tail: Vec<&str> = log.lines().rev().take(TOLD_LINES).collect();
-        format!("the scheduler's log ends: {}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"))
+        let scheduler = self.beside.as_ref().map(|beside| ("scheduler", beside.log()));
+        let server = match &self.server {
+            Server::Plinth(server) => Some(("server", server.log())),
+            Server::Kube(_) => None,
+        };
+        let tail = |(who, path): (&str, PathBuf)| {
+            let log = fs::read_to_string(path).unwrap_or_default();
+            let tail: Vec<&str> = log.lines().rev().take(TOLD_LINES).collect();
+            format!("the {who}'s log ends: {}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"))
+        };
+        scheduler.into_iter().chain(server).map(tail).collect::<Vec<_>>().join("; ")
     }
 }
 
 impl Beside {
-    fn start(program: &Path, kubeconfig: &Path, name: Option<&str>) -> anyhow::Result<Self> {
+    fn start(program: &Path, kubeconfig: &Path) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("bench-scheduler-").tempdir()?;
         let config = json!({"apiVersion": "kubescheduler.config.k8s.io/v1", "kind": "KubeSchedulerConfiguration",
             "clientConnection": {"kubeconfig": kubeconfig, "qps": NO_LIMIT, "burst": NO_LIMIT},
-            "leaderElection": {"leaderElect": false},
-            "profiles": [{"schedulerName": name.unwrap_or("default-scheduler")}]});
+            "leaderElection": {"leaderElect": false}});
         let path = dir.path().join("config.yaml");
         // JSON is YAML.
         fs::write(&path, config.to_string())?;
@@ -196,22 +187,4 @@ fn cost(pids: &[u32]) -> anyhow::Result<Cost> {
         sum.peak += Usage::of(*pid)?.peak_kib as f64 / 1024.0;
     }
     Ok(sum)
-}
-
-/// Keeps pods away from the one node that is real.
-fn cordon(target: &Target) -> anyhow::Result<()> {
-    let mut pool = Pool::open(target, 1)?;
-    let mut request = Vec::new();
-    objects::head(target, "GET", "/api/v1/nodes", None, &mut request);
-    let nodes: serde_json::Value = serde_json::from_slice(&pool.call(is_success, &request)?)?;
-    for node in nodes["items"].as_array().into_iter().flatten() {
-        let name = node["metadata"]["name"].as_str().context("a node without a name")?;
-        let body = json!({"spec": {"unschedulable": true}}).to_string();
-        let mut request = Vec::new();
-        let kind = "application/merge-patch+json";
-        objects::head(target, "PATCH", &format!("/api/v1/nodes/{name}"), Some((kind, body.len())), &mut request);
-        request.extend_from_slice(body.as_bytes());
-        pool.call(is_success, &request)?;
-    }
-    Ok(())
 }

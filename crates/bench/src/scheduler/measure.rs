@@ -38,7 +38,7 @@ pub struct Outcome {
 }
 
 pub fn measure(plan: &Plan, api: &Api, scheduler: &Scheduler) -> anyhow::Result<Outcome> {
-    let mut contestant = Contestant::start(api)?;
+    let mut contestant = Contestant::start(api, scheduler)?;
     prepare(plan, &contestant).context("the cluster could not be filled")?;
     contestant.schedule(scheduler)?;
     let outcome = placed(plan, &contestant);
@@ -56,6 +56,10 @@ fn prepare(plan: &Plan, contestant: &Contestant) -> anyhow::Result<()> {
     create(&mut pool, namespaces.len(), |n, request| {
         kind.post(target, "/api/v1/namespaces", &namespaces[n], request);
     })?;
+    let kind = objects::service_account();
+    create(&mut pool, namespaces.len(), |n, request| {
+        kind.post(target, &format!("/api/v1/namespaces/{}/serviceaccounts", namespaces[n]), "default", request);
+    })?;
     let mut request = Vec::new();
     objects::priority_class().post(target, "/apis/scheduling.k8s.io/v1/priorityclasses", HIGH, &mut request);
     pool.call(is_success, &request)?;
@@ -72,7 +76,7 @@ fn prepare(plan: &Plan, contestant: &Contestant) -> anyhow::Result<()> {
     create(&mut pool, plan.nodes, |n, request| {
         zones[n % zones.len()].post(target, "/api/v1/nodes", &format!("node-{n}"), request);
     })?;
-    let pod = Shape::Default.template(contestant.name(), true);
+    let pod = Shape::Default.template(true);
     for round in 0..plan.present {
         // A pod is named as its node is, so that one gap serves both; namespaces tell the rounds apart.
         let path = pods(&present_namespace(round));
@@ -86,7 +90,7 @@ fn placed(plan: &Plan, contestant: &Contestant) -> anyhow::Result<Outcome> {
     let target = contestant.target();
     let mut pool = Pool::open(target, CONCURRENCY)?;
     let (shape, count) = plan.init;
-    let pod = shape.template(contestant.name(), false);
+    let pod = shape.template(false);
     let paths: Vec<String> = (0..plan.init_namespaces).map(|index| pods(&init_namespace(plan, index))).collect();
     // Where pods are present that nobody has to place, the watch must not begin with all of them.
     let namespace = (paths.len() == 1).then_some(INIT_NAMESPACE);
@@ -109,7 +113,7 @@ fn placed(plan: &Plan, contestant: &Contestant) -> anyhow::Result<Outcome> {
 fn measured(plan: &Plan, contestant: &Contestant, pool: &mut Pool) -> anyhow::Result<Outcome> {
     let target = contestant.target();
     let (shape, count) = plan.measured;
-    let pod = shape.template(contestant.name(), false);
+    let pod = shape.template(false);
     let path = pods(MEASURED_NAMESPACE);
     let watch = Bound::watch(target, Some(MEASURED_NAMESPACE), PODS, count)?;
     let (scheduler, server) = (contestant.scheduler_cost()?, contestant.server_cost()?);
@@ -159,7 +163,7 @@ fn create(pool: &mut Pool, count: usize, mut write: impl FnMut(usize, &mut Vec<u
 fn churn_until(over: &AtomicBool, churn: Churn, contestant: &Contestant) -> anyhow::Result<()> {
     let target = contestant.target();
     let mut pool = Pool::open(target, 1)?;
-    let pod = |shape: Shape| shape.template(contestant.name(), false);
+    let pod = |shape: Shape| shape.template(false);
     let kinds = match churn {
         Churn::Preemptors => vec![(pod(Shape::HighPriority), pods(INIT_NAMESPACE))],
         Churn::Mixed => vec![
@@ -198,10 +202,10 @@ fn pods(namespace: &str) -> String {
     format!("/api/v1/namespaces/{namespace}/pods")
 }
 
-fn present_namespace(round: usize) -> String {
+pub fn present_namespace(round: usize) -> String {
     format!("present-{round}")
 }
 
-fn init_namespace(plan: &Plan, index: usize) -> String {
+pub fn init_namespace(plan: &Plan, index: usize) -> String {
     if plan.init_namespaces == 1 { INIT_NAMESPACE.to_owned() } else { format!("init-{index}") }
 }

@@ -14,6 +14,7 @@ pub const MEASURED_NAMESPACE: &str = "sched-1";
 pub const SELECTED: (&str, &str) = ("team", "devops");
 /// The priority class of scheduler_perf's pods of priority 10.
 pub const HIGH: &str = "bench-high";
+const HIGH_VALUE: i32 = 10;
 
 /// The pod group of the gang.
 pub const GANG: &str = "gang";
@@ -97,9 +98,15 @@ pub fn namespace() -> Template {
     Template::new(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAME, "labels": {key: value}}}))
 }
 
+/// The account that pods of a namespace have when they name none. Where it is missing, an API server refuses them.
+pub fn service_account() -> Template {
+    Template::new(&json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": NAME}}))
+}
+
+/// Of scheduler_perf's pods of priority 10.
 pub fn priority_class() -> Template {
     Template::new(&json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": NAME},
-        "value": 10}))
+        "value": HIGH_VALUE}))
 }
 
 /// A group of pods that are placed when so many can be.
@@ -132,8 +139,8 @@ pub enum Shape {
 }
 
 impl Shape {
-    /// The pod. With a scheduler's name, only that one places it; with a node, it has its place already.
-    pub fn template(self, scheduler: Option<&str>, node: bool) -> Template {
+    /// The pod; with a node, it has its place already.
+    pub fn template(self, node: bool) -> Template {
         let mut spec = json!({"automountServiceAccountToken": false, "containers": [{
             "name": "pause", "image": "registry.k8s.io/pause:3.10.1",
             "ports": [{"containerPort": 80}], "resources": self.resources()}]});
@@ -168,11 +175,8 @@ impl Shape {
             Shape::HighPriority => {}
             Shape::Gang => spec["schedulingGroup"] = json!({"podGroupName": GANG}),
         }
-        if matches!(self, Shape::HighPriority | Shape::Large) {
+        if self.priority() == HIGH_VALUE {
             spec["priorityClassName"] = HIGH.into();
-        }
-        if let Some(name) = scheduler {
-            spec["schedulerName"] = name.into();
         }
         if node {
             // Its number is the pod's own.
@@ -180,6 +184,11 @@ impl Shape {
         }
         Template::new(&json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": NAME, "labels": labels},
             "spec": spec}))
+    }
+
+    /// What its priority class comes to.
+    pub fn priority(self) -> i32 {
+        if matches!(self, Shape::HighPriority | Shape::Large) { HIGH_VALUE } else { 0 }
     }
 
     fn resources(self) -> Value {
@@ -207,8 +216,8 @@ mod tests {
         };
         check(node(Some("zone1")), "/metadata/name");
         check(node(None), "/metadata/labels/kubernetes.io~1hostname");
-        check(Shape::Affinity.template(None, false), "/metadata/name");
-        check(Shape::Default.template(None, true), "/spec/nodeName");
+        check(Shape::Affinity.template(false), "/metadata/name");
+        check(Shape::Default.template(true), "/spec/nodeName");
     }
 
     #[test]
