@@ -47,6 +47,15 @@ impl Target {
         Ok(Target { address: server.trim_start_matches("https://").to_owned(), tls: Arc::new(tls), token: None })
     }
 
+    /// How to speak TLS with the server, without ALPN.
+    pub fn tls(&self) -> &Arc<ClientConfig> {
+        &self.tls
+    }
+
+    pub fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
     pub async fn connect(&self) -> anyhow::Result<Connection> {
         let stream = TcpStream::connect(&self.address).await?;
         stream.set_nodelay(true)?;

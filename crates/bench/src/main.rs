@@ -3,11 +3,14 @@
 #![allow(clippy::disallowed_methods, reason = "a measurement reads the clock itself and is no part of the product")]
 
 mod api;
+mod interrupt;
 mod load;
 mod peer;
 mod plinth;
+mod ports;
 mod process;
 mod report;
+mod scheduler;
 mod store;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -51,6 +54,8 @@ enum Command {
     },
     /// The store beside etcd: writes, reads, lists, watches, memory, restart, compaction, three members.
     Store(store::Options),
+    /// The scheduler beside kube-scheduler: the workloads of Kubernetes' scheduler_perf on simulated nodes.
+    Scheduler(scheduler::Options),
     /// A server of one member with etcd's flags.
     #[command(hide = true, version)]
     ServeStore(store::dev::Flags),
@@ -64,6 +69,7 @@ async fn main() -> anyhow::Result<ExitCode> {
             start(plinth, kubectl, etcd, starts, objects, idle).await.map(|()| ExitCode::SUCCESS)
         }
         Command::Store(options) => store::run(options).await,
+        Command::Scheduler(options) => scheduler::run(options).await,
         Command::ServeStore(flags) => store::dev::serve(flags).await.map(|()| ExitCode::SUCCESS),
     }
 }

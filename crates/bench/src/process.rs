@@ -9,6 +9,8 @@ const TICK_MICROS: u64 = 10_000;
 
 pub struct Usage {
     pub resident_kib: u64,
+    /// The most that was ever resident.
+    pub peak_kib: u64,
     /// Shared pages counted in parts.
     pub proportional_kib: u64,
     /// Hundredths of a second of processor time, in the process and in the kernel for it.
@@ -24,6 +26,7 @@ impl Usage {
         };
         Ok(Usage {
             resident_kib: field(&read("status")?, "VmRSS:"),
+            peak_kib: field(&read("status")?, "VmHWM:"),
             proportional_kib: field(&read("smaps_rollup")?, "Pss:"),
             ticks: ticks(pid)?,
         })

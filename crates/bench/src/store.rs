@@ -18,7 +18,6 @@ mod histogram;
 mod hpack;
 mod huffman;
 mod in_process;
-mod interrupt;
 mod large;
 mod loads;
 mod members;
@@ -38,9 +37,11 @@ use std::{
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use server::Program;
-use tokio::signal::unix::{SignalKind, signal};
 
-use crate::report::{Goal, Report, Side};
+use crate::{
+    interrupt,
+    report::{Goal, Report, Side},
+};
 
 /// Parts of the table that can be asked for by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -132,17 +133,8 @@ struct Run<'a> {
     failed: bool,
 }
 
-/// Measures on a thread of its own, and ends in good order when the user wants it.
 pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
-    let (mut terminate, mut end) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let mut measuring = tokio::task::spawn_blocking(move || measure(&options));
-    loop {
-        tokio::select! {
-            outcome = &mut measuring => return outcome?,
-            _ = terminate.recv() => interrupt::set(),
-            _ = end.recv() => interrupt::set(),
-        }
-    }
+    interrupt::heeding(move || measure(&options)).await
 }
 
 fn measure(options: &Options) -> anyhow::Result<ExitCode> {

@@ -1,26 +1,24 @@
-//! Writes Kubernetes Events (core/v1) about objects, merging repetitions into a count as client-go's correlator does.
+//! Records Kubernetes Events (core/v1) about objects. Never waits: where more come than the API takes, the newest are
+//! discarded and counted.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+mod writer;
+
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use k8s_openapi::{
-    api::core::v1::{Event, EventSource, ObjectReference},
-    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time},
-};
-use kube::{
-    Api, Client, Resource,
-    api::{Patch, PatchParams, PostParams},
-};
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::{Client, Resource};
+use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
 use runtime::{Clock, Tasks};
-use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 
-/// Events that wait to be written; past it new ones are dropped, with a line in the log.
-const QUEUE: usize = 1024;
-/// Repetitions remembered; the oldest half is forgotten past it.
-const REMEMBERED: usize = 4096;
-/// An event repeated after so long is a new event.
-const MERGE_WINDOW: Duration = Duration::from_secs(600);
+use self::writer::Writer;
+
+/// Events that wait to be written; past it new ones are discarded.
+const QUEUE: usize = 4096;
+/// How often the log says that events were discarded.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EventType {
@@ -42,16 +40,15 @@ impl EventType {
 pub struct Recorder {
     sender: mpsc::Sender<Record>,
     clock: Clock,
+    discarded: Counter,
+    told: Arc<Mutex<Told>>,
 }
 
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct Subject {
-    namespace: String,
-    uid: String,
-    field_path: String,
-    kind: EventType,
-    reason: String,
-    message: String,
+/// What the log has said of events that were discarded.
+#[derive(Default)]
+struct Told {
+    at: Option<Duration>,
+    count: u64,
 }
 
 struct Record {
@@ -62,19 +59,17 @@ struct Record {
     at: Timestamp,
 }
 
-struct Known {
-    name: String,
-    count: i32,
-    last: Timestamp,
-}
-
 impl Recorder {
     /// Records as `component` (for example `kubelet`) on `host` (empty: none).
     pub fn new(client: Client, component: &str, host: &str, clock: Clock, tasks: &Tasks) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let writer = Writer { client, component: component.into(), host: host.into(), known: HashMap::new() };
-        tasks.spawn("events", writer.run(receiver));
-        Recorder { sender, clock }
+        tasks.spawn("events", Writer::new(client, component, host).run(receiver));
+        Recorder { sender, clock, discarded: Counter::default(), told: Arc::default() }
+    }
+
+    /// How many events were discarded because too many waited; for its owner to register.
+    pub fn discarded(&self) -> Counter {
+        self.discarded.clone()
     }
 
     /// Records that `reason` happened to `about`.
@@ -86,8 +81,20 @@ impl Recorder {
             message: message.into(),
             at: self.clock.now(),
         };
-        if let Err(error) = self.sender.try_send(record) {
-            tracing::warn!(reason, %error, "event dropped");
+        // A closed channel is the group's end, when nothing is written any more.
+        if let Err(TrySendError::Full(_)) = self.sender.try_send(record) {
+            self.discard();
+        }
+    }
+
+    fn discard(&self) {
+        self.discarded.inc();
+        let now = self.clock.monotonic();
+        let mut told = self.told.lock();
+        if told.at.is_none_or(|at| now.saturating_sub(at) >= TELL_EVERY) {
+            let count = self.discarded.get();
+            tracing::warn!(count = count - told.count, "events discarded: they come faster than they can be written");
+            *told = Told { at: Some(now), count };
         }
     }
 
@@ -114,87 +121,5 @@ pub fn object_reference<K: Resource<DynamicType = ()>>(object: &K) -> ObjectRefe
         uid: meta.uid.clone(),
         resource_version: meta.resource_version.clone(),
         field_path: None,
-    }
-}
-
-struct Writer {
-    client: Client,
-    component: Arc<str>,
-    host: Arc<str>,
-    known: HashMap<Subject, Known>,
-}
-
-impl Writer {
-    async fn run(mut self, mut receiver: mpsc::Receiver<Record>) {
-        while let Some(record) = receiver.recv().await {
-            let reason = record.reason.clone();
-            if let Err(error) = self.write(record).await {
-                tracing::debug!(reason, %error, "event not written");
-            }
-        }
-    }
-
-    async fn write(&mut self, record: Record) -> kube::Result<()> {
-        let namespace = record.about.namespace.clone().unwrap_or_else(|| "default".into());
-        let subject = Subject {
-            namespace: namespace.clone(),
-            uid: record.about.uid.clone().unwrap_or_else(|| record.about.name.clone().unwrap_or_default()),
-            field_path: record.about.field_path.clone().unwrap_or_default(),
-            kind: record.kind,
-            reason: record.reason.clone(),
-            message: record.message.clone(),
-        };
-        let api = Api::<Event>::namespaced(self.client.clone(), &namespace);
-        if let Some(known) = self.known.get_mut(&subject)
-            && record.at.duration_since(known.last).unsigned_abs() < MERGE_WINDOW
-        {
-            let patch = json!({ "count": known.count + 1, "lastTimestamp": Time(record.at) });
-            match api.patch(&known.name, &PatchParams::default(), &Patch::Merge(patch)).await {
-                Ok(_) => {
-                    known.count += 1;
-                    known.last = record.at;
-                    return Ok(());
-                }
-                // It was deleted or has expired: write it anew.
-                Err(error) if crate::is_not_found(&error) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let event = self.event(&record, &namespace);
-        let name = event.metadata.name.clone().unwrap_or_default();
-        api.create(&PostParams::default(), &event).await?;
-        if self.known.len() >= REMEMBERED {
-            let mut times: Vec<Timestamp> = self.known.values().map(|known| known.last).collect();
-            times.sort_unstable();
-            let middle = times[times.len() / 2];
-            self.known.retain(|_, known| known.last > middle);
-        }
-        self.known.insert(subject, Known { name, count: 1, last: record.at });
-        Ok(())
-    }
-
-    fn event(&self, record: &Record, namespace: &str) -> Event {
-        let name = record.about.name.as_deref().unwrap_or_default();
-        let suffix = runtime::entropy::random_u64();
-        let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        Event {
-            metadata: ObjectMeta {
-                name: Some(format!("{name}.{suffix:016x}")),
-                namespace: Some(namespace.to_owned()),
-                ..ObjectMeta::default()
-            },
-            involved_object: record.about.clone(),
-            reason: Some(record.reason.clone()),
-            message: Some(record.message.clone()),
-            type_: Some(record.kind.text().to_owned()),
-            source: Some(EventSource { component: some(&self.component), host: some(&self.host) }),
-            first_timestamp: Some(Time(record.at)),
-            last_timestamp: Some(Time(record.at)),
-            event_time: None::<MicroTime>,
-            count: Some(1),
-            reporting_component: Some(self.component.to_string()),
-            reporting_instance: Some(self.host.to_string()),
-            ..Event::default()
-        }
     }
 }

@@ -73,13 +73,14 @@ pub struct UpArgs {
     #[arg(long, value_name = "MODE", default_value = "600", value_parser = octal)]
     pub write_kubeconfig_mode: u32,
 
-    /// Address on which the API listens. Default: loopback and the pod network only.
+    /// Address on which the API listens. Default: loopback and, with a node, the pod network only.
     #[arg(long, value_name = "ADDRESS", help_heading = "API server")]
     pub bind_address: Option<IpAddr>,
     /// Port of the API.
     #[arg(long, value_name = "PORT", default_value_t = 6443, help_heading = "API server")]
     pub https_listen_port: u16,
-    /// Address that the API is advertised under to pods. Default: the pod network's gateway.
+    /// Address that the API is advertised under to pods. Default: the pod network's gateway; without a node, the node
+    /// address.
     #[arg(long, value_name = "ADDRESS", help_heading = "API server")]
     pub advertise_address: Option<Ipv4Addr>,
     /// More names or addresses for the API's certificate.
@@ -121,6 +122,16 @@ pub struct UpArgs {
     /// Pods that this node takes.
     #[arg(long, value_name = "COUNT", default_value_t = 110, help_heading = "Node")]
     pub max_pods: u32,
+
+    /// No node on this machine: no containers, no pod network, no DNS. Needs no root where the folders are writable.
+    #[arg(long, help_heading = "Components")]
+    pub disable_agent: bool,
+    /// No scheduler: another one places pods, or nobody does.
+    #[arg(long, help_heading = "Components")]
+    pub disable_scheduler: bool,
+    /// No controllers: another controller manager runs them, or nobody does.
+    #[arg(long, help_heading = "Components")]
+    pub disable_controller_manager: bool,
 
     /// Addresses for pods.
     #[arg(long, value_name = "CIDR", default_value = "10.42.0.0/16", help_heading = "Network")]

@@ -66,8 +66,8 @@ pub fn socket(run_dir: &Path) -> PathBuf {
     run_dir.join("control.sock")
 }
 
-/// Serves the socket until the tasks stop.
-pub fn serve<C: Checker>(run_dir: &Path, images: Images, checker: Arc<C>, tasks: &Tasks) -> anyhow::Result<()> {
+/// Serves the socket until the tasks stop. Without images, requests for them are refused.
+pub fn serve<C: Checker>(run_dir: &Path, images: Option<Images>, checker: Arc<C>, tasks: &Tasks) -> anyhow::Result<()> {
     let path = socket(run_dir);
     // A socket of a killed predecessor: the data folder's lock says that nobody else uses it.
     let _ = std::fs::remove_file(&path);
@@ -80,7 +80,7 @@ pub fn serve<C: Checker>(run_dir: &Path, images: Images, checker: Arc<C>, tasks:
             let Ok(permit) = permits.clone().acquire_owned().await else { return };
             let (images, checker) = (images.clone(), checker.clone());
             serving.spawn("control-request", async move {
-                if let Err(error) = serve_one(stream, &images, checker.as_ref()).await {
+                if let Err(error) = serve_one(stream, images.as_ref(), checker.as_ref()).await {
                     tracing::debug!(%error, "control request failed");
                 }
                 drop(permit);
@@ -90,13 +90,16 @@ pub fn serve<C: Checker>(run_dir: &Path, images: Images, checker: Arc<C>, tasks:
     Ok(())
 }
 
-async fn serve_one<C: Checker>(stream: UnixStream, images: &Images, checker: &C) -> anyhow::Result<()> {
+async fn serve_one<C: Checker>(stream: UnixStream, images: Option<&Images>, checker: &C) -> anyhow::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut line = String::new();
     BufReader::new(reader.take(MAX_LINE)).read_line(&mut line).await?;
     let answer = match serde_json::from_str(&line) {
         Ok(Request::Checks) => Answer::Checks(checker.checks().await),
-        Ok(request) => perform(images, request).await.unwrap_or_else(|error| Answer::Error(format!("{error:#}"))),
+        Ok(request) => match images {
+            Some(images) => perform(images, request).await.unwrap_or_else(|error| Answer::Error(format!("{error:#}"))),
+            None => Answer::Error("this cluster has no images here: it runs with --disable-agent".to_owned()),
+        },
         Err(error) => Answer::Error(format!("cannot read the request: {error}")),
     };
     let mut bytes = serde_json::to_vec(&answer)?;

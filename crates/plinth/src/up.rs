@@ -4,8 +4,11 @@
 //!   settings, credentials ▶ store ▶ API server ▶ datapath, containers ▶ node, scheduler, controllers, DNS
 //! ```
 //!
+//! Flags leave out the scheduler, the controllers, and all that makes this machine a node.
+//!
 //! Nothing is touched on the machine before flags, data folder and ports are known to be good.
 
+mod accounts;
 mod api;
 mod checks;
 mod cluster_dns;
@@ -16,7 +19,7 @@ mod parts;
 mod settings;
 mod storage;
 
-use std::{path::Path, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use runtime::{Clock, Tasks};
@@ -82,7 +85,9 @@ impl Ground {
 }
 
 pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
-    crate::require_root("plinth up")?;
+    if !args.disable_agent {
+        crate::require_root("plinth up")?;
+    }
     let settings = Settings::derive(&args)?;
     let _telemetry = telemetry::init(&telemetry_options(&args))?;
     let mut signals = Signals::new()?;
@@ -115,7 +120,10 @@ pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
     }
     match failure {
         None => {
-            step.done("pods and services go on; `plinth up` adopts them, `plinth down` removes them");
+            step.done(match args.disable_agent {
+                true => "the data stays",
+                false => "pods and services go on; `plinth up` adopts them, `plinth down` removes them",
+            });
             Ok(ExitCode::SUCCESS)
         }
         Some(failure) => {
@@ -144,17 +152,26 @@ async fn start(args: &UpArgs, settings: &Settings, ground: &Ground) -> anyhow::R
     storage::serve_etcd(settings, &credentials, storage, ground).await?;
     step.done(&settings.api_url);
 
-    let step = Step::begin("Node");
-    let parts = parts::start(args, settings, &credentials, &data_dir, &api, ground).await?;
-    node_slot.set(parts.node.clone(), ground.agents.child("node-http"));
+    let step = Step::begin(if args.disable_agent { "Control plane" } else { "Node" });
+    let agent = parts::start(args, settings, &credentials, &data_dir, &api, ground).await?;
     let client = api.admin();
-    cluster_dns::ensure(&client, settings).await.context("cannot register the cluster's DNS")?;
-    checks::serve(args, settings, &parts, api.store.clone(), ground)?;
-    step.detail("waiting until it is Ready");
-    let waited = tokio::time::timeout(READY_PATIENCE, parts.node.ready()).await;
-    waited.with_context(|| format!("the node did not become Ready: kubectl describe node {}", settings.node_name))?;
-    step.done(&format!("{} is Ready", settings.node_name));
-    welcome(path, ground.clock.monotonic().saturating_sub(began));
+    if args.disable_controller_manager {
+        accounts::ensure(&client).await.context("cannot make the default service account")?;
+    }
+    checks::serve(args, settings, agent.as_ref(), api.store.clone(), ground)?;
+    match agent {
+        None => step.done("no node here: --disable-agent"),
+        Some(agent) => {
+            node_slot.set(agent.node.clone(), ground.agents.child("node-http"));
+            cluster_dns::ensure(&client, settings).await.context("cannot register the cluster's DNS")?;
+            step.detail("waiting until it is Ready");
+            let name = &settings.node_name;
+            let waited = tokio::time::timeout(READY_PATIENCE, agent.node.ready()).await;
+            waited.with_context(|| format!("the node did not become Ready: kubectl describe node {name}"))?;
+            step.done(&format!("{name} is Ready"));
+        }
+    }
+    welcome(args, ground.clock.monotonic().saturating_sub(began));
     Ok(data_dir)
 }
 
@@ -170,10 +187,14 @@ fn telemetry_options(args: &UpArgs) -> telemetry::Options {
     }
 }
 
-fn welcome(kubeconfig: &Path, took: Duration) {
-    let path = kubeconfig.display();
+fn welcome(args: &UpArgs, took: Duration) {
+    let path = args.kubeconfig.write_kubeconfig.display();
     println!("\nReady after {:.2} s. In another terminal:", took.as_secs_f64());
     println!("  {}", terminal::strong(&format!("export KUBECONFIG={path}")));
+    if args.disable_agent {
+        println!("  {}", terminal::strong("kubectl get namespaces"));
+        return;
+    }
     println!("  {}", terminal::strong("kubectl apply -f examples/web.yaml"));
     println!("  {}", terminal::strong("kubectl get pods -o wide"));
     println!("Ctrl-C stops the cluster and leaves its containers running; `plinth down` removes them.");

@@ -11,8 +11,9 @@ use prost::Message;
 
 use super::{
     h2::{Connection, Sink},
-    interrupt, wire,
+    wire,
 };
+use crate::interrupt;
 
 /// How long one read waits before the call looks whether it may go on.
 const TICK: Duration = Duration::from_millis(50);

@@ -12,9 +12,9 @@ use anyhow::{bail, ensure};
 use super::{
     h2::{Connection, Sink},
     histogram::Histogram,
-    interrupt,
     pool::Pool,
 };
+use crate::interrupt;
 
 /// First bytes of each answer that a load gets to see.
 pub const HEAD_BYTES: usize = 96;

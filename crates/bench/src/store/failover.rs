@@ -13,11 +13,11 @@ use anyhow::{Context, ensure};
 use super::{
     control::Control,
     h2::{Connection, Sink},
-    interrupt,
     loads::{Random, Values, key},
     server::Cluster,
     wire,
 };
+use crate::interrupt;
 
 /// Between two writes to one member.
 const PACE: Duration = Duration::from_millis(5);

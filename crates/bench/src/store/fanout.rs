@@ -10,11 +10,11 @@ use anyhow::{bail, ensure};
 use super::{
     drive::{Outcome, Span},
     h2::Sink,
-    interrupt,
     loads::{Random, Values, key},
     pool::Pool,
     wire,
 };
+use crate::interrupt;
 
 /// Connections, each with one stream that carries an equal share of the watches.
 pub const CONNECTIONS: usize = 10;

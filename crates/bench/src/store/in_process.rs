@@ -14,11 +14,8 @@ use bytes::Bytes;
 use runtime::{Clock, Tasks};
 use store_api::{PutRequest, RangeRequest, Store};
 
-use super::{
-    interrupt,
-    loads::{Random, Values, key},
-};
-use crate::process;
+use super::loads::{Random, Values, key};
+use crate::{interrupt, process};
 
 const TASKS: usize = 64;
 const KEYS: u32 = 100_000;

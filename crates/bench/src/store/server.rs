@@ -2,11 +2,10 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     str::FromStr,
-    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -16,8 +15,11 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{control::Control, interrupt};
-use crate::process::{self, Usage};
+use super::control::Control;
+use crate::{
+    interrupt, ports,
+    process::{self, Usage},
+};
 
 /// How long a server may take until it serves, or until it has ended.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -25,8 +27,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(2);
 /// Room for everything that a run writes.
 const QUOTA_BYTES: u64 = 16 << 30;
-/// Ports below those that the kernel gives to connections: one that is free stays so until the server takes it.
-const PORTS: std::ops::Range<u32> = 12_000..29_000;
 
 /// What to start: a program and the words before its flags.
 #[derive(Clone, Debug)]
@@ -79,7 +79,7 @@ impl Cluster {
     /// Starts so many members on empty folders below `dir` and waits until each serves.
     pub fn start(program: &Program, dir: &Path, count: usize) -> anyhow::Result<Self> {
         let ports: Vec<(u16, u16)> =
-            (0..count).map(|_| Ok((free_port()?, free_port()?))).collect::<anyhow::Result<_>>()?;
+            (0..count).map(|_| Ok((ports::free()?, ports::free()?))).collect::<anyhow::Result<_>>()?;
         let name = |index: usize| format!("m{index}");
         let all = ports.iter().enumerate().map(|(index, (_, peer))| format!("{}={}", name(index), url(*peer)));
         let all = all.collect::<Vec<_>>().join(",");
@@ -232,16 +232,4 @@ fn spawn(program: &Program, flags: &[String], log: &Path) -> anyhow::Result<Chil
 
 fn url(port: u16) -> String {
     format!("http://127.0.0.1:{port}")
-}
-
-fn free_port() -> anyhow::Result<u16> {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    for _ in PORTS {
-        let step = std::process::id().wrapping_mul(37).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
-        let port = (PORTS.start + step % (PORTS.end - PORTS.start)) as u16;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return Ok(port);
-        }
-    }
-    bail!("no port of {PORTS:?} is free")
 }

@@ -51,7 +51,9 @@ pub async fn start(
     options.advertise = Some(settings.api_advertise);
     options.service_cidr = args.service_cidr;
     options.node_ports = args.service_node_port_range.0..=args.service_node_port_range.1;
-    options.node_dialer = Arc::new(Dialer { node_name: settings.node_name.clone(), slot: slot.clone() });
+    if !args.disable_agent {
+        options.node_dialer = Arc::new(Dialer { node_name: settings.node_name.clone(), slot: slot.clone() });
+    }
     let handle = ApiServer::start(options).await.context("the API server cannot start")?;
     handle.ready().await;
     Ok(Server { handle, store })

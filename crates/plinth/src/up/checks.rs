@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use anyhow::Context;
 use tokio::net::UdpSocket;
 
-use super::{Ground, parts::Parts, settings::Settings};
+use super::{Ground, parts::Agent, settings::Settings};
 use crate::{
     cli::{Paths, UpArgs},
     control,
@@ -20,7 +20,8 @@ const DISK_FREE_BYTES: u64 = 1 << 30;
 
 struct Checker {
     store: Arc<dyn store_api::Store>,
-    datapath: datapath::Handle,
+    /// None where this machine is no node; then nothing is asked of what a node has.
+    datapath: Option<datapath::Handle>,
     paths: Paths,
     dns: (IpAddr, u16),
     domain: String,
@@ -30,24 +31,29 @@ struct Checker {
 pub fn serve(
     args: &UpArgs,
     settings: &Settings,
-    parts: &Parts,
+    agent: Option<&Agent>,
     store: Arc<dyn store_api::Store>,
     ground: &Ground,
 ) -> anyhow::Result<()> {
     let checker = Checker {
         store,
-        datapath: parts.datapath.clone(),
+        datapath: agent.map(|agent| agent.datapath.clone()),
         paths: args.paths.clone(),
         dns: (settings.dns_service_ip.into(), 53),
         domain: args.cluster_domain.clone(),
     };
-    control::serve(&args.paths.run_dir, parts.images.clone(), Arc::new(checker), &ground.agents)
+    let images = agent.map(|agent| agent.images.clone());
+    control::serve(&args.paths.run_dir, images, Arc::new(checker), &ground.agents)
         .context("cannot open the control socket")
 }
 
 impl control::Checker for Checker {
     async fn checks(&self) -> Vec<Check> {
-        vec![self.store().await, self.disk(), self.network().await, self.services().await, self.names().await]
+        let mut checks = vec![self.store().await, self.disk()];
+        if let Some(datapath) = &self.datapath {
+            checks.extend([self.network(datapath).await, self.services(datapath).await, self.names().await]);
+        }
+        checks
     }
 }
 
@@ -85,9 +91,9 @@ impl Checker {
         }
     }
 
-    async fn network(&self) -> Check {
+    async fn network(&self, datapath: &datapath::Handle) -> Check {
         let status = datapath::status(&super::datapath_paths(&self.paths)).await;
-        let live = self.datapath.live();
+        let live = datapath.live();
         match live.outside_error {
             Some(error) => Check::bad("Pod network", error, "is nft installed? apt-get install nftables"),
             None if !status.bridge => {
@@ -97,9 +103,9 @@ impl Checker {
         }
     }
 
-    async fn services(&self) -> Check {
+    async fn services(&self, datapath: &datapath::Handle) -> Check {
         let status = datapath::status(&super::datapath_paths(&self.paths)).await;
-        let live = self.datapath.live();
+        let live = datapath.live();
         if let Some(error) = live.sockets_error {
             let hint = "the kernel needs cgroup2 and BPF (5.10 or newer)";
             return Check::bad("Services", error, hint);

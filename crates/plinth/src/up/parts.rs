@@ -1,4 +1,4 @@
-//! Everything that uses the API: datapath, containers, node, scheduler, controllers, DNS.
+//! Everything that uses the API: datapath, containers, node, scheduler, controllers, DNS; each unless a flag leaves it out.
 
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use client::{Informers, Recorder};
 use super::{Ground, api::Server, credentials::Credentials, network::Network, settings::Settings};
 use crate::{cli::UpArgs, data_dir::DataDir};
 
-/// What others need of the running parts.
-pub struct Parts {
+/// What others need of this machine's part in the cluster.
+pub struct Agent {
     pub datapath: datapath::Handle,
     pub images: containers::Images,
     pub node: node::Handle,
@@ -25,33 +25,43 @@ pub async fn start(
     data_dir: &DataDir,
     api: &Server,
     ground: &Ground,
-) -> anyhow::Result<Parts> {
+) -> anyhow::Result<Option<Agent>> {
     let informers = Informers::new(api.admin(), ground.agents.child("informers"));
     let speaking_as = |user: &str| informers.speaking_as(api.component(user));
-    let (datapath, runtime) = tokio::join!(
-        start_datapath(args, settings, speaking_as("system:kube-proxy"), ground),
-        open_runtime(args, data_dir, ground),
-    );
-    let (datapath, runtime) = (datapath?, runtime?);
-    let scheduler = scheduler::start(scheduler::Options::new(
-        speaking_as("system:kube-scheduler").client(),
-        ground.clock.clone(),
-        ground.agents.child("scheduler"),
-        ground.metrics.clone(),
-    ));
-    scheduler.context("the scheduler cannot start")?.lead();
-    controllers::Service::start(controllers::Options::new(
-        speaking_as("system:kube-controller-manager"),
-        ground.clock.clone(),
-        ground.agents.clone(),
-        ground.metrics.clone(),
-        credentials.ca_pem.clone(),
-    ));
+    let machine = match args.disable_agent {
+        true => None,
+        false => {
+            let (datapath, runtime) = tokio::join!(
+                start_datapath(args, settings, speaking_as("system:kube-proxy"), ground),
+                open_runtime(args, data_dir, ground),
+            );
+            Some((datapath?, runtime?))
+        }
+    };
+    if !args.disable_scheduler {
+        let scheduler = scheduler::start(scheduler::Options::new(
+            speaking_as("system:kube-scheduler").client(),
+            ground.clock.clone(),
+            ground.agents.child("scheduler"),
+            ground.metrics.clone(),
+        ));
+        scheduler.context("the scheduler cannot start")?.lead();
+    }
+    if !args.disable_controller_manager {
+        controllers::Service::start(controllers::Options::new(
+            speaking_as("system:kube-controller-manager"),
+            ground.clock.clone(),
+            ground.agents.clone(),
+            ground.metrics.clone(),
+            credentials.ca_pem.clone(),
+        ));
+    }
+    let Some((datapath, runtime)) = machine else { return Ok(None) };
     start_dns(args, settings, speaking_as("system:kube-dns"), ground).await?;
     let images = runtime.images().clone();
     let informers = informers.speaking_as(api.node(&settings.node_name));
     let node = start_node(args, settings, data_dir, informers, runtime, datapath.clone(), ground).await?;
-    Ok(Parts { datapath, images, node })
+    Ok(Some(Agent { datapath, images, node }))
 }
 
 async fn start_datapath(
@@ -123,6 +133,10 @@ async fn start_node(
     let tasks = ground.agents.child("node");
     let client = informers.client();
     let recorder = Recorder::new(client.clone(), "kubelet", &settings.node_name, ground.clock.clone(), &tasks);
+    let discarded = recorder.discarded();
+    ground.metrics.register(|registry| {
+        registry.register("kubelet_events_discarded", "Events discarded because too many waited", discarded);
+    });
     let options = node::Options {
         client,
         informers,

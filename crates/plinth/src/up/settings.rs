@@ -49,15 +49,14 @@ impl Settings {
         };
         let node_ip = args.node_ip.map_or_else(uplink_address, Ok)?;
         let port = args.https_listen_port;
-        let api_listen: Vec<SocketAddr> = match args.bind_address {
-            Some(ip) if ip.is_unspecified() || ip == IpAddr::V4(gateway) => vec![(ip, port).into()],
-            Some(ip) => vec![(ip, port).into(), (gateway, port).into()],
-            None => vec![(Ipv4Addr::LOCALHOST, port).into(), (gateway, port).into()],
-        };
-        let local = match args.bind_address {
-            Some(ip) if !ip.is_unspecified() => ip,
-            _ => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        };
+        let asked = args.bind_address.unwrap_or(Ipv4Addr::LOCALHOST.into());
+        let mut api_listen: Vec<SocketAddr> = vec![(asked, port).into()];
+        // Pods reach the API through their gateway, where there are pods.
+        if !args.disable_agent && !asked.is_unspecified() && asked != IpAddr::V4(gateway) {
+            api_listen.push((gateway, port).into());
+        }
+        let advertised = if args.disable_agent { node_ip } else { gateway };
+        let local = if asked.is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { asked };
         let etcd_listen = match args.etcd_listen_address.as_str() {
             "none" | "" => None,
             text => Some(text.parse().with_context(|| {
@@ -73,7 +72,7 @@ impl Settings {
             dns_service_ip,
             dns_listen: (gateway, DNS_PORT).into(),
             api_listen,
-            api_advertise: (args.advertise_address.unwrap_or(gateway), port).into(),
+            api_advertise: (args.advertise_address.unwrap_or(advertised), port).into(),
             api_url: format!("https://{}", SocketAddr::from((local, port))),
             etcd_listen,
         })
@@ -179,12 +178,22 @@ mod tests {
         assert_eq!(settings.gateway.to_string(), "10.42.0.1");
         assert_eq!(settings.pod_cidr.to_string(), "10.42.0.0/24");
         assert_eq!(settings.dns_service_ip.to_string(), "10.43.0.10");
-        assert_eq!(
-            settings.api_listen.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            ["127.0.0.1:6443", "10.42.0.1:6443"]
-        );
-        assert_eq!(derive(&["--bind-address", "0.0.0.0"]).unwrap().api_listen.len(), 1);
         assert!(derive(&["--etcd-listen-address", "none"]).unwrap().etcd_listen.is_none());
+    }
+
+    #[test]
+    fn the_api_listens_where_it_is_asked_for() {
+        let check = |flags: &[&str], listen: &[&str], advertise: &str| {
+            let settings = derive(flags).unwrap();
+            let found: Vec<String> = settings.api_listen.iter().map(ToString::to_string).collect();
+            assert_eq!(found, listen, "{flags:?}");
+            assert_eq!(settings.api_advertise.to_string(), advertise, "{flags:?}");
+        };
+        check(&[], &["127.0.0.1:6443", "10.42.0.1:6443"], "10.42.0.1:6443");
+        check(&["--bind-address", "0.0.0.0"], &["0.0.0.0:6443"], "10.42.0.1:6443");
+        check(&["--bind-address", "10.42.0.1"], &["10.42.0.1:6443"], "10.42.0.1:6443");
+        check(&["--disable-agent"], &["127.0.0.1:6443"], "192.0.2.7:6443");
+        check(&["--disable-agent", "--bind-address", "192.0.2.7"], &["192.0.2.7:6443"], "192.0.2.7:6443");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The list as tests: whole clusters from the real binary, the real kernel, real containers, the real kubectl.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
+mod agentless;
 mod bad_input;
 mod crash;
 mod example;

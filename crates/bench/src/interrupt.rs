@@ -10,12 +10,28 @@ use std::{
 };
 
 use anyhow::{bail, ensure};
+use tokio::signal::unix::{SignalKind, signal};
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 static DEADLINE: OnceLock<Instant> = OnceLock::new();
 
+/// Measures on a thread of its own, and ends in good order when the user wants it.
+pub async fn heeding<T: Send + 'static>(
+    measure: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    let (mut terminate, mut end) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut measuring = tokio::task::spawn_blocking(measure);
+    loop {
+        tokio::select! {
+            outcome = &mut measuring => return outcome?,
+            _ = terminate.recv() => set(),
+            _ = end.recv() => set(),
+        }
+    }
+}
+
 /// The user wants the run to end.
-pub fn set() {
+fn set() {
     INTERRUPTED.store(true, Ordering::Relaxed);
 }
 
