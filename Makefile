@@ -4,7 +4,7 @@ CARGO ?= cargo
 PLINTH := target/release/plinth
 UP_FLAGS ?=
 
-.PHONY: up down demo status build deps tools test bench-start bench-store clean
+.PHONY: up down demo status build deps tools test bench-start bench-store bench-scheduler clean
 
 up: build
 	@exec $(PLINTH) up $(UP_FLAGS)
@@ -40,3 +40,9 @@ bench-start: build tools
 bench-store: build tools
 	@$(CARGO) build --release --locked -p bench
 	@target/release/bench store
+
+# Beside a real kube-scheduler where KUBE_SCHEDULER names one.
+bench-scheduler: build
+	@$(CARGO) build --release --locked -p bench
+	@target/release/bench scheduler --decisions-only
+	@target/release/bench scheduler
