@@ -14,12 +14,17 @@
 mod groups;
 mod rejects;
 
-use std::{collections::HashSet, ops::Range, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+    sync::Arc,
+};
 
 use crate::{
     Pod,
     diagnosis::{Diagnosis, Rejected, Rejection},
     framework::{Filter, Group, GroupFilter, GroupScore, MAX_SCORE, Score},
+    preempt::DryRun,
     profile::{PluginIndex, Profile},
     random::Random,
     world::{NodeId, Resident, World},
@@ -78,6 +83,8 @@ pub(crate) struct Plan {
     /// The version of everything about storage; `None`: the pod has nothing to do with it.
     volumes: Option<u64>,
     kept: bool,
+    /// What preemption has found out about nodes.
+    pub dry_runs: HashMap<NodeId, DryRun>,
 }
 
 /// A node that was chosen.
@@ -109,6 +116,7 @@ impl Plan {
             terms: 0,
             key: Vec::new(),
             asking: None,
+            dry_runs: HashMap::new(),
             kept: false,
             workloads: world.workloads.version(&pod.namespace),
             volumes: (!pod.spec.volumes.is_empty()).then(|| world.volumes.version()),
@@ -153,6 +161,11 @@ impl Plan {
 
     pub fn is_kept(&self) -> bool {
         self.kept
+    }
+
+    /// Whether all filters depend on the node in question alone.
+    pub fn looks_at_nodes_alone(&self) -> bool {
+        self.group_filters.is_empty()
     }
 
     /// How many nodes it remembers.

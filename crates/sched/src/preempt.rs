@@ -58,11 +58,11 @@ pub(crate) fn select(
     }
     let wanted = (nodes * args.min_candidate_nodes_percentage / 100).max(args.min_candidate_nodes_absolute).min(nodes);
     let candidates = plan.resolvable(world, start);
-    let mut found: Vec<(NodeId, Victims)> = Vec::new();
+    let mut found: Vec<Arc<Victims>> = Vec::new();
     let mut reasons: BTreeMap<Reason, usize> = BTreeMap::new();
     for node in &candidates {
-        match victims_on(plan, world, pod, *node, budgets) {
-            Ok(victims) => found.push((*node, victims)),
+        match dry_run(plan, world, pod, *node, budgets) {
+            Ok(victims) => found.push(victims),
             Err(rejection) => {
                 for reason in rejection.reasons {
                     *reasons.entry(reason).or_default() += 1;
@@ -73,13 +73,42 @@ pub(crate) fn select(
             break;
         }
     }
-    let least = found.into_iter().map(|(_, victims)| victims).min_by_key(harm);
-    least.ok_or_else(|| {
+    let least = found.into_iter().min_by_key(|victims| harm(victims));
+    least.map(Arc::unwrap_or_clone).ok_or_else(|| {
         if nodes > candidates.len() {
             *reasons.entry(Reason::Borrowed(NOT_HELPFUL)).or_default() += nodes - candidates.len();
         }
         reasons
     })
+}
+
+/// Whom to evict from a node, from the last time if nothing there has changed since: pods of a kind that preempt one after the
+/// other find each node as the one before has left it.
+fn dry_run(
+    plan: &mut Plan,
+    world: &mut World,
+    pod: &Pod,
+    node: NodeId,
+    budgets: &[&Budget],
+) -> Result<Arc<Victims>, Rejection> {
+    // What depends on more than the node, or on who asks, is asked anew.
+    let alone = plan.looks_at_nodes_alone() && budgets.is_empty() && world.info(node).nominated.is_empty();
+    let version = world.info(node).version;
+    if alone && let Some(known) = plan.dry_runs.get(&node).filter(|known| known.version == version) {
+        return known.outcome.clone();
+    }
+    let outcome = victims_on(plan, world, pod, node, budgets).map(Arc::new);
+    if alone {
+        plan.dry_runs.insert(node, DryRun { version, outcome: outcome.clone() });
+    }
+    outcome
+}
+
+/// What came of taking pods off a node in thought.
+pub(crate) struct DryRun {
+    /// The node's, when it was done.
+    version: u64,
+    outcome: Result<Arc<Victims>, Rejection>,
 }
 
 /// The harm that evictions do, in the order in which it counts: broken budgets, the highest priority, the sum of priorities, the

@@ -132,6 +132,7 @@ impl World {
         let Some(placed) = self.pods.get_mut(&pod.uid) else { return };
         placed.assumed = false;
         placed.resident.pod = pod.clone();
+        self.nodes[placed.node.index()].version += 1;
         let residents = &mut self.nodes[placed.node.index()].residents;
         if let Some(resident) = residents.iter_mut().find(|resident| resident.pod.uid == pod.uid) {
             resident.pod = pod;
@@ -339,6 +340,7 @@ impl World {
     }
 
     fn changed(&mut self, node: NodeId) {
+        self.nodes[node.index()].version += 1;
         if self.log.len() == MAX_LOG {
             self.log.pop_front();
             self.log_start += 1;
@@ -373,7 +375,8 @@ impl World {
         let node = Arc::new(Node { name: name.clone(), ..Default::default() });
         let id = match self.free.pop() {
             Some(id) => {
-                self.nodes[id.index()] = NodeInfo::new(id, node);
+                let info = &mut self.nodes[id.index()];
+                *info = NodeInfo { version: info.version + 1, ..NodeInfo::new(id, node) };
                 id
             }
             None => {
