@@ -34,6 +34,7 @@ mod negotiate;
 mod node_proxy;
 mod openapi;
 mod options;
+mod parsed;
 mod pipeline;
 mod protobuf;
 mod request;
