@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use bytes::Bytes;
 use jiff::Timestamp;
 use registry::{Context, Registry, Resource, Status, User};
-use runtime::{CancellationToken, Clock, Tasks, entropy};
+use runtime::{CancellationToken, Clock, Tasks};
 use store_api::{KeyValue, RangeRequest, Store};
 use tokio::sync::watch;
 
@@ -18,7 +18,7 @@ use crate::{
     metrics::ServerMetrics,
     options::{ConnectionLimits, NodeDialer},
     parsed::Parsed,
-    respond,
+    random, respond,
     token::Tokens,
 };
 
@@ -147,14 +147,12 @@ impl Core {
 
     /// The circumstances of one write.
     pub fn context(&self, identity: &Identity) -> Context {
-        let mut random = [0; 32];
-        entropy::fill(&mut random);
         let user = User {
             name: identity.user().to_owned(),
             uid: identity.uid().to_owned(),
             groups: identity.groups().to_vec(),
         };
-        Context::new(self.now(), &random, user)
+        Context::new(self.now(), &random::bytes(), user)
     }
 
     /// An object's key and value, straight from the store.

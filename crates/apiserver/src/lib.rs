@@ -37,6 +37,7 @@ mod options;
 mod parsed;
 mod pipeline;
 mod protobuf;
+mod random;
 mod request;
 mod respond;
 mod reviews;

@@ -37,12 +37,7 @@ impl<'b> Object<'b> {
             return Some(Object { members, close: at });
         }
         loop {
-            let behind = skip_string(bytes, at)?;
-            let key = &bytes[at + 1..behind - 1];
-            if key.contains(&b'\\') || bytes.get(behind) != Some(&b':') {
-                return None;
-            }
-            let start = behind + 1;
+            let (key, start) = read_key(bytes, at)?;
             let end = skip_value(bytes, start)?;
             members.push(Member { key, at, start, end });
             match bytes.get(end)? {
@@ -83,41 +78,54 @@ impl<'b> Object<'b> {
 
 /// The bytes of an object's metadata.
 pub fn metadata(stored: &[u8]) -> Option<&[u8]> {
-    let object = Object::at(stored, 0)?;
-    let member = object.get("metadata").filter(|member| stored[member.start] == b'{')?;
-    Some(&stored[member.start..member.end])
+    // It is among the first, so most of the object is not looked at.
+    let mut at = 0;
+    loop {
+        let before = if at == 0 { b'{' } else { b',' };
+        let (key, start) =
+            Some(at).filter(|at| stored.get(*at) == Some(&before)).and_then(|at| read_key(stored, at + 1))?;
+        at = skip_value(stored, start)?;
+        if key == b"metadata" {
+            return Some(&stored[start..at]).filter(|value| value[0] == b'{');
+        }
+    }
 }
 
 /// Only the values at `paths` (such as `spec.nodeName`, two steps at most) of a stored object, as a value with nothing else.
-pub(crate) fn sparse<'p>(stored: &[u8], paths: impl Iterator<Item = &'p str>) -> Option<Value> {
-    let root = Object::at(stored, 0)?;
+pub(crate) fn sparse<'p>(stored: &[u8], paths: impl Iterator<Item = &'p str> + Clone) -> Option<Value> {
     let mut out = Value::Object(serde_json::Map::new());
-    let mut parent: Option<(&str, Option<Object<'_>>)> = None;
-    for path in paths {
-        let (first, rest) = path.split_once('.').unwrap_or((path, ""));
-        let Some(member) = last(&root, first) else { continue };
-        if rest.is_empty() {
-            out[first] = serde_json::from_slice(&stored[member.start..member.end]).ok()?;
+    let mut at = 0;
+    loop {
+        let before = if at == 0 { b'{' } else { b',' };
+        match stored.get(at)? {
+            b'}' if at > 0 => return Some(out),
+            byte if *byte == before => {}
+            _ => return None,
+        }
+        let (key, start) = read_key(stored, at + 1)?;
+        let mut below = paths.clone().filter_map(|path| {
+            let (first, rest) = path.split_once('.').unwrap_or((path, ""));
+            (first.as_bytes() == key).then_some((first, rest))
+        });
+        let Some((first, rest)) = below.next() else {
+            at = skip_value(stored, start)?;
+            continue;
+        };
+        if rest.is_empty() || stored.get(start) != Some(&b'{') {
+            at = skip_value(stored, start)?;
+            out[first] = if rest.is_empty() { serde_json::from_slice(&stored[start..at]).ok()? } else { Value::Null };
             continue;
         }
-        if parent.as_ref().is_none_or(|(name, _)| *name != first) {
-            let child = match stored[member.start] {
-                b'{' => Some(Object::at(stored, member.start)?),
-                _ => None,
-            };
-            parent = Some((first, child));
+        let object = Object::at(stored, start)?;
+        // Of members of one name the last counts, as in a parsed value.
+        out[first] = Value::Object(serde_json::Map::new());
+        for (_, rest) in std::iter::once((first, rest)).chain(below) {
+            if let Some(member) = object.members.iter().rfind(|member| member.key == rest.as_bytes()) {
+                out[first][rest] = serde_json::from_slice(&stored[member.start..member.end]).ok()?;
+            }
         }
-        let Some((_, Some(object))) = &parent else { continue };
-        if let Some(member) = last(object, rest) {
-            out[first][rest] = serde_json::from_slice(&stored[member.start..member.end]).ok()?;
-        }
+        at = object.close + 1;
     }
-    Some(out)
-}
-
-/// Of members of one name the last counts, as in a parsed value.
-fn last<'o, 'b>(object: &'o Object<'b>, key: &str) -> Option<&'o Member<'b>> {
-    object.members.iter().rfind(|member| member.key == key.as_bytes())
 }
 
 /// The bytes with some parts replaced. The parts are in order and do not overlap.
@@ -132,6 +140,13 @@ pub(crate) fn replace(bytes: &[u8], edits: &[(Range<usize>, Vec<u8>)]) -> Vec<u8
     }
     out.extend_from_slice(&bytes[done..]);
     out
+}
+
+/// The key that begins at `at`, and where its value begins.
+fn read_key(bytes: &[u8], at: usize) -> Option<(&[u8], usize)> {
+    let behind = skip_string(bytes, at)?;
+    let key = &bytes[at + 1..behind - 1];
+    (!key.contains(&b'\\') && bytes.get(behind) == Some(&b':')).then_some((key, behind + 1))
 }
 
 /// Behind the string that begins at `at`.
@@ -220,7 +235,7 @@ mod tests {
             if let Some(object) = Object::at(text.as_bytes(), 0) {
                 prop_assert!(object.close < text.len());
             }
-            let _ = (metadata(text.as_bytes()), sparse(text.as_bytes(), ["a.a", "a"].into_iter()));
+            let _ = (metadata(text.as_bytes()), sparse(text.as_bytes(), ["a.a", "b"].into_iter()));
         }
 
         #[test]
