@@ -157,6 +157,11 @@ impl Cache {
         (found, inner.state.revision())
     }
 
+    /// One object, as far as the cache has come.
+    pub fn get(&self, key: &[u8]) -> Option<Arc<Entry>> {
+        self.inner.read().state.get(key).cloned()
+    }
+
     /// Starts a watch that delivers the changes after `from`.
     pub fn watch(
         self: &Arc<Self>,

@@ -85,10 +85,21 @@ impl Call {
         let format = negotiate::format(&self.headers)?;
         let validation = self.field_validation()?;
         let body = self.read_body().await?;
+        self.decode_body(resource, target, (format, validation), &body)
+    }
+
+    /// Decodes a body that has been read.
+    pub fn decode_body(
+        &mut self,
+        resource: &Resource,
+        target: Target,
+        (format, validation): (Format, FieldValidation),
+        body: &[u8],
+    ) -> Result<Value, Status> {
         let decoded = match format {
-            Format::Json => resource.decode(target, &body, validation)?,
+            Format::Json => resource.decode(target, body, validation)?,
             Format::Yaml => {
-                let text = std::str::from_utf8(&body)
+                let text = std::str::from_utf8(body)
                     .map_err(|_| Status::bad_request("the body is not YAML: it is not UTF-8"))?;
                 let value: Value = serde_saphyr::from_str(text)
                     .map_err(|error| Status::bad_request(format!("the body is not YAML: {error}")))?;
@@ -99,7 +110,7 @@ impl Call {
                     Target::Scale => resource.schema().find(SCALE).ok_or_else(Status::no_such_path)?,
                     _ => resource.type_id(),
                 };
-                let value = protobuf::decode(resource.schema(), type_id, &body).map_err(malformed)?;
+                let value = protobuf::decode(resource.schema(), type_id, body).map_err(malformed)?;
                 resource.decode_value(target, value, validation)?
             }
         };

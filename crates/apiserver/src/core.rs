@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use bytes::Bytes;
 use jiff::Timestamp;
 use registry::{Context, Registry, Resource, Status, User};
-use runtime::{CancellationToken, Clock, Tasks, entropy};
+use runtime::{CancellationToken, Clock, Tasks};
 use store_api::{KeyValue, RangeRequest, Store};
 use tokio::sync::watch;
 
@@ -17,7 +17,8 @@ use crate::{
     identity::Identity,
     metrics::ServerMetrics,
     options::{ConnectionLimits, NodeDialer},
-    respond,
+    parsed::Parsed,
+    random, respond,
     token::Tokens,
 };
 
@@ -56,6 +57,7 @@ pub(crate) struct Core {
     pub ranges: ServiceRanges,
     pub node_dialer: Arc<dyn NodeDialer>,
     pub event_leases: EventLeases,
+    pub parsed: Parsed,
     /// Why the server is not ready; empty when it is.
     pub not_ready: watch::Sender<String>,
     pub stopping: CancellationToken,
@@ -114,6 +116,7 @@ impl Core {
             registry: Registry::builtin(),
             kinds,
             event_leases: EventLeases::default(),
+            parsed: Parsed::default(),
             authenticator,
             tokens,
             fairness,
@@ -144,14 +147,12 @@ impl Core {
 
     /// The circumstances of one write.
     pub fn context(&self, identity: &Identity) -> Context {
-        let mut random = [0; 32];
-        entropy::fill(&mut random);
         let user = User {
             name: identity.user().to_owned(),
             uid: identity.uid().to_owned(),
             groups: identity.groups().to_vec(),
         };
-        Context::new(self.now(), &random, user)
+        Context::new(self.now(), &random::bytes(), user)
     }
 
     /// An object's key and value, straight from the store.
@@ -169,10 +170,19 @@ impl Core {
         plural: &str,
         namespace: &str,
         name: &str,
-    ) -> Result<Option<serde_json::Value>, Status> {
+    ) -> Result<Option<Arc<serde_json::Value>>, Status> {
         let served = ["v1", "v1alpha2"].into_iter().find_map(|version| self.find(group, version, plural));
         let Some(served) = served else { return Ok(None) };
         let found = self.read(served.resource.key(namespace, name)).await?;
-        Ok(found.map(|kv| serde_json::from_slice(&kv.value).unwrap_or_default()))
+        Ok(found.map(|kv| self.parsed.value(served.resource, kv)))
+    }
+
+    /// All objects of a cluster-wide kind of which there are few, such as classes. From the store for the same reason, and
+    /// because a class and the object that names it often come in one manifest.
+    pub async fn all(&self, group: &str, plural: &str) -> Result<Vec<Arc<serde_json::Value>>, Status> {
+        let Some(served) = self.find(group, "v1", plural) else { return Ok(Vec::new()) };
+        let request = RangeRequest::prefix(served.resource.kind().prefix(None));
+        let response = self.store.range(request).await.map_err(|error| respond::store_error(&error))?;
+        Ok(response.kvs.into_iter().map(|kv| self.parsed.value(served.resource, kv)).collect())
     }
 }

@@ -11,7 +11,6 @@ use futures::FutureExt;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use parking_lot::Mutex;
 use registry::Status;
-use runtime::entropy;
 use tracing::Instrument;
 
 use crate::{
@@ -22,6 +21,7 @@ use crate::{
     identity::Identity,
     listener::{Busy, Connection},
     metrics::{COMPONENT, RequestLabels},
+    random,
     request::RequestInfo,
     respond, route,
 };
@@ -85,7 +85,7 @@ pub(crate) async fn handle(core: Arc<Core>, peer: Peer, request: Request<Request
     if response.status().is_server_error() {
         span.record("otel.status_code", "ERROR");
     }
-    if let Ok(id) = HeaderValue::from_str(&entropy::uuid()) {
+    if let Ok(id) = HeaderValue::from_str(&random::uuid()) {
         response.headers_mut().insert("audit-id", id);
     }
     let elapsed = core.clock.monotonic().saturating_sub(started);

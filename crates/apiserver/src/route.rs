@@ -1,5 +1,7 @@
-//! Which handler answers a request.
+//! Which handler answers a request. Each handler's future is boxed here: they are large, and the pipeline's own wraps them
+//! several times over, by copying.
 
+use futures::FutureExt;
 use http::{Response, StatusCode};
 use registry::{Status, Target};
 
@@ -26,7 +28,7 @@ async fn path(call: Call) -> Result<Response<Body>, Status> {
         ["version"] => Ok(health::version()),
         ["metrics"] => Ok(health::metrics(&call)),
         ["api" | "apis", ..] => discovery::discovery(&call, &parts),
-        ["openapi", rest @ ..] => openapi::serve(&call, rest).await,
+        ["openapi", rest @ ..] => openapi::serve(&call, rest).boxed().await,
         [".well-known", "openid-configuration"] => Ok(discovery::openid_configuration(&call)),
         ["openid", "v1", "jwks"] => Ok(discovery::key_set(&call)),
         [""] => Ok(discovery::paths(&call)),
@@ -54,15 +56,15 @@ async fn resource(call: Call) -> Result<Response<Body>, Status> {
         return Err(Status::method_not_allowed());
     }
     match (call.info.verb, target.name.is_some()) {
-        ("create", false) if !kind.stored() => reviews::create(call, served).await,
-        ("create", false) => write::create(call, served).await,
-        ("get", true) => get(call, served, Target::Object).await,
-        ("list", false) => list::list(call, served).await,
-        ("watch", _) => watch::watch(call, served).await,
-        ("update", true) => write::update(call, served, Target::Object).await,
-        ("patch", true) => write::patch(call, served, Target::Object).await,
-        ("delete", true) => delete::delete(call, served).await,
-        ("deletecollection", false) => delete::delete_collection(call, served).await,
+        ("create", false) if !kind.stored() => reviews::create(call, served).boxed().await,
+        ("create", false) => write::create(call, served).boxed().await,
+        ("get", true) => get(call, served, Target::Object).boxed().await,
+        ("list", false) => list::list(call, served).boxed().await,
+        ("watch", _) => watch::watch(call, served).boxed().await,
+        ("update", true) => write::update(call, served, Target::Object).boxed().await,
+        ("patch", true) => write::patch(call, served, Target::Object).boxed().await,
+        ("delete", true) => delete::delete(call, served).boxed().await,
+        ("deletecollection", false) => delete::delete_collection(call, served).boxed().await,
         _ => Err(Status::method_not_allowed()),
     }
 }
@@ -77,18 +79,18 @@ async fn subresource(call: Call, served: &crate::core::Served) -> Result<Respons
         return Err(Status::method_not_allowed());
     }
     match known.name {
-        "binding" => return subresource::bind(call, served).await,
-        "eviction" => return evict::evict(call, served).await,
-        "token" => return subresource::token(call, served).await,
-        "log" => return node_proxy::log(call, served).await,
-        "exec" | "attach" | "portforward" => return node_proxy::stream(call, served).await,
+        "binding" => return subresource::bind(call, served).boxed().await,
+        "eviction" => return evict::evict(call, served).boxed().await,
+        "token" => return subresource::token(call, served).boxed().await,
+        "log" => return node_proxy::log(call, served).boxed().await,
+        "exec" | "attach" | "portforward" => return node_proxy::stream(call, served).boxed().await,
         _ => {}
     }
     let written = Target::from_subresource(known.name).ok_or_else(Status::no_such_path)?;
     match call.info.verb {
-        "get" => get(call, served, written).await,
-        "update" => write::update(call, served, written).await,
-        "patch" => write::patch(call, served, written).await,
+        "get" => get(call, served, written).boxed().await,
+        "update" => write::update(call, served, written).boxed().await,
+        "patch" => write::patch(call, served, written).boxed().await,
         _ => Err(Status::method_not_allowed()),
     }
 }

@@ -1,15 +1,19 @@
 //! Subresources that are neither read nor written like objects: a pod's binding, a service account's token.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use http::{Response, StatusCode};
-use registry::{Outcome, Status, Target, admission, format_time};
+use registry::{Outcome, PlainBinding, Status, Target, admission, allocate::Reservations, format_time};
 use runtime::entropy;
 use serde_json::{Value, json};
 
 use crate::{
     body::Body,
-    cache::state::Scope,
-    commit::live,
+    cache::entry::Entry,
+    commit::{Change, Committed, commit, live},
     core::{Core, Served},
+    negotiate::{self, Format},
     pipeline::Call,
     respond,
     token::{Bound, Claims, Reference},
@@ -28,14 +32,22 @@ pub(crate) async fn bind(mut call: Call, served: &Served) -> Result<Response<Bod
         return Err(Status::no_such_path());
     };
     let dry_run = call.dry_run()?;
-    let mut binding = call.decode(bindings.resource, Target::Object).await?;
+    let reading = (negotiate::format(&call.headers)?, call.field_validation()?);
+    let body = call.read_body().await?;
+    if reading.0 == Format::Json
+        && !dry_run
+        && let Some(answer) = bind_stored(&call, served, pods, &body).await?
+    {
+        return Ok(answer);
+    }
+    let mut binding = call.decode_body(bindings.resource, Target::Object, reading, &body)?;
     let given = binding["metadata"]["name"].as_str().unwrap_or_default();
     let name = if served.resource.kind().stored() { call.name() } else { given };
     if given != name {
         return Err(Status::bad_request("name in URL does not match name in Binding object"));
     }
     let name = name.to_owned();
-    copy_topology(&core, &mut binding).await?;
+    copy_topology(&core, &mut binding).await;
     let context = core.context(&call.identity);
     let key = pods.resource.key(call.namespace(), &name);
     for _ in 0..ATTEMPTS {
@@ -51,24 +63,55 @@ pub(crate) async fn bind(mut call: Call, served: &Served) -> Result<Response<Bod
     Err(Status::modified(pods.resource.kind(), &name))
 }
 
+/// Binds an ordinary pod: its bytes come from the cache and get their node without being parsed. None: the binding is not
+/// ordinary, or the cache is not of this moment, and the long way decides.
+async fn bind_stored(
+    call: &Call,
+    served: &Served,
+    pods: &Served,
+    body: &[u8],
+) -> Result<Option<Response<Body>>, Status> {
+    let core = &call.core;
+    let (Some(mut binding), Some(cache)) = (PlainBinding::parse(body), &pods.cache) else { return Ok(None) };
+    if served.resource.kind().stored() && binding.name() != call.name() {
+        return Ok(None);
+    }
+    let key = Bytes::from(pods.resource.key(call.namespace(), binding.name()));
+    let Some(pod) = cache.get(&key) else { return Ok(None) };
+    if let Some(node) = node_entry(core, binding.node()).await {
+        let labels = node.1.attributes(node.0.resource);
+        for (label, value) in admission::topology_labels(|label| labels.label(label)) {
+            binding.set_label(label, value);
+        }
+    }
+    let bound = binding.bind(&core.context(&call.identity), &pod.value, pod.revision.unsigned_abs());
+    let Some(value) = bound else { return Ok(None) };
+    let reservations = Reservations::default();
+    // The revision says whether the cache was right.
+    let change = Change { resource: pods.resource, key, expected: pod.revision, value: Some(value), reservations };
+    Ok(match commit(core, change).await? {
+        Committed::At(_) => Some(respond::json(StatusCode::CREATED, &Status::created())),
+        Committed::Changed | Committed::Taken => None,
+    })
+}
+
+/// A node as the cache knows it. A cache that has nothing yet is no reason to keep a pod waiting.
+async fn node_entry<'c>(core: &'c Core, name: &str) -> Option<(&'c Served, Arc<Entry>)> {
+    let nodes = core.find("", "v1", "nodes")?;
+    let cache = nodes.cache.as_ref()?;
+    cache.wait_for(0).await.ok()?;
+    Some((nodes, cache.get(nodes.resource.key("", name).as_bytes())?))
+}
+
 /// Gives the pod its node's place, as the cache knows the node: its place hardly changes, and a read of the store for each
 /// binding would cost more than the rest of it.
-async fn copy_topology(core: &Core, binding: &mut Value) -> Result<(), Status> {
-    let Some(nodes) = core.find("", "v1", "nodes") else { return Ok(()) };
-    let (Some(cache), "Node") = (&nodes.cache, binding["target"]["kind"].as_str().unwrap_or_default()) else {
-        return Ok(());
-    };
-    let node = binding["target"]["name"].as_str().unwrap_or_default();
-    let scope = Scope::One(nodes.resource.key("", node).into());
-    // A cache that has nothing yet is no reason to keep a pod waiting.
-    if cache.wait_for(0).await.is_err() {
-        return Ok(());
-    }
-    if let Some(entry) = cache.list(&scope).0.first() {
+async fn copy_topology(core: &Core, binding: &mut Value) {
+    let target = &binding["target"];
+    let name = target["name"].as_str().filter(|_| target["kind"] == "Node").unwrap_or_default();
+    if let Some((nodes, entry)) = node_entry(core, name).await {
         let labels = entry.attributes(nodes.resource);
         admission::copy_topology(|label| labels.label(label), binding);
     }
-    Ok(())
 }
 
 /// Answers `POST serviceaccounts/{name}/token`.

@@ -46,7 +46,7 @@ impl Shape {
         match self.view {
             View::Object => entry.write(out),
             View::Table => write_json(&self.row(resource, entry.decode_with_revision()), out),
-            View::Metadata => write_json(&table::partial_object(entry.decode_with_revision()), out),
+            View::Metadata => entry.write_metadata_as_of(entry.revision, out),
         }
     }
 

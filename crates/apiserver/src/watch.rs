@@ -24,7 +24,7 @@ use crate::{
     body::{Body, BodyError},
     cache::{
         Next, Subscription,
-        entry::{Change, Entry, Event, line, write_number},
+        entry::{Change, Entry, Event, line, metadata_line, write_number},
     },
     core::Served,
     list::{parse_revision, scope, selection, wait, wait_most_recent},
@@ -171,7 +171,8 @@ impl Encoder {
         let change = self.meaning(event)?;
         Some(match self.shape.view {
             View::Object => event.line(change),
-            _ => self.transformed(change, event.shown(change), event.revision),
+            View::Metadata => event.metadata_line(change),
+            View::Table => self.table(change, event.shown(change), event.revision),
         })
     }
 
@@ -181,23 +182,18 @@ impl Encoder {
         }
         out.extend_from_slice(&match self.shape.view {
             View::Object => line(Change::Added, entry, entry.revision),
-            _ => self.transformed(Change::Added, entry, entry.revision),
+            View::Metadata => metadata_line(Change::Added, entry, entry.revision),
+            View::Table => self.table(Change::Added, entry, entry.revision),
         });
         true
     }
 
-    fn transformed(&mut self, change: Change, entry: &Entry, revision: Revision) -> Bytes {
+    fn table(&mut self, change: Change, entry: &Entry, revision: Revision) -> Bytes {
         let mut object = entry.decode();
         registry::set_resource_version(&mut object, revision.unsigned_abs());
-        let shown = match self.shape.view {
-            View::Table => {
-                let columns = (!std::mem::replace(&mut self.columns_sent, true)).then(|| self.resource.columns());
-                let metadata = json!({ "resourceVersion": revision.to_string() });
-                let shape = Shape { now: self.shape.now, ..self.shape };
-                table::document(columns, vec![shape.row(self.resource, object)], metadata)
-            }
-            _ => table::partial_object(object),
-        };
+        let columns = (!std::mem::replace(&mut self.columns_sent, true)).then(|| self.resource.columns());
+        let metadata = json!({ "resourceVersion": revision.to_string() });
+        let shown = table::document(columns, vec![self.shape.row(self.resource, object)], metadata);
         let mut out = BytesMut::new();
         write_json(&json!({ "type": change.text(), "object": shown }), &mut out);
         out.extend_from_slice(b"\n");

@@ -16,11 +16,10 @@ use store_api::{RangeRequest, Revision};
 
 use crate::{
     body::Body,
-    cache::state::Scope,
     commit::{Change, Committed, Live, commit, live},
     core::{Core, Served},
     identity::Identity,
-    list, negotiate,
+    negotiate,
     pipeline::Call,
     respond,
     view::Shape,
@@ -117,31 +116,22 @@ async fn admit(
     let node = found("", "nodes", "", needs.node).await?;
     let workload = found("scheduling.k8s.io", "workloads", namespace, needs.workload).await?;
     let priority_classes = match needs.priority_classes {
-        true => all(core, "scheduling.k8s.io", "priorityclasses").await?,
+        true => core.all("scheduling.k8s.io", "priorityclasses").await?,
         false => Vec::new(),
     };
     let storage_classes = match needs.storage_classes {
-        true => all(core, "storage.k8s.io", "storageclasses").await?,
+        true => core.all("storage.k8s.io", "storageclasses").await?,
         false => Vec::new(),
     };
     let neighbours = Neighbours {
-        namespace: namespace_object.as_ref(),
-        service_account: service_account.as_ref(),
+        namespace: namespace_object.as_deref(),
+        service_account: service_account.as_deref(),
         priority_classes: &priority_classes,
         storage_classes: &storage_classes,
-        node: node.as_ref(),
-        workload: workload.as_ref(),
+        node: node.as_deref(),
+        workload: workload.as_deref(),
     };
     admission::admit_create(resource, context, namespace, object, neighbours)
-}
-
-async fn all(core: &Core, group: &str, plural: &str) -> Result<Vec<Value>, Status> {
-    let Some(served) = core.find(group, "v1", plural) else { return Ok(Vec::new()) };
-    let Some(cache) = &served.cache else { return Ok(Vec::new()) };
-    let scope = Scope::Prefix(served.resource.kind().prefix(None).into());
-    // The newest, because a class and the pod that names it often come in one manifest.
-    let (entries, _) = list::most_recent(core, cache, &scope).await?;
-    Ok(entries.iter().map(|entry| entry.decode()).collect())
 }
 
 pub(crate) fn is_service(resource: &Resource) -> bool {

@@ -6,6 +6,8 @@
 
 mod references;
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use crate::{
@@ -52,9 +54,9 @@ pub struct Neighbours<'a> {
     /// See [`Needs::service_account`].
     pub service_account: Option<&'a Value>,
     /// See [`Needs::priority_classes`].
-    pub priority_classes: &'a [Value],
+    pub priority_classes: &'a [Arc<Value>],
     /// See [`Needs::storage_classes`].
-    pub storage_classes: &'a [Value],
+    pub storage_classes: &'a [Arc<Value>],
     /// See [`Needs::node`].
     pub node: Option<&'a Value>,
     /// See [`Needs::workload`].
@@ -109,11 +111,14 @@ pub fn admit_create(
 /// Tells a pod the region and the zone of its node, as labels. `object` is the pod, or the binding that gives it its node;
 /// `of_node` looks a label of the node up.
 pub fn copy_topology<'l>(of_node: impl Fn(&str) -> Option<&'l str>, object: &mut Value) {
-    for label in TOPOLOGY_LABELS {
-        if let Some(value) = of_node(label) {
-            set(object_mut(object_mut(object, "metadata"), "labels"), label, value);
-        }
+    for (label, value) in topology_labels(of_node) {
+        set(object_mut(object_mut(object, "metadata"), "labels"), label, value);
     }
+}
+
+/// The labels that tell a node's region and zone.
+pub fn topology_labels<'l>(of_node: impl Fn(&str) -> Option<&'l str>) -> impl Iterator<Item = (&'static str, &'l str)> {
+    TOPOLOGY_LABELS.into_iter().filter_map(move |label| Some((label, of_node(label)?)))
 }
 
 fn no_such_namespace(namespace: &str) -> Status {
@@ -200,7 +205,7 @@ fn token_volume(name: &str) -> Value {
     ]}})
 }
 
-fn admit_priority(resource: &Resource, object: &mut Value, classes: &[Value]) -> Result<(), Status> {
+fn admit_priority(resource: &Resource, object: &mut Value, classes: &[Arc<Value>]) -> Result<(), Status> {
     let pod = text(&object["metadata"], "name").to_owned();
     let spec = object_mut(object, "spec");
     let name = text(spec, "priorityClassName").to_owned();

@@ -138,6 +138,11 @@ pub(crate) trait Strategy: Send + Sync {
         &[]
     }
 
+    /// Whether these fields are values at two-step places of those names. Then the rest of the object need not be read for them.
+    fn fields_are_paths(&self) -> bool {
+        false
+    }
+
     /// The value of one of these.
     fn field(&self, object: &Value, field: &str) -> String {
         common::field_by_path(object, field)
@@ -193,4 +198,5 @@ pub(crate) fn strategy_of(kind: &Kind) -> &'static dyn Strategy {
     }
 }
 
+pub use pod::PlainBinding;
 pub(crate) use pod::bind as bind_pod;

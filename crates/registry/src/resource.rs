@@ -17,7 +17,7 @@ use crate::{
     delete,
     field::Errors,
     kinds::{Strategy, strategy_of},
-    meta, patch,
+    meta, patch, raw,
     table::Column,
     value::{copy, object_mut, remove, set, text},
 };
@@ -474,6 +474,15 @@ impl Resource {
         let fields = ["metadata.name", "metadata.namespace"].into_iter().zip(["name", "namespace"]);
         let own = self.strategy.selectable_fields().iter().map(|field| (*field, self.strategy.field(object, field)));
         Attributes::new(object, fields.map(|(field, key)| (field, text(metadata, key).to_owned())).chain(own))
+    }
+
+    /// The same in stored bytes, most of which need not be parsed for it.
+    pub fn stored_attributes(&self, stored: &[u8]) -> Attributes {
+        let own = self.strategy.selectable_fields();
+        let paths = ["metadata.name", "metadata.namespace", "metadata.labels"].into_iter().chain(own.iter().copied());
+        let few = own.is_empty() || self.strategy.fields_are_paths();
+        let sparse = if few { raw::sparse(stored, paths) } else { None };
+        self.attributes(&sparse.unwrap_or_else(|| serde_json::from_slice(stored).unwrap_or_default()))
     }
 
     /// The columns of the server-side table.

@@ -4,6 +4,8 @@
 #[path = "it/support.rs"]
 mod support;
 
+#[path = "it/bindings.rs"]
+mod bindings;
 #[path = "it/decode.rs"]
 mod decode;
 #[path = "it/delete.rs"]

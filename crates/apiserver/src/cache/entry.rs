@@ -3,8 +3,13 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
-use registry::{Attributes, Resource};
+use registry::{Attributes, Resource, table};
 use store_api::Revision;
+
+use crate::view::write_json;
+
+const PARTIAL_HEAD: &[u8] =
+    br#"{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{"resourceVersion":""#;
 
 /// An object as the store has it. The value is the store's own buffer, but for kinds that are stored in another's form.
 pub(crate) struct Entry {
@@ -44,6 +49,8 @@ pub(crate) struct Event {
     pub before: Option<Arc<Entry>>,
     /// The event as watch lines, one per way in which a watcher may see it; made once, shared by all watchers.
     lines: [OnceLock<Bytes>; 3],
+    /// The same for watchers of metadata.
+    metadata_lines: [OnceLock<Bytes>; 3],
 }
 
 impl Entry {
@@ -53,7 +60,7 @@ impl Entry {
 
     /// What selectors look at.
     pub fn attributes(&self, resource: &Resource) -> &Attributes {
-        self.attributes.get_or_init(|| resource.attributes(&self.decode()))
+        self.attributes.get_or_init(|| resource.stored_attributes(&self.value))
     }
 
     /// The object, without its resource version. Stored bytes that are no JSON read as null; decoding is checked when
@@ -72,6 +79,21 @@ impl Entry {
     /// Appends the object as clients see it, with `revision` as its resource version.
     pub fn write_as_of(&self, revision: Revision, out: &mut BytesMut) {
         splice(&self.value, revision, out);
+    }
+
+    /// Appends the object's metadata as an object of its own, with `revision` as its resource version.
+    pub fn write_metadata_as_of(&self, revision: Revision, out: &mut BytesMut) {
+        let Some(metadata) = registry::stored_metadata(&self.value) else {
+            let mut object = self.decode();
+            registry::set_resource_version(&mut object, revision.unsigned_abs());
+            return write_json(&table::partial_object(object), out);
+        };
+        out.reserve(metadata.len() + 128);
+        out.extend_from_slice(PARTIAL_HEAD);
+        write_number(revision, out);
+        out.extend_from_slice(if metadata == b"{}" { b"\"" } else { b"\"," });
+        out.extend_from_slice(&metadata[1..]);
+        out.extend_from_slice(b"}");
     }
 
     /// Appends the object as clients see it.
@@ -112,7 +134,7 @@ pub(crate) fn write_number(number: i64, out: &mut BytesMut) {
 
 impl Event {
     pub fn new(change: Change, revision: Revision, entry: Arc<Entry>, before: Option<Arc<Entry>>) -> Self {
-        Event { change, revision, entry, before, lines: Default::default() }
+        Event { change, revision, entry, before, lines: Default::default(), metadata_lines: Default::default() }
     }
 
     /// The object that a watcher is shown when the event means `change` to it.
@@ -129,19 +151,34 @@ impl Event {
         self.lines[change as usize].get_or_init(|| line(change, self.shown(change), self.revision)).clone()
     }
 
-    /// Bytes that the event keeps alive: the value, and the line that is made of it when someone watches.
+    /// The event as one line of a watch of metadata.
+    pub fn metadata_line(&self, change: Change) -> Bytes {
+        let make = || metadata_line(change, self.shown(change), self.revision);
+        self.metadata_lines[change as usize].get_or_init(make).clone()
+    }
+
+    /// Bytes that the event keeps alive: the value, and the lines that are made of it when someone watches.
     pub fn weight(&self) -> usize {
-        2 * self.entry.value.len() + 256
+        3 * self.entry.value.len() + 256
     }
 }
 
 /// `{"type":"ADDED","object":…}` and a newline.
 pub(crate) fn line(change: Change, entry: &Entry, revision: Revision) -> Bytes {
-    let mut out = BytesMut::with_capacity(entry.value.len() + 96);
+    let out = BytesMut::with_capacity(entry.value.len() + 96);
+    enveloped(change, out, |out| entry.write_as_of(revision, out))
+}
+
+/// The same with the object's metadata only.
+pub(crate) fn metadata_line(change: Change, entry: &Entry, revision: Revision) -> Bytes {
+    enveloped(change, BytesMut::with_capacity(1024), |out| entry.write_metadata_as_of(revision, out))
+}
+
+fn enveloped(change: Change, mut out: BytesMut, object: impl FnOnce(&mut BytesMut)) -> Bytes {
     out.extend_from_slice(b"{\"type\":\"");
     out.extend_from_slice(change.text().as_bytes());
     out.extend_from_slice(b"\",\"object\":");
-    entry.write_as_of(revision, &mut out);
+    object(&mut out);
     out.extend_from_slice(b"}\n");
     out.freeze()
 }
@@ -161,5 +198,24 @@ mod tests {
         let event = Event::new(Change::Deleted, 120, entry.clone(), Some(entry));
         assert!(String::from_utf8_lossy(&event.line(Change::Deleted)).contains("\"resourceVersion\":\"120\","));
         assert_eq!(event.line(Change::Deleted).as_ptr(), event.line(Change::Deleted).as_ptr());
+        assert_eq!(
+            event.metadata_line(Change::Deleted),
+            "{\"type\":\"DELETED\",\"object\":{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":{\"resourceVersion\":\"120\",\"name\":\"x\"}}}\n"
+        );
+    }
+
+    #[test]
+    fn metadata_is_the_same_whether_cut_out_or_parsed() {
+        for value in [
+            r#"{"kind":"A","metadata":{}}"#,
+            r#"{"kind":"A", "metadata": {"name":"x"}}"#,
+            r#"{"metadata":{"a":{"b":"}"}}}"#,
+        ] {
+            let entry = Entry::new("/a/x".into(), value.into(), 7);
+            let mut out = BytesMut::new();
+            entry.write_metadata_as_of(7, &mut out);
+            let written: serde_json::Value = serde_json::from_slice(&out).unwrap();
+            assert_eq!(written, table::partial_object(entry.decode_with_revision()), "{value}");
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! Objects that mean something only together with others: claims and their class, groups of pods and their workload,
 //! devices for administrators and their namespace.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::Neighbours;
@@ -52,7 +54,7 @@ pub(super) fn admit(resource: &Resource, object: &mut Value, neighbours: Neighbo
 }
 
 /// Of several default classes the newest counts, and of these the first by name.
-fn default_storage_class(claim: &mut Value, classes: &[Value]) {
+fn default_storage_class(claim: &mut Value, classes: &[Arc<Value>]) {
     let of = |class: &Value, field: &str| text(&class["metadata"], field).to_owned();
     let newest = classes.iter().filter(|class| is_default_class(class)).max_by(|one, other| {
         let age = of(one, "creationTimestamp").cmp(&of(other, "creationTimestamp"));

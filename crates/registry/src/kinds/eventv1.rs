@@ -100,6 +100,10 @@ impl Strategy for Event {
         ]
     }
 
+    fn fields_are_paths(&self) -> bool {
+        true
+    }
+
     fn field(&self, object: &Value, field: &str) -> String {
         common::field_by_path(object, field)
     }

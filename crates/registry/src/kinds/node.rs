@@ -85,6 +85,10 @@ impl Strategy for Node {
         &["spec.unschedulable"]
     }
 
+    fn fields_are_paths(&self) -> bool {
+        true
+    }
+
     fn field(&self, object: &Value, _field: &str) -> String {
         (object["spec"]["unschedulable"] == true).to_string()
     }

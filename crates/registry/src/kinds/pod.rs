@@ -7,6 +7,7 @@ mod qos;
 mod status;
 mod update;
 
+pub use bind::PlainBinding;
 pub(crate) use bind::bind;
 
 use jiff::Timestamp;
@@ -117,6 +118,10 @@ impl Strategy for Pod {
             "status.podIP",
             "status.nominatedNodeName",
         ]
+    }
+
+    fn fields_are_paths(&self) -> bool {
+        true
     }
 
     fn field(&self, object: &Value, field: &str) -> String {

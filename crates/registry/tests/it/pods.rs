@@ -4,6 +4,8 @@ use registry::{
     Existing, Status, Target,
     admission::{Needs, Neighbours, admit_create, needs},
 };
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use crate::support::{context, create, resource, update, written};
@@ -18,10 +20,11 @@ fn pod(spec: Value) -> Value {
 
 fn admit(mut object: Value, account: Option<&Value>, classes: &[Value]) -> Result<Value, Status> {
     let namespace = json!({"status": {"phase": "Active"}});
+    let classes: Vec<_> = classes.iter().cloned().map(Arc::new).collect();
     let neighbours = Neighbours {
         namespace: Some(&namespace),
         service_account: account,
-        priority_classes: classes,
+        priority_classes: &classes,
         ..Neighbours::default()
     };
     admit_create(resource("pods"), &context(), "default", &mut object, neighbours)?;

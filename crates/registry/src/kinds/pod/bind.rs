@@ -1,5 +1,9 @@
 //! The `/binding` subresource: how the scheduler gives a pod its node.
 
+mod stored;
+
+pub use stored::PlainBinding;
+
 use kube_schema::kinds::Kind;
 use serde_json::{Value, json};
 
