@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use bytes::Bytes;
 use jiff::Timestamp;
 use registry::{Context, Registry, Resource, Status, User};
-use runtime::{CancellationToken, Clock, Tasks};
+use runtime::{CancellationToken, Clock, Tasks, entropy};
 use store_api::{KeyValue, RangeRequest, Store};
 use tokio::sync::watch;
 
@@ -18,7 +18,7 @@ use crate::{
     metrics::ServerMetrics,
     options::{ConnectionLimits, NodeDialer},
     parsed::Parsed,
-    random, respond,
+    respond,
     token::Tokens,
 };
 
@@ -152,7 +152,7 @@ impl Core {
             uid: identity.uid().to_owned(),
             groups: identity.groups().to_vec(),
         };
-        Context::new(self.now(), &random::bytes(), user)
+        Context::new(self.now(), &entropy::bytes(), user)
     }
 
     /// An object's key and value, straight from the store.

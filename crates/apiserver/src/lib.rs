@@ -37,7 +37,6 @@ mod options;
 mod parsed;
 mod pipeline;
 mod protobuf;
-mod random;
 mod request;
 mod respond;
 mod reviews;

@@ -21,7 +21,6 @@ use crate::{
     identity::Identity,
     listener::{Busy, Connection},
     metrics::{COMPONENT, RequestLabels},
-    random,
     request::RequestInfo,
     respond, route,
 };
@@ -85,7 +84,7 @@ pub(crate) async fn handle(core: Arc<Core>, peer: Peer, request: Request<Request
     if response.status().is_server_error() {
         span.record("otel.status_code", "ERROR");
     }
-    if let Ok(id) = HeaderValue::from_str(&random::uuid()) {
+    if let Ok(id) = HeaderValue::from_str(&runtime::entropy::uuid()) {
         response.headers_mut().insert("audit-id", id);
     }
     let elapsed = core.clock.monotonic().saturating_sub(started);

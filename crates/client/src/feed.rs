@@ -1,7 +1,8 @@
 //! The objects of one kind as a stream of what is there and what is gone, for a reader that keeps its own picture of them: no
 //! object is kept here, only who there is.
 //!
-//! The reader names a type of its own with the fields that it needs; all others are skipped while they are read.
+//! The reader names a type of its own with the fields that it needs; all others are skipped while they are read. That is why
+//! this is not kube's watcher, as in [`crate::Informers`]: it decodes all metadata of each object.
 
 use std::{
     collections::{HashMap, HashSet},

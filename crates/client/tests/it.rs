@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
 
+#[path = "it/feed.rs"]
+mod feed;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use client::{EventType, Recorder, kube::api::ListParams};

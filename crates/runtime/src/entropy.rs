@@ -1,4 +1,35 @@
-//! Randomness from the kernel.
+//! Randomness from the kernel, drawn many bytes at a time: a system call for sixteen costs as much as one for thousands.
+
+use std::cell::RefCell;
+
+/// Bytes drawn at once, per thread.
+const POOL: usize = 4096;
+
+struct Pool {
+    bytes: [u8; POOL],
+    used: usize,
+}
+
+thread_local! {
+    static BYTES: RefCell<Pool> = const { RefCell::new(Pool { bytes: [0; POOL], used: POOL }) };
+}
+
+/// Random bytes. None is given out twice, and none stays in the pool.
+pub fn bytes<const N: usize>() -> [u8; N] {
+    const { assert!(N <= POOL) };
+    BYTES.with_borrow_mut(|pool| {
+        if pool.used + N > POOL {
+            fill(&mut pool.bytes);
+            pool.used = 0;
+        }
+        let mut out = [0; N];
+        let given = &mut pool.bytes[pool.used..pool.used + N];
+        out.copy_from_slice(given);
+        given.fill(0);
+        pool.used += N;
+        out
+    })
+}
 
 /// Fills `buffer` with random bytes.
 #[expect(clippy::disallowed_methods, reason = "this is the one place that draws entropy")]
@@ -8,15 +39,12 @@ pub fn fill(buffer: &mut [u8]) {
 
 /// A random 64-bit number.
 pub fn random_u64() -> u64 {
-    let mut bytes = [0; 8];
-    fill(&mut bytes);
-    u64::from_le_bytes(bytes)
+    u64::from_le_bytes(bytes())
 }
 
 /// A random (version 4) UUID in its usual text form (RFC 9562).
 pub fn uuid() -> String {
-    let mut b = [0u8; 16];
-    fill(&mut b);
+    let mut b = bytes::<16>();
     b[6] = (b[6] & 0x0f) | 0x40;
     b[8] = (b[8] & 0x3f) | 0x80;
     let n = u128::from_be_bytes(b);
@@ -40,7 +68,16 @@ pub fn name_suffix(len: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
+
+    #[test]
+    fn nothing_comes_twice() {
+        let drawn: HashSet<[u8; 16]> = (0..3 * POOL / 16).map(|_| bytes()).collect();
+        assert_eq!(drawn.len(), 3 * POOL / 16);
+        assert!(!drawn.contains(&[0; 16]));
+    }
 
     #[test]
     fn uuid_has_version_and_variant() {

@@ -125,7 +125,7 @@ fn pod_spec(
         never_preempts: spec.preemption_policy.as_deref() == Some("Never"),
         owner: owner(object),
         volumes: volumes::of(object, spec),
-        claims: volumes::claims(object, spec),
+        claims: spec.resource_claims.iter().flatten().map(|claim| claim.name.as_str().into()).collect(),
     })
 }
 

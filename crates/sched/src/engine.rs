@@ -12,7 +12,7 @@ use std::{
 
 use crate::{
     Diagnosis, Node, Pending, Pod,
-    framework::{Event, Gang, Kind},
+    framework::{Event, Gang},
     labels::{Labels, Selector},
     plans::Plans,
     plugins,
@@ -60,9 +60,8 @@ pub struct Reservation {
     pub attempts: u32,
     /// When the pod was first seen waiting.
     pub first_seen: Duration,
-    /// How many nodes fitted, and the score of this one.
+    /// How many nodes fitted.
     pub feasible: usize,
-    pub score: i64,
     /// What goes before the binding.
     pub pre_bind: PreBind,
 }
@@ -155,13 +154,13 @@ impl Engine {
     /// Labels of a namespace; `None`: it is gone.
     pub fn set_namespace(&mut self, name: &Arc<str>, labels: Option<Labels>, now: Duration) {
         self.world.set_namespace(name, labels);
-        self.wake(&Event::Changed(Kind::Namespace), now);
+        self.wake(&Event::NamespaceChanged, now);
     }
 
     /// What a Service selects; `None`: nothing, or it is gone.
     pub fn set_service(&mut self, namespace: &Arc<str>, name: &Arc<str>, selector: Option<Selector>, now: Duration) {
         if self.world.workloads.set_service(namespace, name, selector) {
-            self.wake(&Event::Changed(Kind::Workload), now);
+            self.wake(&Event::WorkloadChanged, now);
         }
     }
 
@@ -175,7 +174,7 @@ impl Engine {
         now: Duration,
     ) {
         if self.world.workloads.set_owner(kind, namespace, name, selector) {
-            self.wake(&Event::Changed(Kind::Workload), now);
+            self.wake(&Event::WorkloadChanged, now);
         }
     }
 

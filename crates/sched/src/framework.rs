@@ -2,8 +2,8 @@
 //! in [`crate::plugins`] and one line in [`crate::plugins::registry`].
 //!
 //! ```text
-//!  pre_enqueue ─▶ sort ─▶ pre_filter ─▶ Filter, GroupFilter ─▶ pre_score ─▶ Score, GroupScore ─▶ reserve ─▶ permit
-//!                                 └─ no node ─▶ post_filter                             pre_bind ◀─┘ (unreserve)
+//!  pre_enqueue ─▶ sort ─▶ pre_filter ─▶ Filter, GroupFilter ─▶ pre_score ─▶ Score, GroupScore ─▶ reserve
+//!                                 └─ no node ─▶ post_filter                  (unreserve) pre_bind ◀─┘
 //! ```
 //!
 //! `pre_filter` and `pre_score` look at a pod once and hand out what is then asked about each node. Pods with the same spec
@@ -11,11 +11,11 @@
 //! depends on more than one node is asked about a *group*: nodes that the plugin cannot tell apart, because it describes
 //! them by the same key. So the cost of a decision follows the change and the number of groups, not that of nodes.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use crate::{
     Node, NodeInfo, Pod,
-    diagnosis::{Reason, Rejection},
+    diagnosis::Rejection,
     pre_bind::{PreBind, Progress},
     storage::StorageEvent,
     world::{NodeId, World},
@@ -35,10 +35,8 @@ pub enum Point {
     PreScore,
     Score,
     Reserve,
-    Permit,
     PreBind,
     Bind,
-    PostBind,
 }
 
 /// All that a plugin can take part in. Every method has a default that lets pods pass.
@@ -75,11 +73,6 @@ pub trait Plugin: Send + Sync {
 
     /// Gives it back; also called when `reserve` was not, or failed.
     fn unreserve(&mut self, _pod: &Pod, _node: &str, _world: &mut World) {}
-
-    /// Whether the pod may be bound, or waits for something first.
-    fn permit(&mut self, _pod: &Pod, _node: NodeId, _world: &mut World) -> Result<Permit, Rejection> {
-        Ok(Permit::Allow)
-    }
 
     /// What must be written, and then come true, before the pod is bound; asked when all have reserved.
     fn pre_bind(&self, _pod: &Pod, _world: &World) -> PreBind {
@@ -157,14 +150,6 @@ pub struct Gang {
     pub min_count: usize,
 }
 
-/// What [`Plugin::permit`] says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Permit {
-    Allow,
-    /// Allowed later, or rejected when the time is over.
-    Wait(Duration),
-}
-
 /// A change in the cluster that may help pods that wait.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -185,27 +170,10 @@ pub enum Event {
     PodRemoved(Arc<Pod>),
     /// An object of storage was added, changed or removed.
     Storage(StorageEvent),
-    /// An object of another kind was added or changed.
-    Changed(Kind),
-}
-
-/// Kinds of objects other than pods and nodes that scheduling depends on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
-    Namespace,
-    /// Services and workloads, which default spreading goes by.
-    Workload,
-    PersistentVolume,
-    PersistentVolumeClaim,
-    StorageClass,
-    CsiNode,
-    CsiDriver,
-    CsiStorageCapacity,
-    VolumeAttachment,
-    ResourceClaim,
-    ResourceSlice,
-    DeviceClass,
-    PodGroup,
+    /// Labels of a namespace.
+    NamespaceChanged,
+    /// What Services and workloads select, which default spreading goes by.
+    WorkloadChanged,
 }
 
 /// Scales numbers to 0 to [`MAX_SCORE`] by the highest; `reverse` makes the highest the worst (DefaultNormalizeScore).
@@ -273,9 +241,4 @@ impl PreScore {
     pub fn by_group(group: impl GroupScore + 'static) -> Self {
         PreScore { score: None, group: Some(Box::new(group)) }
     }
-}
-
-/// The reason of a static text.
-pub fn reason(text: &'static str) -> Reason {
-    Reason::Borrowed(text)
 }

@@ -91,7 +91,6 @@ pub(crate) struct Plan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Choice {
     pub node: NodeId,
-    pub score: i64,
     /// How many nodes fitted.
     pub feasible: usize,
 }
@@ -360,7 +359,7 @@ impl Plan {
             match nodes.get(lot) {
                 Some(node) => {
                     let feasible = fitting.iter().map(|group| group.nodes).sum();
-                    return Some(Choice { node: *node, score: best, feasible });
+                    return Some(Choice { node: *node, feasible });
                 }
                 None => lot -= nodes.len(),
             }

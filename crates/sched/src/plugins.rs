@@ -2,6 +2,7 @@
 
 pub mod default_binder;
 pub mod default_preemption;
+pub mod dynamic_resources;
 pub mod image_locality;
 pub mod inter_pod_affinity;
 pub mod node_affinity;
@@ -56,6 +57,7 @@ pub fn registry(args: &Args) -> Vec<Registered> {
         (Box::new(volume_zone::VolumeZone), 0),
         (Box::new(pod_topology_spread::PodTopologySpread::new(&args.pod_topology_spread)), 2),
         (Box::new(inter_pod_affinity::InterPodAffinity::new(&args.inter_pod_affinity)), 2),
+        (Box::new(dynamic_resources::DynamicResources), 0),
         (Box::new(default_preemption::DefaultPreemption), 0),
         (
             Box::new(node_resources_balanced_allocation::NodeResourcesBalancedAllocation::new(

@@ -70,7 +70,7 @@ pub struct Spec {
     /// The workload that made it, where that has a say in how it is spread by default.
     pub owner: Option<(OwnerKind, Arc<str>)>,
     pub volumes: Vec<Volume>,
-    /// Names of its ResourceClaims.
+    /// What it calls the ResourceClaims that it wants.
     pub claims: Vec<Arc<str>>,
 }
 

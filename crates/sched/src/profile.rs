@@ -26,7 +26,6 @@ pub struct Profile {
     post_filter: Vec<PluginIndex>,
     score: Vec<(PluginIndex, i64)>,
     reserve: Vec<PluginIndex>,
-    permit: Vec<PluginIndex>,
     pre_bind: Vec<PluginIndex>,
 }
 
@@ -43,7 +42,6 @@ impl Profile {
             post_filter: Vec::new(),
             score: Vec::new(),
             reserve: Vec::new(),
-            permit: Vec::new(),
             pre_bind: Vec::new(),
         }
     }
@@ -76,10 +74,9 @@ impl Profile {
             Point::PostFilter => self.post_filter.push(index),
             Point::Score => self.score.push((index, weight)),
             Point::Reserve => self.reserve.push(index),
-            Point::Permit => self.permit.push(index),
             Point::PreBind => self.pre_bind.push(index),
             // What follows a decision is its driver's.
-            Point::PreFilter | Point::Filter | Point::PreScore | Point::Bind | Point::PostBind => {}
+            Point::PreFilter | Point::Filter | Point::PreScore | Point::Bind => {}
         }
     }
 

@@ -5,7 +5,6 @@
 use std::sync::Arc;
 
 use crate::{
-    framework::Kind,
     labels::{Labels, Selector},
     selector::Term,
 };
@@ -242,18 +241,4 @@ pub enum StorageEvent {
     CsiDriver(Change<CsiDriver>),
     Capacity(Change<Capacity>),
     Attachment(Change<Attachment>),
-}
-
-impl StorageEvent {
-    pub fn kind(&self) -> Kind {
-        match self {
-            StorageEvent::Claim(_) => Kind::PersistentVolumeClaim,
-            StorageEvent::Volume(_) => Kind::PersistentVolume,
-            StorageEvent::Class(_) => Kind::StorageClass,
-            StorageEvent::CsiNode(_) => Kind::CsiNode,
-            StorageEvent::CsiDriver(_) => Kind::CsiDriver,
-            StorageEvent::Capacity(_) => Kind::CsiStorageCapacity,
-            StorageEvent::Attachment(_) => Kind::VolumeAttachment,
-        }
-    }
 }

@@ -319,6 +319,8 @@ impl Driver {
             Ended::Bound { reservation, decided_at, ok } => {
                 let took = now.saturating_sub(decided_at);
                 if ok {
+                    let Reservation { pod, node, feasible, .. } = &reservation;
+                    tracing::debug!(pod = %pod.name, namespace = %pod.namespace, %node, feasible, "pod is bound");
                     self.metrics.attempt(Attempt::Scheduled, took);
                     self.metrics.bound(&reservation, now);
                 } else {

@@ -79,6 +79,10 @@ pub fn start(options: Options) -> Result<Handle, ProfileError> {
     let engine = sched::Engine::new(profiles::engine(&configuration)?);
     let name = configuration.profiles.first().map_or(DEFAULT_NAME, |profile| profile.scheduler_name.as_str());
     let recorder = Recorder::new(client.clone(), name, "", clock.clone(), &tasks);
+    let discarded = recorder.discarded();
+    metrics.register(|registry| {
+        registry.register("scheduler_events_discarded", "Events discarded because too many waited", discarded);
+    });
     let metrics = metrics::Metrics::register(&metrics, name);
     let inputs = feeds::start(&client, &tasks);
     let api = api::Api { client, recorder, clock: clock.clone() };

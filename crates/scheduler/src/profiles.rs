@@ -9,16 +9,20 @@ use sched::{
 };
 use sched_config::{Configuration, GoDuration, PluginArgs, Point as ConfiguredPoint};
 
-/// A profile that cannot be built.
+/// A configuration that the engine cannot run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("profile {profile:?}: {reason}")]
-pub struct ProfileError {
-    profile: String,
-    reason: convert::ConvertError,
+pub enum ProfileError {
+    #[error("profile {profile:?}: {reason}")]
+    Arguments { profile: String, reason: convert::ConvertError },
+    #[error(
+        "extenders are not supported yet, and pods would be placed without asking the one at {0:?}: remove it from the \
+         configuration, or let kube-scheduler serve the profiles that need it"
+    )]
+    Extender(String),
 }
 
 /// The extension points that the engine asks at, as the configuration calls them.
-const POINTS: [(ConfiguredPoint, Point); 12] = [
+const POINTS: [(ConfiguredPoint, Point); 10] = [
     (ConfiguredPoint::PreEnqueue, Point::PreEnqueue),
     (ConfiguredPoint::QueueSort, Point::QueueSort),
     (ConfiguredPoint::PreFilter, Point::PreFilter),
@@ -27,14 +31,15 @@ const POINTS: [(ConfiguredPoint, Point); 12] = [
     (ConfiguredPoint::PreScore, Point::PreScore),
     (ConfiguredPoint::Score, Point::Score),
     (ConfiguredPoint::Reserve, Point::Reserve),
-    (ConfiguredPoint::Permit, Point::Permit),
     (ConfiguredPoint::PreBind, Point::PreBind),
     (ConfiguredPoint::Bind, Point::Bind),
-    (ConfiguredPoint::PostBind, Point::PostBind),
 ];
 
 /// The engine that a configuration asks for.
 pub(crate) fn engine(configuration: &Configuration) -> Result<sched::Options, ProfileError> {
+    if let Some(extender) = configuration.extenders.first() {
+        return Err(ProfileError::Extender(extender.url_prefix.clone()));
+    }
     let percentage = configuration.percentage_of_nodes_to_score;
     let profiles = configuration.profiles.iter().map(|profile| build(profile, percentage));
     let first = configuration.profiles.first().map(|profile| &profile.args.default_preemption);
@@ -62,7 +67,7 @@ fn duration(given: GoDuration) -> Duration {
 }
 
 fn build(given: &sched_config::Profile, percentage: i32) -> Result<Profile, ProfileError> {
-    let error = |reason| ProfileError { profile: given.scheduler_name.clone(), reason };
+    let error = |reason| ProfileError::Arguments { profile: given.scheduler_name.clone(), reason };
     let args = args(&given.args).map_err(error)?;
     let mut profile = Profile::new(&given.scheduler_name);
     let own = given.percentage_of_nodes_to_score.unwrap_or(percentage);
@@ -130,4 +135,73 @@ fn args(given: &PluginArgs) -> Result<Args, convert::ConvertError> {
         },
         ..Default::default()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use sched::{Decision, Engine};
+    use sched_config::{Catalogue, Gates};
+    use serde_json::json;
+
+    use super::*;
+
+    fn configured(text: &str) -> Configuration {
+        let head = "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\n";
+        let gates = Gates::default();
+        let read = sched_config::read(format!("{head}{text}").as_bytes(), &gates).unwrap();
+        Configuration::new(&read, GoDuration::seconds(300), &gates, &Catalogue::in_tree()).unwrap()
+    }
+
+    /// How many of six equal pods each of two nodes gets: the one of them is tainted softly.
+    fn placed(configuration: &Configuration) -> BTreeMap<String, usize> {
+        let mut engine = Engine::new(engine(configuration).unwrap());
+        for (name, taints) in [("plain", json!([])), ("soft", json!([{"key": "t", "effect": "PreferNoSchedule"}]))] {
+            let allocatable = json!({"cpu": "8", "memory": "8Gi", "pods": "110"});
+            let node = json!({"metadata": {"name": name}, "spec": {"taints": taints},
+                "status": {"allocatable": allocatable}});
+            engine.upsert_node(convert::node(&serde_json::from_value(node).unwrap()).unwrap(), Duration::ZERO);
+        }
+        let mut counts = BTreeMap::new();
+        for n in 0..6 {
+            let container = json!({"name": "c", "resources": {"requests": {"cpu": "1", "memory": "1Gi"}}});
+            let pod = json!({"metadata": {"name": format!("p{n}"), "namespace": "d", "uid": format!("p{n}")},
+                "spec": {"schedulerName": configuration.profiles[0].scheduler_name, "containers": [container]}});
+            engine.upsert_pod(convert::pod(&serde_json::from_value(pod).unwrap()).unwrap(), Duration::ZERO);
+            match engine.next(Duration::ZERO) {
+                Some(Decision::Bind(found)) => *counts.entry(found.node.to_string()).or_default() += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        counts
+    }
+
+    #[test]
+    fn what_a_file_says_decides_where_pods_go() {
+        let check = |text: &str, plain: usize, soft: usize| {
+            let counts = placed(&configured(text));
+            let of = |name: &str| counts.get(name).copied().unwrap_or(0);
+            assert_eq!((of("plain"), of("soft")), (plain, soft), "{text}");
+        };
+        // A soft taint weighs more than what six pods leave.
+        check("", 6, 0);
+        // Without it, the emptier one is the better.
+        check("profiles: [{plugins: {score: {disabled: [{name: TaintToleration}]}}}]", 3, 3);
+        // A weight can turn that around: from the fourth pod on the other node is better.
+        let fit = "{name: NodeResourcesFit, weight: 100}";
+        check(&format!("profiles: [{{plugins: {{score: {{enabled: [{fit}]}}}}}}]"), 3, 3);
+        // The fuller one is the better.
+        let most = "pluginConfig: [{name: NodeResourcesFit, args: {scoringStrategy: {type: MostAllocated}}}]";
+        let score = "plugins: {score: {disabled: [{name: TaintToleration}]}}";
+        let counts = placed(&configured(&format!("profiles: [{{schedulerName: other, {most}, {score}}}]")));
+        assert_eq!(counts.into_values().collect::<Vec<_>>(), [6]);
+    }
+
+    #[test]
+    fn an_extender_is_refused_rather_than_passed_over() {
+        let error =
+            engine(&configured("extenders: [{urlPrefix: 'http://x', filterVerb: f, weight: 1}]")).err().unwrap();
+        assert!(error.to_string().contains("\"http://x\": remove it"), "{error}");
+    }
 }

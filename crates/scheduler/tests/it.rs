@@ -19,7 +19,12 @@ struct Scheduler {
 
 impl Scheduler {
     fn start() -> Self {
-        let (api, tasks, metrics) = (SchedulerApi::default(), Tasks::root(), telemetry::Metrics::default());
+        Scheduler::start_on(SchedulerApi::default())
+    }
+
+    /// Knows all that the API has before it decides.
+    fn start_on(api: SchedulerApi) -> Self {
+        let (tasks, metrics) = (Tasks::root(), telemetry::Metrics::default());
         let options = scheduler::Options::new(api.client(), Clock::system(), tasks.clone(), metrics.clone());
         scheduler::start(options).unwrap().lead();
         Scheduler { api, tasks, metrics }
@@ -211,4 +216,63 @@ async fn a_pod_of_lower_priority_makes_room() {
     assert_eq!(scheduler.bound("high").await, "a");
     let high = scheduler.api.objects.get("pods", "high").unwrap();
     assert_eq!(high["status"]["nominatedNodeName"], "a");
+}
+
+#[tokio::test]
+async fn a_gang_waits_for_all_its_pods() {
+    let scheduler = Scheduler::start();
+    scheduler.node("a", "4");
+    let member = |name: &str| {
+        let spec = json!({"containers": [{"name": "c"}], "schedulingGroup": {"podGroupName": "g"}});
+        let metadata = json!({"name": name, "namespace": "default", "uid": format!("uid-{name}")});
+        scheduler.api.objects.put("pods", json!({"metadata": metadata, "spec": spec}));
+    };
+    let metadata = json!({"name": "g", "namespace": "default", "uid": "uid-g"});
+    let policy = json!({"gang": {"minCount": 2}});
+    scheduler.api.objects.put("podgroups", json!({"metadata": metadata, "spec": {"schedulingPolicy": policy}}));
+    member("m1");
+    // One that comes later and is bound shows that the first has had its chance.
+    scheduler.pod("other", "1");
+    scheduler.bound("other").await;
+    assert!(scheduler.api.objects.get("pods", "m1").unwrap()["spec"]["nodeName"].is_null());
+    member("m2");
+    scheduler.bound("m1").await;
+    scheduler.bound("m2").await;
+}
+
+#[tokio::test]
+async fn a_service_spreads_its_pods() {
+    let api = SchedulerApi::default();
+    for (name, cpu) in [("large", "16"), ("small", "4")] {
+        let allocatable = json!({"cpu": cpu, "memory": "64Gi", "pods": "110"});
+        let labels = json!({"kubernetes.io/hostname": name, "topology.kubernetes.io/zone": name});
+        let node = json!({"metadata": {"name": name, "labels": labels}, "status": {"allocatable": allocatable}});
+        api.objects.put("nodes", node);
+    }
+    let selector = json!({"app": "web"});
+    let metadata = json!({"name": "web", "namespace": "default", "uid": "uid-web"});
+    api.objects.put("services", json!({"metadata": metadata, "spec": {"selector": selector}}));
+    let scheduler = Scheduler::start_on(api);
+    let mut counts = std::collections::BTreeMap::<String, usize>::new();
+    for n in 0..4 {
+        let name = format!("w{n}");
+        let metadata = json!({"name": name, "namespace": "default", "uid": name, "labels": selector});
+        let container = json!({"name": "c", "resources": {"requests": {"cpu": "1"}}});
+        scheduler.api.objects.put("pods", json!({"metadata": metadata, "spec": {"containers": [container]}}));
+        *counts.entry(scheduler.bound(&name).await).or_default() += 1;
+    }
+    // By what is left, the large one would get three at least.
+    assert_eq!(counts.into_values().collect::<Vec<_>>(), [2, 2]);
+}
+
+#[tokio::test]
+async fn a_pod_with_a_resource_claim_is_kept_waiting_and_told_why() {
+    let scheduler = Scheduler::start();
+    scheduler.node("a", "4");
+    let spec = json!({"containers": [{"name": "c"}], "resourceClaims": [{"name": "gpu", "resourceClaimName": "x"}]});
+    let metadata = json!({"name": "p", "namespace": "default", "uid": "uid-p"});
+    scheduler.api.objects.put("pods", json!({"metadata": metadata, "spec": spec}));
+    let condition = scheduler.condition("p").await;
+    let message = condition["message"].as_str().unwrap();
+    assert!(message.contains("pod has the resource claim \"gpu\""), "{message}");
 }

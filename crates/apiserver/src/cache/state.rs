@@ -14,7 +14,7 @@ use super::entry::{Change, Entry, Event};
 /// Changes kept for watchers that resume; older ones make a watcher list again.
 pub(crate) const MAX_EVENTS: usize = 8192;
 /// Bytes of objects kept alive by those changes.
-pub(crate) const MAX_EVENT_BYTES: usize = 24 << 20;
+pub(crate) const MAX_EVENT_BYTES: usize = 16 << 20;
 
 /// What keys a reader is interested in.
 #[derive(Clone, Debug, PartialEq, Eq)]

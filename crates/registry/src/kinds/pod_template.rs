@@ -61,3 +61,20 @@ pub(super) fn validate_always_restarts(object: &Value, kind: &str, errors: &mut 
         );
     }
 }
+
+/// What ReplicaSets and ReplicationControllers say of their replicas.
+pub(super) fn validate_replica_counts(status: &Value, errors: &mut Errors) {
+    let path = Path::root("status");
+    let count = |field: &str| status[field].as_i64().unwrap_or(0);
+    let parts = ["fullyLabeledReplicas", "readyReplicas", "availableReplicas"];
+    for field in ["replicas"].into_iter().chain(parts).chain(["observedGeneration"]) {
+        common::validate_non_negative(&status[field], &path.field(field), errors);
+    }
+    for field in parts.into_iter().filter(|field| count(field) > count("replicas")) {
+        errors.invalid(&path.field(field), &status[field], "cannot be greater than status.replicas");
+    }
+    if count("availableReplicas") > count("readyReplicas") {
+        let why = "cannot be greater than readyReplicas";
+        errors.invalid(&path.field("availableReplicas"), &status["availableReplicas"], why);
+    }
+}

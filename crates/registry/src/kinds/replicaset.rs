@@ -48,15 +48,7 @@ impl Strategy for ReplicaSet {
     }
 
     fn validate_status(&self, new: &Value, _old: &Value, errors: &mut Errors) {
-        let (status, path) = (&new["status"], Path::root("status"));
-        let total = status["replicas"].as_i64().unwrap_or(0);
-        common::validate_non_negative(&status["replicas"], &path.field("replicas"), errors);
-        for field in ["fullyLabeledReplicas", "readyReplicas", "availableReplicas"] {
-            common::validate_non_negative(&status[field], &path.field(field), errors);
-            if status[field].as_i64().unwrap_or(0) > total {
-                errors.invalid(&path.field(field), &status[field], "cannot be greater than status.replicas");
-            }
-        }
+        pod_template::validate_replica_counts(&new["status"], errors);
     }
 
     fn selectable_fields(&self) -> &'static [&'static str] {

@@ -1,6 +1,4 @@
-//! What of a pod's volumes and resource claims can bind it to nodes.
-
-use std::sync::Arc;
+//! What of a pod's volumes can bind it to nodes.
 
 use super::storage::{gce_handle, in_tree};
 use crate::{
@@ -58,16 +56,4 @@ fn disk(volume: &object::Volume) -> Option<Volume> {
         _ => return None,
     };
     disk(kind, "", None, source)
-}
-
-/// The names of the pod's ResourceClaims, as far as they are known.
-pub(super) fn claims(object: &object::Pod, spec: &PodSpec) -> Vec<Arc<str>> {
-    let status = object.status.as_ref();
-    let made: Vec<_> = status.into_iter().flat_map(|s| s.resource_claim_statuses.iter().flatten()).collect();
-    let named = spec.resource_claims.iter().flatten().filter_map(|claim| {
-        let made =
-            || made.iter().find(|made| made.name == claim.name).and_then(|made| made.resource_claim_name.as_deref());
-        claim.resource_claim_name.as_deref().or_else(made).map(Into::into)
-    });
-    named.collect()
 }

@@ -64,7 +64,7 @@ impl Engine {
             && self.world.info(node).known
             && plan.fits_now(&mut self.world, node).is_ok()
         {
-            return Some(Choice { node, score: 0, feasible: 1 });
+            return Some(Choice { node, feasible: 1 });
         }
         if plan.is_kept() {
             plan.catch_up(&mut self.world);
@@ -105,7 +105,6 @@ impl Engine {
             attempts: history.attempts,
             first_seen: history.first_seen,
             feasible: choice.feasible,
-            score: choice.score,
             pre_bind,
         })
     }

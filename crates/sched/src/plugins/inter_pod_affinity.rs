@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::{
     Node, NodeInfo, Pod,
     diagnosis::Rejection,
-    framework::{Event, Group, GroupFilter, GroupScore, Grouping, Kind, MAX_SCORE, Plugin, Point, PreFilter, PreScore},
+    framework::{Event, Group, GroupFilter, GroupScore, Grouping, MAX_SCORE, Plugin, Point, PreFilter, PreScore},
     pod::{Peers, PodTerm},
     world::{CounterId, CounterKey, Domain, Eligibility, TermKind, TopologyId, What, World},
 };
@@ -117,7 +117,8 @@ impl Plugin for InterPodAffinity {
             Event::PodUpdated { old, new } => {
                 (!matches(wanted, old) && matches(wanted, new)) || (matches(hated, old) && !matches(hated, new))
             }
-            Event::Changed(kind) => *kind == Kind::Namespace,
+            Event::NamespaceChanged => true,
+            Event::WorkloadChanged => false,
             Event::Storage(_) => false,
         }
     }

@@ -144,7 +144,8 @@ impl Plugin for PodTopologySpread {
                     && old.labels != new.labels
                     && constraints.iter().any(|c| c.selector.as_ref().is_some_and(changes))
             }
-            Event::Changed(kind) => *kind == crate::framework::Kind::Workload,
+            Event::WorkloadChanged => true,
+            Event::NamespaceChanged => false,
             Event::Storage(_) => false,
         }
     }
