@@ -15,6 +15,7 @@ use client::{
 };
 use http::{Request, Response};
 use http_body_util::Full;
+use runtime::Tasks;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -91,7 +92,8 @@ async fn check(script: Vec<Turn>, expected: &[&str]) {
         }
     });
     let (sender, mut told) = mpsc::unbounded_channel();
-    let following = tokio::spawn(feed(Client::new(service, "default"), Told(sender)));
+    let tasks = Tasks::root();
+    tasks.spawn("feed", feed(Client::new(service, "default"), Told(sender)));
     let mut words = Vec::new();
     while words.len() < expected.len() {
         let next = tokio::time::timeout(Duration::from_secs(20), told.recv()).await;
@@ -99,7 +101,7 @@ async fn check(script: Vec<Turn>, expected: &[&str]) {
     }
     assert_eq!(words, expected);
     assert!(left.lock().unwrap().is_empty(), "the script is not at its end");
-    following.abort();
+    tasks.stop();
 }
 
 fn gone() -> Value {
