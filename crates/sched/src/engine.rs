@@ -1,6 +1,7 @@
 //! The engine: changes and ticks go in, decisions come out. The driver carries them out and tells how it went.
 
 mod attempt;
+mod consult;
 mod gangs;
 mod storage;
 
@@ -12,6 +13,7 @@ use std::{
 
 use crate::{
     Diagnosis, Node, Pending, Pod,
+    extender::Extender,
     framework::{Event, Gang},
     labels::{Labels, Selector},
     plans::Plans,
@@ -20,18 +22,25 @@ use crate::{
     pre_bind::PreBind,
     preempt::{Budget, Victims},
     profile::Profile,
-    queue::{History, Pauses, Queue},
+    queue::{History, Pauses, Queue, Turn},
     random::Random,
     world::{COARSE_DOMAINS, World},
 };
-use attempt::Unfit;
+use attempt::{How, Unfit};
+use consult::Consulting;
 use gangs::Gangs;
+
+/// For so many pods at a time extenders are asked, unless it is said otherwise; kube-scheduler's `parallelism`.
+const PARALLELISM: usize = 16;
 
 /// How to build an engine.
 pub struct Options {
     pub profiles: Vec<Profile>,
     pub pauses: Pauses,
     pub preemption: plugins::default_preemption::Args,
+    pub extenders: Vec<Extender>,
+    /// For so many pods at a time they are asked.
+    pub parallelism: usize,
     /// See [`COARSE_DOMAINS`]; tests choose others, to have both ways with few nodes.
     pub coarse_domains: usize,
     /// Breaks ties between equal nodes; the same seed and inputs give the same decisions.
@@ -44,6 +53,8 @@ impl Default for Options {
             profiles: vec![plugins::default_profile("default-scheduler")],
             pauses: Pauses::default(),
             preemption: plugins::default_preemption::Args::default(),
+            extenders: Vec::new(),
+            parallelism: PARALLELISM,
             coarse_domains: COARSE_DOMAINS,
             seed: 1,
         }
@@ -75,6 +86,14 @@ pub enum Decision {
     /// Tell why the pod waits. It is tried again by itself when something changes that can help. If there are victims, evict
     /// them and nominate the node; if that fails, [`Engine::preemption_failed`].
     Unschedulable { pod: Arc<Pod>, diagnosis: Diagnosis, attempts: u32, victims: Option<Victims> },
+    /// Ask the extenders that are interested in the pod about these nodes, which fit by all that is known here, and give
+    /// their answer to [`Engine::advised`].
+    Consult { pod: Arc<Pod>, nodes: Vec<Arc<str>> },
+    /// Ask the extenders that are interested in the pod which of these evictions may be, and give their answer to
+    /// [`Engine::advised_victims`].
+    ConsultVictims { pod: Arc<Pod>, candidates: Vec<Victims> },
+    /// Tell that the attempt has failed for this reason; the pod is tried again after its pause.
+    Failed { pod: Arc<Pod>, error: String },
 }
 
 struct Reserved {
@@ -100,6 +119,10 @@ pub struct Engine {
     /// Decisions that were made together with one that was asked for.
     ready: VecDeque<Decision>,
     reserved: HashMap<Arc<str>, Reserved>,
+    extenders: Vec<Extender>,
+    parallelism: usize,
+    /// Pods that extenders are being asked about.
+    consulting: HashMap<Arc<str>, Consulting>,
 }
 
 impl Engine {
@@ -117,6 +140,9 @@ impl Engine {
             gangs: Gangs::default(),
             ready: VecDeque::new(),
             reserved: HashMap::new(),
+            extenders: options.extenders,
+            parallelism: options.parallelism.max(1),
+            consulting: HashMap::new(),
         }
     }
 
@@ -127,6 +153,10 @@ impl Engine {
 
     fn profile(&self, pod: &Pod) -> Option<usize> {
         self.profiles.iter().position(|profile| *profile.scheduler_name == *pod.spec.scheduler_name)
+    }
+
+    fn turn(&self, profile: usize, pod: &Pod) -> Turn {
+        Turn { rank: self.profiles[profile].rank(pod), consults: self.consults(pod) }
     }
 }
 
@@ -213,6 +243,7 @@ impl Engine {
 
     fn assigned(&mut self, pod: Arc<Pod>, node: &Arc<str>, now: Duration) {
         self.queue.remove(&pod.uid);
+        self.consulting.remove(&pod.uid);
         self.world.denominate(&pod.uid);
         self.preempting.remove(&pod.uid);
         if let Some(reserved) = self.reserved.remove(&pod.uid) {
@@ -248,6 +279,7 @@ impl Engine {
     fn waiting(&mut self, pod: Arc<Pod>, now: Duration) {
         let Some(profile) = self.profile(&pod).filter(|_| !pod.deleting) else {
             self.queue.remove(&pod.uid);
+            self.consulting.remove(&pod.uid);
             self.world.denominate(&pod.uid);
             return;
         };
@@ -260,21 +292,24 @@ impl Engine {
         } else if !self.preempting.contains_key(&pod.uid) {
             self.world.denominate(&pod.uid);
         }
-        let profile = &self.profiles[profile];
-        let rank = profile.rank(&pod);
-        let gated = profile.pre_enqueue(&pod).is_err() || !self.gangs.is_complete(&pod);
+        if let Some(consulting) = self.consulting.get_mut(&pod.uid) {
+            return consulting.refresh(pod);
+        }
+        let turn = self.turn(profile, &pod);
+        let gated = self.profiles[profile].pre_enqueue(&pod).is_err() || !self.gangs.is_complete(&pod);
         match self.queue.pod(&pod.uid) {
             Some(known) if counts_alike(known, &pod) => self.queue.refresh(pod),
             Some(known) if known.spec.scheduling_gates == pod.spec.scheduling_gates => {
-                self.queue.update(pod, rank, now);
+                self.queue.update(pod, turn, now);
             }
-            _ => self.queue.add(pod, rank, gated, now),
+            _ => self.queue.add(pod, turn, gated, now),
         }
     }
 
     /// A pod is gone, or has ended.
     pub fn remove_pod(&mut self, uid: &str, now: Duration) {
         self.queue.remove(uid);
+        self.consulting.remove(uid);
         self.gangs.leave(uid);
         self.world.denominate(uid);
         self.preempting.remove(uid);
@@ -287,6 +322,7 @@ impl Engine {
     }
 
     fn wake(&mut self, event: &Event, now: Duration) {
+        self.consulting.values_mut().for_each(Consulting::something_happened);
         let (profiles, world) = (&self.profiles, &self.world);
         let profile_of =
             |pod: &Pod| profiles.iter().find(|profile| *profile.scheduler_name == *pod.spec.scheduler_name);
@@ -304,16 +340,21 @@ impl Engine {
             return Some(decision);
         }
         loop {
-            let (pod, history) = self.queue.pop(now)?;
+            let (pod, history) = self.queue.pop(now, self.may_consult())?;
             // Its scheduler may not be ours any more: then nothing is to be decided.
             let Some(profile) = self.profile(&pod) else { continue };
             return match self.gangs.of(&pod) {
                 Some(gang) => self.decide_together(gang, pod, history, now),
-                None => Some(match self.attempt(profile, &pod, history, true, now) {
-                    Ok(reservation) => Decision::Bind(reservation),
-                    Err(unfit) => self.unschedulable(profile, pod, history, *unfit, now),
-                }),
+                None if self.consults(&pod) => Some(self.consult(profile, pod, history, now)),
+                None => Some(self.decide(profile, pod, history, How::ALONE, now)),
             };
+        }
+    }
+
+    fn decide(&mut self, profile: usize, pod: Arc<Pod>, history: History, how: How<'_>, now: Duration) -> Decision {
+        match self.attempt(profile, &pod, history, how, now) {
+            Ok(reservation) => Decision::Bind(reservation),
+            Err(unfit) => self.unschedulable(profile, pod, history, *unfit, now),
         }
     }
 
@@ -325,8 +366,11 @@ impl Engine {
         unfit: Unfit,
         now: Duration,
     ) -> Decision {
-        let rank = self.profiles[profile].rank(&pod);
-        self.queue.add_unschedulable(pod.clone(), rank, history, unfit.rejected_by, now);
+        if !unfit.candidates.is_empty() {
+            return self.consult_victims(pod, history, unfit);
+        }
+        let turn = self.turn(profile, &pod);
+        self.queue.add_unschedulable(pod.clone(), turn, history, unfit.rejected_by, now);
         let Unfit { diagnosis, victims, .. } = unfit;
         Decision::Unschedulable { pod, diagnosis, attempts: history.attempts, victims }
     }
@@ -347,8 +391,8 @@ impl Engine {
         if !pod.deleting
             && let Some(profile) = self.profile(&pod)
         {
-            let rank = self.profiles[profile].rank(&pod);
-            self.queue.add_failed(pod, rank, history, now);
+            let turn = self.turn(profile, &pod);
+            self.queue.add_failed(pod, turn, history, now);
         }
     }
 
@@ -368,7 +412,7 @@ impl Engine {
 
     /// When [`Engine::next`] has something again without any change; zero: now; `None`: never.
     pub fn wake_at(&self) -> Option<Duration> {
-        if self.ready.is_empty() { self.queue.wake_at() } else { Some(Duration::ZERO) }
+        if self.ready.is_empty() { self.queue.wake_at(self.may_consult()) } else { Some(Duration::ZERO) }
     }
 
     /// How many pods wait, and where.

@@ -15,6 +15,7 @@
 pub mod convert;
 pub mod diagnosis;
 mod engine;
+pub mod extender;
 pub mod framework;
 pub mod labels;
 mod node;
@@ -35,6 +36,7 @@ pub mod world;
 
 pub use diagnosis::Diagnosis;
 pub use engine::{Decision, Engine, Options, Reservation};
+pub use extender::{Advice, Extender};
 pub use node::{Node, Taint, TaintEffect};
 pub use pod::{HostPort, Pod, PreferredTerm, Spec, Toleration, TolerationOperator};
 pub use profile::Profile;

@@ -23,13 +23,14 @@ use std::{
 use crate::{
     Pod,
     diagnosis::{Diagnosis, Rejected, Rejection},
+    extender::Advice,
     framework::{Filter, Group, GroupFilter, GroupScore, MAX_SCORE, Score},
     preempt::DryRun,
     profile::{PluginIndex, Profile},
     random::Random,
     world::{NodeId, Resident, World},
 };
-use groups::{Groups, Members, Standing};
+use groups::{GroupId, Groups, Members, Standing};
 use rejects::{RejectId, Rejects};
 
 /// Groups that have lost their nodes are kept up to this number beside the live ones; past it the plan begins anew.
@@ -367,22 +368,69 @@ impl Plan {
         None
     }
 
+    /// The best of the nodes that the advice lets pass, by the plan's scores and the extenders' together.
+    pub fn choose_of(&mut self, world: &mut World, advice: &Advice, random: &mut Random) -> Option<Choice> {
+        // In an order that does not depend on that of the map.
+        let mut advised: Vec<(NodeId, i64)> =
+            advice.nodes.iter().filter_map(|(name, priority)| Some((world.find(name)?, *priority))).collect();
+        advised.sort_unstable_by_key(|(node, _)| node.index());
+        if self.kept {
+            self.catch_up(world);
+        } else {
+            advised.iter().for_each(|(node, _)| self.update(world, *node));
+        }
+        let fitting: Vec<(GroupId, &Members)> =
+            self.groups.iter().filter(|(_, group)| self.group_fits(world, &group.key).is_ok()).collect();
+        let groups: Vec<&Members> = fitting.iter().map(|(_, group)| *group).collect();
+        let parts: HashMap<GroupId, i64> =
+            fitting.iter().map(|(id, _)| *id).zip(self.parts(world, &groups)).collect();
+        let mut totals = Vec::new();
+        for (node, priority) in advised {
+            if let Place::Standing(standing) = self.place(node)
+                && let Some(part) = parts.get(&standing.group)
+            {
+                totals.push((part + standing.score + Advice::score(priority), node));
+            }
+        }
+        let best = totals.iter().map(|(total, _)| *total).max()?;
+        let equals: Vec<NodeId> =
+            totals.iter().filter(|(total, _)| *total == best).map(|(_, node)| *node).collect();
+        Some(Choice { node: equals[random.below(equals.len())], feasible: totals.len() })
+    }
+
+    /// Nodes that fit, at most `limit`, in rotation from `start`.
+    pub fn fitting_nodes(&self, world: &mut World, start: usize, limit: usize) -> Vec<NodeId> {
+        let order = world.order();
+        let turned = (0..order.len()).map(|step| order[(start + step) % order.len()]);
+        let fits = |node: &NodeId| match self.place(*node) {
+            Place::Standing(standing) => self.group_fits(world, &self.groups.get(standing.group).key).is_ok(),
+            Place::Nowhere | Place::Rejected(_) => false,
+        };
+        turned.filter(fits).take(limit).collect()
+    }
+
     fn fitting(&self, world: &World) -> impl Iterator<Item = &Members> {
         self.groups.iter().map(|(_, group)| group).filter(|group| self.group_fits(world, &group.key).is_ok())
     }
 
     /// For each group, the score of its best node.
     fn totals(&self, world: &World, fitting: &[&Members]) -> Vec<i64> {
+        if fitting.len() <= 1 {
+            return vec![0; fitting.len()];
+        }
         let best = |group: &&Members| group.best().map_or(0, |(score, _)| score);
-        let mut totals: Vec<i64> = fitting.iter().map(best).collect();
-        if fitting.len() > 1 {
-            for (part, scores) in self.group_scores.iter().zip(self.scores_of_groups(world, fitting)) {
-                for (total, score) in totals.iter_mut().zip(scores) {
-                    *total += part.weight * score;
-                }
+        self.parts(world, fitting).into_iter().zip(fitting.iter().map(best)).map(|(part, best)| part + best).collect()
+    }
+
+    /// For each group, what its nodes get as members of it.
+    fn parts(&self, world: &World, fitting: &[&Members]) -> Vec<i64> {
+        let mut parts = vec![0; fitting.len()];
+        for (scoring, scores) in self.group_scores.iter().zip(self.scores_of_groups(world, fitting)) {
+            for (part, score) in parts.iter_mut().zip(scores) {
+                *part += scoring.weight * score;
             }
         }
-        totals
+        parts
     }
 
     /// For each part, what it gives to each group.

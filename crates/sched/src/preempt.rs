@@ -3,7 +3,7 @@
 //! For each node where that may help, all pods of lower priority are taken off in thought, and put back, the most important
 //! first, as long as the new pod still fits. Of the nodes, the one with the least harm is taken.
 
-use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
+use std::{borrow::Borrow, cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 use crate::{
     Pod,
@@ -39,15 +39,15 @@ pub struct Victims {
     pub displaced: Vec<Arc<Pod>>,
 }
 
-/// The best node to free; or for how many nodes there is which reason not to.
-pub(crate) fn select(
+/// Nodes that can be freed, enough to choose from; or for how many nodes there is which reason not to.
+pub(crate) fn candidates(
     plan: &mut Plan,
     world: &mut World,
     pod: &Pod,
     args: &Args,
     budgets: &[&Budget],
     start: usize,
-) -> Result<Victims, BTreeMap<Reason, usize>> {
+) -> Result<Vec<Arc<Victims>>, BTreeMap<Reason, usize>> {
     let nodes = world.known_nodes();
     if world.lowest_priority().is_none_or(|lowest| lowest >= pod.priority()) {
         // Nobody anywhere is less important: the nodes need not be looked at.
@@ -57,10 +57,10 @@ pub(crate) fn select(
         return Err(some.map(|(reason, nodes)| (Reason::Borrowed(reason), nodes)).collect());
     }
     let wanted = (nodes * args.min_candidate_nodes_percentage / 100).max(args.min_candidate_nodes_absolute).min(nodes);
-    let candidates = plan.resolvable(world, start);
+    let resolvable = plan.resolvable(world, start);
     let mut found: Vec<Arc<Victims>> = Vec::new();
     let mut reasons: BTreeMap<Reason, usize> = BTreeMap::new();
-    for node in &candidates {
+    for node in &resolvable {
         match dry_run(plan, world, pod, *node, budgets) {
             Ok(victims) => found.push(victims),
             Err(rejection) => {
@@ -73,13 +73,18 @@ pub(crate) fn select(
             break;
         }
     }
-    let least = found.into_iter().min_by_key(|victims| harm(victims));
-    least.map(Arc::unwrap_or_clone).ok_or_else(|| {
-        if nodes > candidates.len() {
-            *reasons.entry(Reason::Borrowed(NOT_HELPFUL)).or_default() += nodes - candidates.len();
-        }
-        reasons
-    })
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    if nodes > resolvable.len() {
+        *reasons.entry(Reason::Borrowed(NOT_HELPFUL)).or_default() += nodes - resolvable.len();
+    }
+    Err(reasons)
+}
+
+/// The evictions that do the least harm.
+pub(crate) fn least_harm<V: Borrow<Victims>>(candidates: impl IntoIterator<Item = V>) -> Option<V> {
+    candidates.into_iter().min_by_key(|victims| harm(victims.borrow()))
 }
 
 /// Whom to evict from a node, from the last time if nothing there has changed since: pods of a kind that preempt one after the

@@ -9,7 +9,10 @@ use crate::{
 };
 
 /// One bit per plugin says who rejected a pod.
-pub const MAX_PLUGINS: usize = 64;
+pub const MAX_PLUGINS: usize = 63;
+
+/// The bit of all extenders together.
+pub(crate) const EXTENDERS: u64 = 1 << MAX_PLUGINS;
 
 /// A plugin's place in its profile.
 pub type PluginIndex = usize;
@@ -161,6 +164,10 @@ impl Profile {
     pub(crate) fn helps(&self, pod: &Pod, rejected_by: u64, event: &Event, world: &World) -> bool {
         if rejected_by == 0 {
             return matches!(event, Event::NodeAdded(_));
+        }
+        if rejected_by & EXTENDERS != 0 {
+            // What helps with them, only they know.
+            return true;
         }
         let mut rejecting = (0..self.plugins.len()).filter(|index| rejected_by & (1 << index) != 0);
         rejecting.any(|index| self.plugins[index].helps(pod, event, world))

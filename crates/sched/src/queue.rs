@@ -10,6 +10,11 @@
 //! a pod that an event has woken need not sit out its backoff; one whose binding failed does.
 //!
 //! Pods that were rejected alike are asked about together: an event costs the number of their kinds, not of the pods.
+//!
+//! Pods that extenders are to be asked about have a lane of their own: when as many are being asked about as may be, that lane
+//! is closed, and nobody else waits for it.
+
+mod lane;
 
 use std::{
     cmp::Reverse,
@@ -19,6 +24,7 @@ use std::{
 };
 
 use crate::Pod;
+use lane::{ActiveKey, Lane, TimeKey};
 
 /// Of so many turns, one goes to the pod that has been active longest, whatever its rank.
 const FAIR_TURN: u64 = 64;
@@ -50,8 +56,14 @@ impl Pauses {
     }
 }
 
-type ActiveKey = (Reverse<i64>, Duration, u64);
-type TimeKey = (Duration, u64);
+/// When a pod has its turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Turn {
+    /// The higher goes first.
+    pub rank: i64,
+    /// Extenders are asked about it.
+    pub consults: bool,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
@@ -71,7 +83,7 @@ type Likeness = (Arc<str>, usize, usize, u64);
 
 struct Waiting {
     pod: Arc<Pod>,
-    rank: i64,
+    turn: Turn,
     place: Place,
     history: History,
     /// The plugins that rejected it, one bit each; 0: there was no node at all.
@@ -106,15 +118,12 @@ pub struct Pending {
 #[derive(Default)]
 pub(crate) struct Queue {
     pods: HashMap<Arc<str>, Waiting>,
-    active: BTreeMap<ActiveKey, Arc<str>>,
+    /// Pods that are decided at once, and pods that extenders are asked about.
+    lanes: [Lane; 2],
     backoff: BTreeMap<TimeKey, Arc<str>>,
-    /// The part of `backoff` that may be left early.
-    early: BTreeMap<TimeKey, Arc<str>>,
     unschedulable: BTreeMap<TimeKey, Arc<str>>,
     /// The unschedulable ones by what an event is asked about.
     alike: HashMap<Likeness, HashSet<Arc<str>>>,
-    /// The active ones by how long they have been so.
-    by_age: BTreeMap<TimeKey, ActiveKey>,
     sequence: u64,
     turns: u64,
     pauses: Pauses,
@@ -139,9 +148,10 @@ impl Queue {
     }
 
     pub fn pending(&self) -> Pending {
-        let placed = self.active.len() + self.backoff.len() + self.unschedulable.len();
+        let active = self.lanes.iter().map(Lane::len).sum();
+        let placed = active + self.backoff.len() + self.unschedulable.len();
         Pending {
-            active: self.active.len(),
+            active,
             backoff: self.backoff.len(),
             unschedulable: self.unschedulable.len(),
             gated: self.pods.len() - placed,
@@ -149,23 +159,29 @@ impl Queue {
     }
 
     /// A pod that was not known, or whose gates have changed.
-    pub fn add(&mut self, pod: Arc<Pod>, rank: i64, gated: bool, now: Duration) {
+    pub fn add(&mut self, pod: Arc<Pod>, turn: Turn, gated: bool, now: Duration) {
         let history = self.remove(&pod.uid).map_or(History { attempts: 0, first_seen: now }, |(_, history)| history);
-        let place = if gated { Place::Gated } else { self.active_place(rank, now) };
-        self.insert(Waiting { pod, rank, place, history, rejected_by: 0, failed_at: now });
+        let place = if gated { Place::Gated } else { self.active_place(turn, now) };
+        self.insert(Waiting { pod, turn, place, history, rejected_by: 0, failed_at: now });
     }
 
     /// A pod that no node takes. `rejected_by` says which plugins' events may help.
-    pub fn add_unschedulable(&mut self, pod: Arc<Pod>, rank: i64, history: History, rejected_by: u64, now: Duration) {
+    pub fn add_unschedulable(&mut self, pod: Arc<Pod>, turn: Turn, history: History, rejected_by: u64, now: Duration) {
         let place = Place::Unschedulable((now, self.next()));
-        self.insert(Waiting { pod, rank, place, history, rejected_by, failed_at: now });
+        self.insert(Waiting { pod, turn, place, history, rejected_by, failed_at: now });
     }
 
     /// A pod whose binding failed: it is tried again after its pause.
-    pub fn add_failed(&mut self, pod: Arc<Pod>, rank: i64, history: History, now: Duration) {
+    pub fn add_failed(&mut self, pod: Arc<Pod>, turn: Turn, history: History, now: Duration) {
         let until = now + self.pauses.backoff(history.attempts);
         let place = Place::Backoff { key: (until, self.next()), early: false };
-        self.insert(Waiting { pod, rank, place, history, rejected_by: 0, failed_at: now });
+        self.insert(Waiting { pod, turn, place, history, rejected_by: 0, failed_at: now });
+    }
+
+    /// A pod whose attempt has come to nothing that is its own: it is tried again at once.
+    pub fn add_again(&mut self, pod: Arc<Pod>, turn: Turn, history: History, now: Duration) {
+        let place = self.active_place(turn, now);
+        self.insert(Waiting { pod, turn, place, history, rejected_by: 0, failed_at: now });
     }
 
     pub fn remove(&mut self, uid: &str) -> Option<(Arc<Pod>, History)> {
@@ -174,22 +190,24 @@ impl Queue {
         Some((waiting.pod, waiting.history))
     }
 
-    /// The pod to decide on now.
-    pub fn pop(&mut self, now: Duration) -> Option<(Arc<Pod>, History)> {
+    /// The pod to decide on now; one that extenders are asked about only if `may_consult`.
+    pub fn pop(&mut self, now: Duration, may_consult: bool) -> Option<(Arc<Pod>, History)> {
         self.flush(now);
         self.turns += 1;
-        let oldest = || self.by_age.first_key_value().and_then(|(_, key)| self.active.get(key));
-        let first = || self.active.first_key_value().map(|(_, uid)| uid);
-        let first = if self.turns.is_multiple_of(FAIR_TURN) { oldest() } else { first() };
-        let uid = first.or_else(|| self.early.first_key_value().map(|(_, uid)| uid))?.clone();
+        let lanes = || self.open(may_consult);
+        let oldest = || lanes().filter_map(Lane::oldest).min_by_key(|(age, _)| *age).map(|(_, uid)| uid);
+        let first = || lanes().filter_map(Lane::first).min_by_key(|(key, _)| *key).map(|(_, uid)| uid);
+        let earliest = || lanes().filter_map(Lane::earliest).min_by_key(|(key, _)| *key).map(|(_, uid)| uid);
+        let active = if self.turns.is_multiple_of(FAIR_TURN) { oldest() } else { first() };
+        let uid = active.or_else(earliest)?.clone();
         let (pod, mut history) = self.remove(&uid)?;
         history.attempts += 1;
         Some((pod, history))
     }
 
     /// When `pop` will have something that it does not have now; `None`: not without a change.
-    pub fn wake_at(&self) -> Option<Duration> {
-        if !self.active.is_empty() || !self.early.is_empty() {
+    pub fn wake_at(&self, may_consult: bool) -> Option<Duration> {
+        if self.open(may_consult).any(|lane| !lane.is_empty()) {
             return Some(Duration::ZERO);
         }
         let backoff = self.backoff.first_key_value().map(|((at, _), _)| *at);
@@ -214,15 +232,15 @@ impl Queue {
     }
 
     /// The pod itself has changed: whatever rejected it may not do so again.
-    pub fn update(&mut self, pod: Arc<Pod>, rank: i64, now: Duration) {
+    pub fn update(&mut self, pod: Arc<Pod>, turn: Turn, now: Duration) {
         let uid = pod.uid.clone();
         let Some(waiting) = self.pods.remove(&uid) else { return };
         self.unlink(&waiting);
         let place = match waiting.place {
-            Place::Active((_, since, _)) if waiting.rank != rank => self.active_place(rank, since),
+            Place::Active((_, since, _)) if waiting.turn != turn => self.active_place(turn, since),
             place => place,
         };
-        self.insert(Waiting { pod, rank, place, ..waiting });
+        self.insert(Waiting { pod, turn, place, ..waiting });
         if matches!(place, Place::Unschedulable(_)) {
             self.retry(&uid, now);
         }
@@ -269,8 +287,8 @@ impl Queue {
 
     fn activate(&mut self, uid: &Arc<str>, now: Duration) {
         let Some(waiting) = self.pods.get(uid) else { return };
-        let rank = waiting.rank;
-        let place = self.active_place(rank, now);
+        let turn = waiting.turn;
+        let place = self.active_place(turn, now);
         self.relocate(uid, place);
     }
 
@@ -281,8 +299,12 @@ impl Queue {
         }
     }
 
-    fn active_place(&mut self, rank: i64, since: Duration) -> Place {
-        Place::Active((Reverse(rank), since, self.next()))
+    fn active_place(&mut self, turn: Turn, since: Duration) -> Place {
+        Place::Active((Reverse(turn.rank), since, self.next()))
+    }
+
+    fn open(&self, may_consult: bool) -> impl Iterator<Item = &Lane> {
+        self.lanes[..1 + usize::from(may_consult)].iter()
     }
 
     fn next(&mut self) -> u64 {
@@ -291,16 +313,15 @@ impl Queue {
     }
 
     fn insert(&mut self, waiting: Waiting) {
-        let uid = waiting.pod.uid.clone();
+        let (uid, lane) = (waiting.pod.uid.clone(), usize::from(waiting.turn.consults));
         match waiting.place {
             Place::Active(key) => {
-                self.active.insert(key, uid.clone());
-                self.by_age.insert((key.1, key.2), key);
+                self.lanes[lane].insert(key, uid.clone());
             }
             Place::Backoff { key, early } => {
                 self.backoff.insert(key, uid.clone());
                 if early {
-                    self.early.insert(key, uid.clone());
+                    self.lanes[lane].insert_early(key, uid.clone());
                 }
             }
             Place::Unschedulable(key) => {
@@ -313,14 +334,14 @@ impl Queue {
     }
 
     fn unlink(&mut self, waiting: &Waiting) {
+        let lane = usize::from(waiting.turn.consults);
         match waiting.place {
             Place::Active(key) => {
-                self.active.remove(&key);
-                self.by_age.remove(&(key.1, key.2));
+                self.lanes[lane].remove(&key);
             }
             Place::Backoff { key, .. } => {
                 self.backoff.remove(&key);
-                self.early.remove(&key);
+                self.lanes[lane].remove_early(&key);
             }
             Place::Unschedulable(key) => {
                 self.unschedulable.remove(&key);

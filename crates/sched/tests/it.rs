@@ -4,6 +4,8 @@
 
 #[path = "it/against_oracle.rs"]
 mod against_oracle;
+#[path = "it/extenders.rs"]
+mod extenders;
 #[path = "it/gangs.rs"]
 mod gangs;
 #[path = "it/node_volume_limits.rs"]
@@ -28,7 +30,7 @@ mod volume_zone;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use sched::{Decision, Engine, Options, Pending, convert};
+use sched::{Decision, Engine, Options, Pending, convert, preempt::Victims};
 use serde_json::{Value, json};
 
 const T0: Duration = Duration::from_secs(100);
@@ -65,12 +67,29 @@ fn engine(nodes: Vec<sched::Node>) -> Engine {
     engine
 }
 
-/// The next decision in words: `pod -> node`, or `pod: message`.
+/// The next decision in words.
 fn next(engine: &mut Engine, now: Duration) -> String {
-    match engine.next(now) {
+    words(engine.next(now))
+}
+
+/// `pod -> node`, or `pod: message`, or who is asked about what.
+fn words(decision: Option<Decision>) -> String {
+    match decision {
         None => "nothing".into(),
         Some(Decision::Bind(reservation)) => format!("{} -> {}", reservation.pod.name, reservation.node),
         Some(Decision::Unschedulable { pod, diagnosis, .. }) => format!("{}: {}", pod.name, diagnosis.message()),
+        Some(Decision::Consult { pod, nodes }) => {
+            let mut nodes: Vec<&str> = nodes.iter().map(|node| &**node).collect();
+            nodes.sort_unstable();
+            format!("{}? {}", pod.name, nodes.join(" "))
+        }
+        Some(Decision::ConsultVictims { pod, candidates }) => {
+            let victims = |one: &Victims| one.pods.iter().map(|pod| pod.name.to_string()).collect::<Vec<_>>().join("+");
+            let mut all: Vec<_> = candidates.iter().map(|one| format!("{}:{}", one.node, victims(one))).collect();
+            all.sort_unstable();
+            format!("{}?? {}", pod.name, all.join(" "))
+        }
+        Some(Decision::Failed { pod, error }) => format!("{}! {error}", pod.name),
     }
 }
 
@@ -319,6 +338,7 @@ proptest! {
                         let rejected: usize = diagnosis.rejected.iter().map(|rejected| rejected.nodes).sum();
                         prop_assert_eq!(rejected, nodes.len());
                     }
+                    Some(other) => panic!("nobody has extenders: {other:?}"),
                     None => {}
                 },
             }

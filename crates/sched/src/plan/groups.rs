@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::world::NodeId;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct GroupId(pub u32);
 
 /// Where a node stands: its group, its score there, and its place among those with the same.

@@ -308,6 +308,7 @@ impl Run {
                     }
                     prop_assert_eq!(Verdict::Unfit(reasons), self.cluster.judge(&pod), "{}", pod.name);
                 }
+                other => panic!("nobody has extenders: {other:?}"),
             }
         }
         Ok(())

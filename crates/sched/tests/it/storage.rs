@@ -88,6 +88,7 @@ impl Cluster {
                 let why = message.split(" preemption:").next().unwrap();
                 format!("{}: {why}", pod.name)
             }
+            Some(other) => panic!("nobody has extenders: {other:?}"),
         }
     }
 
