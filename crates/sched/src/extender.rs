@@ -1,4 +1,4 @@
-//! Extenders: those outside the process that have a say in where a pod goes (KEP-less; kube-scheduler's extender webhook).
+//! Extenders: those outside the process that have a say in where a pod goes (kube-scheduler's extender webhook).
 //!
 //! The engine waits for nobody. A pod that an extender is interested in is decided in two steps: the nodes that fit by what is
 //! known here are handed out ([`crate::Decision::Consult`]), and the [`Advice`] that comes back is the input of the decision.
@@ -7,7 +7,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use crate::{Pod, diagnosis::Rejected, framework::MAX_SCORE};
+use crate::{Pod, diagnosis::Rejected, framework::MAX_SCORE, preempt::Victims};
 
 /// The best priority that an extender gives to a node.
 pub const MAX_PRIORITY: i64 = 10;
@@ -33,6 +33,25 @@ impl Extender {
             other => pod.spec.requests.scalars.iter().any(|(known, _)| **known == *other),
         };
         self.resources.is_empty() || self.resources.iter().any(asks)
+    }
+}
+
+/// An eviction as the extenders see it: pods are their uids. They may name others on the node than they were asked about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Eviction {
+    pub node: Arc<str>,
+    pub pods: Vec<Arc<str>>,
+    /// How many of them their budgets do not allow to be evicted.
+    pub violations: usize,
+}
+
+impl From<&Victims> for Eviction {
+    fn from(victims: &Victims) -> Self {
+        Eviction {
+            node: victims.node.clone(),
+            pods: victims.pods.iter().map(|pod| pod.uid.clone()).collect(),
+            violations: victims.violations,
+        }
     }
 }
 

@@ -13,6 +13,8 @@ use runtime::Clock;
 use sched::{Pod, Reservation, pre_bind::Write, preempt::Victims};
 use serde_json::{Value, json};
 
+use crate::extenders::Extenders;
+
 /// The longest note that an event may carry; a longer one ends in an ellipsis.
 const MAX_NOTE_BYTES: usize = 1024;
 /// Of a volume that was not set aside for its claim by a person.
@@ -35,9 +37,40 @@ pub(crate) enum Nomination {
     Set(Arc<str>),
 }
 
+/// Why a pod waits, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// No node takes it.
+    Unschedulable,
+    /// Something went wrong that is no fault of the pod's.
+    Error,
+}
+
+impl Why {
+    fn reason(self) -> &'static str {
+        match self {
+            Why::Unschedulable => "Unschedulable",
+            Why::Error => "SchedulerError",
+        }
+    }
+}
+
 impl Api {
-    /// Binds the pod to its node. The event is recorded here, so that it never comes before the binding.
-    pub async fn bind(&self, reservation: &Reservation) -> kube::Result<()> {
+    /// Binds the pod to its node, or has the extender do it that does. The event is recorded here, so that it never comes
+    /// before the binding.
+    pub async fn bind(&self, reservation: &Reservation, extenders: &Extenders) -> Result<(), String> {
+        let pod = &reservation.pod;
+        let bound = match extenders.bind(reservation).await {
+            Some(answer) => answer.inspect_err(|error| self.failed(pod, error)),
+            None => self.write_binding(reservation).await,
+        };
+        bound.inspect(|()| {
+            let text = format!("Successfully assigned {}/{} to {}", pod.namespace, pod.name, reservation.node);
+            self.recorder.event(&reference(pod), EventType::Normal, "Scheduled", text);
+        })
+    }
+
+    async fn write_binding(&self, reservation: &Reservation) -> Result<(), String> {
         let pod = &reservation.pod;
         let binding = json!({
             "apiVersion": "v1",
@@ -47,28 +80,21 @@ impl Api {
         });
         let path = format!("/api/v1/namespaces/{}/pods/{}/binding", pod.namespace, pod.name);
         let request = Request::post(path).header(http::header::CONTENT_TYPE, "application/json");
-        let request = request.body(binding.to_string().into_bytes()).map_err(kube::Error::HttpError)?;
-        match self.client.request_text(request).await {
-            Ok(_) => {
-                let text = format!("Successfully assigned {}/{} to {}", pod.namespace, pod.name, reservation.node);
-                self.recorder.event(&reference(pod), EventType::Normal, "Scheduled", text);
-                Ok(())
+        let request = request.body(binding.to_string().into_bytes()).map_err(|error| error.to_string())?;
+        self.client.request_text(request).await.map(drop).map_err(|error| {
+            if !is_not_found(&error) {
+                self.failed(pod, &format!("running Bind plugin \"DefaultBinder\": {error}"));
             }
-            Err(error) => {
-                if !is_not_found(&error) {
-                    self.failed(pod, &format!("running Bind plugin \"DefaultBinder\": {error}"));
-                }
-                Err(error)
-            }
-        }
+            error.to_string()
+        })
     }
 
     /// Tells the pod's owner why it waits: as an event each time, and as a condition when it has changed.
-    pub async fn report(&self, pod: &Pod, message: &str, nomination: Nomination) -> kube::Result<()> {
+    pub async fn report(&self, pod: &Pod, why: Why, message: &str, nomination: Nomination) -> kube::Result<()> {
         self.failed(pod, message);
         let mut status = json!({});
         if pod.told.as_deref() != Some(message) {
-            status["conditions"] = json!([self.condition(pod, message)]);
+            status["conditions"] = json!([self.condition(pod, why, message)]);
         }
         match nomination {
             Nomination::Keep => {}
@@ -168,11 +194,11 @@ impl Api {
     }
 
     /// The condition `PodScheduled` to write.
-    fn condition(&self, pod: &Pod, message: &str) -> Value {
+    fn condition(&self, pod: &Pod, why: Why, message: &str) -> Value {
         let mut condition = json!({
             "type": "PodScheduled",
             "status": "False",
-            "reason": "Unschedulable",
+            "reason": why.reason(),
             "message": message,
             "lastProbeTime": null,
         });

@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use runtime::{Clock, Tasks};
 use sched::{
-    Decision, Diagnosis, Engine, Pending, Reservation, diagnosis::Preemption, pre_bind::Progress, preempt::Victims,
+    Advice, Decision, Engine, Pending, Reservation, diagnosis::Preemption, extender::Eviction,
+    pre_bind::Progress, preempt::Victims,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -13,7 +14,8 @@ use tokio::{
 
 use crate::{
     State,
-    api::{Api, Nomination},
+    api::{Api, Nomination, Why},
+    extenders::Extenders,
     feeds::{Input, KINDS},
     metrics::{Attempt, Metrics},
 };
@@ -31,6 +33,7 @@ const IDLE: Duration = Duration::from_secs(3600);
 
 pub(crate) struct Driver {
     api: Arc<Api>,
+    extenders: Arc<Extenders>,
     engine: Engine,
     inputs: mpsc::Receiver<Input>,
     state: watch::Sender<State>,
@@ -66,6 +69,16 @@ enum Ended {
         decided_at: Duration,
         ok: bool,
     },
+    Advised {
+        pod: Arc<str>,
+        decided_at: Duration,
+        answer: Result<Advice, String>,
+    },
+    AdvisedVictims {
+        pod: Arc<str>,
+        decided_at: Duration,
+        answer: Result<Vec<Eviction>, String>,
+    },
     Reported,
     Preempted {
         pod: Arc<str>,
@@ -76,6 +89,7 @@ enum Ended {
 impl Driver {
     pub fn new(
         api: Api,
+        extenders: Extenders,
         engine: Engine,
         inputs: mpsc::Receiver<Input>,
         state: watch::Sender<State>,
@@ -85,6 +99,7 @@ impl Driver {
     ) -> Self {
         Driver {
             api: Arc::new(api),
+            extenders: Arc::new(extenders),
             engine,
             inputs,
             state,
@@ -197,20 +212,60 @@ impl Driver {
             }
             let started = self.clock.monotonic();
             let Some(decision) = self.engine.next(started) else { return false };
-            let now = self.clock.monotonic();
-            self.metrics.algorithm(now.saturating_sub(started));
-            match decision {
-                Decision::Bind(reservation) if reservation.pre_bind.is_empty() => self.bind(reservation, started),
-                Decision::Bind(reservation) => self.prepare(reservation, started),
-                Decision::Unschedulable { pod, diagnosis, attempts, victims } => {
-                    self.metrics.attempt(Attempt::Unschedulable, now.saturating_sub(started));
-                    let message = diagnosis.message();
-                    tracing::debug!(pod = %pod.name, namespace = %pod.namespace, attempts, message, "pod waits");
-                    self.report(pod, &diagnosis, message, victims);
-                }
-            }
+            self.metrics.algorithm(self.clock.monotonic().saturating_sub(started));
+            self.carry_out(decision, started);
         }
         true
+    }
+
+    fn carry_out(&mut self, decision: Decision, started: Duration) {
+        let took = self.clock.monotonic().saturating_sub(started);
+        match decision {
+            Decision::Bind(reservation) if reservation.pre_bind.is_empty() => self.bind(reservation, started),
+            Decision::Bind(reservation) => self.prepare(reservation, started),
+            Decision::Unschedulable { pod, diagnosis, attempts, victims } => {
+                self.metrics.attempt(Attempt::Unschedulable, took);
+                let message = diagnosis.message();
+                tracing::debug!(pod = %pod.name, namespace = %pod.namespace, attempts, message, "pod waits");
+                let nomination = match (&diagnosis.preemption, &victims) {
+                    (_, Some(victims)) => Nomination::Set(victims.node.clone()),
+                    (Preemption::Failed(_), None) if pod.nominated.is_some() => Nomination::Clear,
+                    _ => Nomination::Keep,
+                };
+                self.report(pod, Why::Unschedulable, message, nomination, victims);
+            }
+            Decision::Failed { pod, error } => {
+                self.metrics.attempt(Attempt::Error, took);
+                tracing::warn!(pod = %pod.name, namespace = %pod.namespace, error, "attempt failed");
+                self.report(pod, Why::Error, error, Nomination::Keep, None);
+            }
+            Decision::Consult { pod, nodes } => {
+                let (extenders, uid) = (self.extenders.clone(), pod.uid.clone());
+                self.ask(async move { extenders.advise(&pod, nodes).await }, move |answer| Ended::Advised {
+                    pod: uid,
+                    decided_at: started,
+                    answer,
+                });
+            }
+            Decision::ConsultVictims { pod, candidates } => {
+                let (extenders, uid) = (self.extenders.clone(), pod.uid.clone());
+                let asked = async move { extenders.advise_victims(&pod, candidates).await };
+                self.ask(asked, move |answer| Ended::AdvisedVictims { pod: uid, decided_at: started, answer });
+            }
+        }
+    }
+
+    /// Asks extenders. Each call has its own limit of time, and there are as many as are configured.
+    fn ask<T: Send + 'static>(
+        &mut self,
+        asked: impl Future<Output = Result<T, String>> + Send + 'static,
+        end: impl FnOnce(Result<T, String>) -> Ended + Send + 'static,
+    ) {
+        let ended = self.ended.0.clone();
+        self.in_flight += 1;
+        self.tasks.spawn("extenders", async move {
+            let _ = ended.send(end(asked.await)).await;
+        });
     }
 
     /// Writes what must be there before the binding.
@@ -257,12 +312,12 @@ impl Driver {
     }
 
     fn bind(&mut self, reservation: Reservation, decided_at: Duration) {
-        let (api, ended) = (self.api.clone(), self.ended.0.clone());
+        let (api, extenders, ended) = (self.api.clone(), self.extenders.clone(), self.ended.0.clone());
         self.in_flight += 1;
         self.tasks.spawn("bind", async move {
-            let failure = match timeout(WRITE_LIMIT, api.bind(&reservation)).await {
+            let failure = match timeout(WRITE_LIMIT, api.bind(&reservation, &extenders)).await {
                 Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(error.to_string()),
+                Ok(Err(error)) => Some(error),
                 Err(_) => Some(format!("no answer within {WRITE_LIMIT:?}")),
             };
             if let Some(error) = &failure {
@@ -274,16 +329,18 @@ impl Driver {
         });
     }
 
-    fn report(&mut self, pod: Arc<sched::Pod>, diagnosis: &Diagnosis, message: String, victims: Option<Victims>) {
-        let nomination = match (&diagnosis.preemption, &victims) {
-            (_, Some(victims)) => Nomination::Set(victims.node.clone()),
-            (Preemption::Failed(_), None) if pod.nominated.is_some() => Nomination::Clear,
-            _ => Nomination::Keep,
-        };
+    fn report(
+        &mut self,
+        pod: Arc<sched::Pod>,
+        why: Why,
+        message: String,
+        nomination: Nomination,
+        victims: Option<Victims>,
+    ) {
         let (api, ended) = (self.api.clone(), self.ended.0.clone());
         self.in_flight += 1;
         self.tasks.spawn("report", async move {
-            let report = api.report(&pod, &message, nomination);
+            let report = api.report(&pod, why, &message, nomination);
             // What was not written is written by the next attempt.
             if let Ok(Err(error)) = timeout(WRITE_LIMIT, report).await {
                 tracing::debug!(pod = %pod.name, namespace = %pod.namespace, %error, "condition was not written");
@@ -307,6 +364,16 @@ impl Driver {
         let now = self.clock.monotonic();
         match ended {
             Ended::Reported | Ended::Preempted { ok: true, .. } => {}
+            Ended::Advised { pod, decided_at, answer } => {
+                if let Some(decision) = self.engine.advised(&pod, answer, now) {
+                    self.carry_out(decision, decided_at);
+                }
+            }
+            Ended::AdvisedVictims { pod, decided_at, answer } => {
+                if let Some(decision) = self.engine.advised_victims(&pod, answer, now) {
+                    self.carry_out(decision, decided_at);
+                }
+            }
             Ended::Preempted { pod, ok: false } => self.engine.preemption_failed(&pod, now),
             Ended::Prepared { reservation, decided_at, ok: true } => {
                 let until = now + reservation.pre_bind.wait.unwrap_or_default();

@@ -11,6 +11,7 @@
 
 mod api;
 mod driver;
+mod extenders;
 mod feeds;
 mod metrics;
 mod profiles;
@@ -76,7 +77,9 @@ impl Handle {
 /// tasks stops.
 pub fn start(options: Options) -> Result<Handle, ProfileError> {
     let Options { client, clock, tasks, metrics, configuration } = options;
-    let engine = sched::Engine::new(profiles::engine(&configuration)?);
+    let extenders = extenders::Extenders::new(&configuration.extenders, &client)?;
+    let engine = profiles::engine(&configuration)?;
+    let engine = sched::Engine::new(sched::Options { extenders: extenders.facts(), ..engine });
     let name = configuration.profiles.first().map_or(DEFAULT_NAME, |profile| profile.scheduler_name.as_str());
     let recorder = Recorder::new(client.clone(), name, "", clock.clone(), &tasks);
     let discarded = recorder.discarded();
@@ -84,10 +87,10 @@ pub fn start(options: Options) -> Result<Handle, ProfileError> {
         registry.register("scheduler_events_discarded", "Events discarded because too many waited", discarded);
     });
     let metrics = metrics::Metrics::register(&metrics, name);
-    let inputs = feeds::start(&client, &tasks);
+    let inputs = feeds::start(&client, &tasks, extenders.nodes());
     let api = api::Api { client, recorder, clock: clock.clone() };
     let handle = Handle { state: watch::channel(State::default()).0 };
-    let driver = driver::Driver::new(api, engine, inputs, handle.state.clone(), clock, tasks.clone(), metrics);
+    let driver = driver::Driver::new(api, extenders, engine, inputs, handle.state.clone(), clock, tasks.clone(), metrics);
     tasks.spawn_critical("scheduler", async move {
         driver.run().await;
         // The driver ends only with its group.

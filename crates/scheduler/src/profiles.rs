@@ -14,11 +14,8 @@ use sched_config::{Configuration, GoDuration, PluginArgs, Point as ConfiguredPoi
 pub enum ProfileError {
     #[error("profile {profile:?}: {reason}")]
     Arguments { profile: String, reason: convert::ConvertError },
-    #[error(
-        "extenders are not supported yet, and pods would be placed without asking the one at {0:?}: remove it from the \
-         configuration, or let kube-scheduler serve the profiles that need it"
-    )]
-    Extender(String),
+    #[error("extender at {url:?}: {reason}")]
+    Extender { url: String, reason: String },
 }
 
 /// The extension points that the engine asks at, as the configuration calls them.
@@ -37,9 +34,6 @@ const POINTS: [(ConfiguredPoint, Point); 10] = [
 
 /// The engine that a configuration asks for.
 pub(crate) fn engine(configuration: &Configuration) -> Result<sched::Options, ProfileError> {
-    if let Some(extender) = configuration.extenders.first() {
-        return Err(ProfileError::Extender(extender.url_prefix.clone()));
-    }
     let percentage = configuration.percentage_of_nodes_to_score;
     let profiles = configuration.profiles.iter().map(|profile| build(profile, percentage));
     let first = configuration.profiles.first().map(|profile| &profile.args.default_preemption);
@@ -57,6 +51,7 @@ pub(crate) fn engine(configuration: &Configuration) -> Result<sched::Options, Pr
             max_unschedulable: duration(configuration.pod_max_in_unschedulable),
         },
         preemption,
+        parallelism: count(configuration.parallelism),
         seed: runtime::entropy::random_u64(),
         ..Default::default()
     })
@@ -196,12 +191,5 @@ mod tests {
         let score = "plugins: {score: {disabled: [{name: TaintToleration}]}}";
         let counts = placed(&configured(&format!("profiles: [{{schedulerName: other, {most}, {score}}}]")));
         assert_eq!(counts.into_values().collect::<Vec<_>>(), [6]);
-    }
-
-    #[test]
-    fn an_extender_is_refused_rather_than_passed_over() {
-        let error =
-            engine(&configured("extenders: [{urlPrefix: 'http://x', filterVerb: f, weight: 1}]")).err().unwrap();
-        assert!(error.to_string().contains("\"http://x\": remove it"), "{error}");
     }
 }

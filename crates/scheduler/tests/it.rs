@@ -4,11 +4,14 @@
 
 #[path = "it/api.rs"]
 mod api;
+#[path = "it/extenders.rs"]
+mod extenders;
 
 use std::time::Duration;
 
 use api::SchedulerApi;
 use runtime::{Clock, Tasks};
+use sched_config::{Catalogue, Configuration, Gates, GoDuration};
 use serde_json::{Value, json};
 
 struct Scheduler {
@@ -22,10 +25,25 @@ impl Scheduler {
         Scheduler::start_on(SchedulerApi::default())
     }
 
-    /// Knows all that the API has before it decides.
     fn start_on(api: SchedulerApi) -> Self {
+        Scheduler::start_with(api, Configuration::default())
+    }
+
+    /// With these lines of a KubeSchedulerConfiguration.
+    fn configured(lines: &str) -> Self {
+        let head = "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\n";
+        let gates = Gates::default();
+        let read = sched_config::read(format!("{head}{lines}\n").as_bytes(), &gates).unwrap();
+        let long = GoDuration::seconds(300);
+        let configuration = Configuration::new(&read, long, &gates, &Catalogue::in_tree()).unwrap();
+        Scheduler::start_with(SchedulerApi::default(), configuration)
+    }
+
+    /// Knows all that the API has before it decides.
+    fn start_with(api: SchedulerApi, configuration: Configuration) -> Self {
         let (tasks, metrics) = (Tasks::root(), telemetry::Metrics::default());
         let options = scheduler::Options::new(api.client(), Clock::system(), tasks.clone(), metrics.clone());
+        let options = scheduler::Options { configuration, ..options };
         scheduler::start(options).unwrap().lead();
         Scheduler { api, tasks, metrics }
     }

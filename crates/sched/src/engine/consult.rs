@@ -14,7 +14,7 @@ use super::{
 use crate::{
     Pod,
     diagnosis::{Preemption, Rejected, Rejection},
-    extender::{Advice, Extender},
+    extender::{Advice, Eviction},
     framework::Gang,
     preempt::{self, Victims},
     queue::History,
@@ -63,10 +63,6 @@ impl Engine {
 
     pub(super) fn may_consult(&self) -> bool {
         self.consulting.len() < self.parallelism
-    }
-
-    pub fn extenders(&self) -> &[Extender] {
-        &self.extenders
     }
 
     /// Finds the nodes to ask about; if there are none, that is the decision.
@@ -177,22 +173,45 @@ impl Engine {
     pub fn advised_victims(
         &mut self,
         uid: &str,
-        answer: Result<Vec<Victims>, String>,
+        answer: Result<Vec<Eviction>, String>,
         now: Duration,
     ) -> Option<Decision> {
         let Consulting { pod, history, changed, missed, unfit } = self.consulting.remove(uid)?;
         let profile = self.profile(&pod)?;
         let mut unfit = unfit?;
-        match answer {
+        let candidates = answer.and_then(|evictions| self.victims_of(evictions));
+        match candidates {
             // What was decided on is not there any more: the next attempt finds others.
             _ if changed => {}
-            Ok(candidates) => {
-                let still = candidates.into_iter().filter(|victims| self.world.find(&victims.node).is_some());
-                self.nominate(&pod, preempt::least_harm(still), &mut unfit);
-            }
+            Ok(candidates) => self.nominate(&pod, preempt::least_harm(candidates), &mut unfit),
             Err(error) => unfit.diagnosis.preemption = Preemption::NotEligible(error.into()),
         }
         Some(self.rejected(profile, pod, history, unfit, missed || changed, now))
+    }
+
+    fn victims_of(&self, evictions: Vec<Eviction>) -> Result<Vec<Victims>, String> {
+        let victims = |eviction: Eviction| {
+            // A node that has gone needs not be freed.
+            let node = self.world.find(&eviction.node).filter(|node| self.world.info(*node).known)?;
+            let residents = &self.world.info(node).residents;
+            let victim = |uid: &Arc<str>| {
+                let found = residents.iter().find(|resident| resident.pod.uid == *uid);
+                found.map(|resident| resident.pod.clone()).ok_or_else(|| {
+                    format!(
+                        "an extender claims to preempt pod (UID: {uid}) on node: {}, but the pod is not found on that node",
+                        eviction.node
+                    )
+                })
+            };
+            let pods = eviction.pods.iter().map(victim).collect::<Result<Vec<_>, _>>();
+            Some(pods.map(|pods| Victims {
+                node: eviction.node.clone(),
+                pods,
+                violations: eviction.violations,
+                displaced: Vec::new(),
+            }))
+        };
+        evictions.into_iter().filter_map(victims).collect()
     }
 
     /// Asks about all members of a gang before the first is placed, so that no member holds a node while another is asked about.

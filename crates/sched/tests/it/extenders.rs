@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use sched::{
     Advice, Decision, Engine, Extender, Options,
     diagnosis::{Rejected, Rejection},
+    extender::Eviction,
     framework::Gang,
 };
 use serde_json::{Value, json};
@@ -156,7 +157,8 @@ fn it_may_object_to_evictions() {
         let Some(Decision::ConsultVictims { pod, mut candidates }) = engine.next(T0) else { panic!("no question") };
         assert_eq!((&*pod.name, candidates.len()), ("p", 2));
         candidates.retain(|candidate| answer.contains(&&*candidate.node));
-        match engine.advised_victims("p", Ok(candidates), T0) {
+        let evictions = candidates.iter().map(Eviction::from).collect();
+        match engine.advised_victims("p", Ok(evictions), T0) {
             Some(Decision::Unschedulable { victims, .. }) => {
                 let said = victims.map_or("nobody".into(), |victims| victims.pods[0].name.to_string());
                 assert_eq!(said, expected);
@@ -168,6 +170,19 @@ fn it_may_object_to_evictions() {
     check(&["a", "b"], "lower", true);
     check(&["a"], "low", true);
     check(&[], "nobody", true);
+    // It may name whom nobody thought of, if they are there.
+    let mut engine = engine(both(), &[("a", "1")]);
+    engine.upsert_pod(its("low", "1", json!({"nodeName": "a", "priority": 1})), T0);
+    engine.upsert_pod(its("zero", "0", json!({"nodeName": "a", "priority": 1})), T0);
+    engine.upsert_pod(its("p", "1", json!({"priority": 10})), T0);
+    assert_eq!(next(&mut engine, T0), "p?? a:low");
+    let named = |uid: &str| Ok(vec![Eviction { node: "a".into(), pods: vec![uid.into()], violations: 0 }]);
+    let Some(Decision::Unschedulable { victims, .. }) = engine.advised_victims("p", named("zero"), T0) else { panic!() };
+    assert_eq!(&*victims.unwrap().pods[0].name, "zero");
+    engine.upsert_pod(its("q", "1", json!({"priority": 20})), T0);
+    assert_eq!(next(&mut engine, T0), "q?? a:low");
+    let said = words(engine.advised_victims("q", named("other"), T0));
+    assert!(said.contains("preemption: an extender claims to preempt pod (UID: other) on node: a, but"), "{said}");
 }
 
 #[test]
