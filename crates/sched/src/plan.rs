@@ -25,13 +25,13 @@ use crate::{
     diagnosis::{Diagnosis, Rejected, Rejection},
     extender::Advice,
     framework::{Filter, Group, GroupFilter, GroupScore, MAX_SCORE, Score},
-    preempt::DryRun,
+    preempt::Known,
     profile::{PluginIndex, Profile},
     random::Random,
     world::{NodeId, Resident, World},
 };
 use groups::{GroupId, Groups, Members, Standing};
-use rejects::{RejectId, Rejects};
+pub(crate) use rejects::{RejectId, Rejects};
 
 /// Groups that have lost their nodes are kept up to this number beside the live ones; past it the plan begins anew.
 const MAX_EMPTY_GROUPS: usize = 1024;
@@ -85,7 +85,7 @@ pub(crate) struct Plan {
     volumes: Option<u64>,
     kept: bool,
     /// What preemption has found out about nodes.
-    pub dry_runs: HashMap<NodeId, DryRun>,
+    pub known: Known,
 }
 
 /// A node that was chosen.
@@ -116,7 +116,7 @@ impl Plan {
             terms: 0,
             key: Vec::new(),
             asking: None,
-            dry_runs: HashMap::new(),
+            known: Known::default(),
             kept: false,
             workloads: world.workloads.version(&pod.namespace),
             volumes: (!pod.spec.volumes.is_empty()).then(|| world.volumes.version()),
@@ -478,14 +478,8 @@ impl Plan {
             + groups.filter(resolvable).map(|group| group.nodes).sum::<usize>()
     }
 
-    /// Nodes where the pod might fit if others were taken off, in rotation from `start`.
-    pub fn resolvable<'a>(&'a self, world: &'a mut World, start: usize) -> Vec<NodeId> {
-        let order = world.order();
-        let turned = (0..order.len()).map(|step| order[(start + step) % order.len()]);
-        turned.filter(|node| self.is_resolvable(world, *node)).collect()
-    }
-
-    fn is_resolvable(&self, world: &World, node: NodeId) -> bool {
+    /// Whether the pod might fit on the node if others were taken off.
+    pub fn is_resolvable(&self, world: &World, node: NodeId) -> bool {
         match self.place(node) {
             Place::Nowhere => false,
             Place::Rejected(id) => !self.rejects.get(id).1.unresolvable,
