@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    Diagnosis, Node, Pending, Pod,
+    Diagnosis, Explanation, Node, Pending, Pod,
     extender::Extender,
     framework::{Event, Gang},
     labels::{Labels, Selector},
@@ -71,8 +71,8 @@ pub struct Reservation {
     pub attempts: u32,
     /// When the pod was first seen waiting.
     pub first_seen: Duration,
-    /// How many nodes fitted.
-    pub feasible: usize,
+    /// What was thought of the nodes.
+    pub why: Explanation,
     /// What goes before the binding.
     pub pre_bind: PreBind,
 }

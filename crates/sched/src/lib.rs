@@ -15,6 +15,7 @@
 pub mod convert;
 pub mod diagnosis;
 mod engine;
+pub mod explanation;
 pub mod extender;
 pub mod framework;
 pub mod labels;
@@ -36,6 +37,7 @@ pub mod world;
 
 pub use diagnosis::Diagnosis;
 pub use engine::{Decision, Engine, Options, Reservation};
+pub use explanation::Explanation;
 pub use extender::{Advice, Extender};
 pub use node::{Node, Taint, TaintEffect};
 pub use pod::{HostPort, Pod, PreferredTerm, Spec, Toleration, TolerationOperator};

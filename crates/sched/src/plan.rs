@@ -11,26 +11,26 @@
 //! incrementally. A pod that is alone with its spec is not worth that: for it a plan looks at nodes in rotation until
 //! enough fit, and is thrown away.
 
+mod choice;
 mod groups;
 mod rejects;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     ops::Range,
     sync::Arc,
 };
 
 use crate::{
     Pod,
-    diagnosis::{Diagnosis, Rejected, Rejection},
-    extender::Advice,
-    framework::{Filter, Group, GroupFilter, GroupScore, MAX_SCORE, Score},
+    diagnosis::Rejection,
+    explanation::Explanation,
+    framework::{Filter, GroupFilter, GroupScore, MAX_SCORE, Score},
     preempt::Known,
     profile::{PluginIndex, Profile},
-    random::Random,
     world::{NodeId, Resident, World},
 };
-use groups::{GroupId, Groups, Members, Standing};
+use groups::{Groups, Members, Standing};
 pub(crate) use rejects::{RejectId, Rejects};
 
 /// Groups that have lost their nodes are kept up to this number beside the live ones; past it the plan begins anew.
@@ -70,6 +70,8 @@ pub(crate) struct Plan {
     group_filters: Vec<Filtering<dyn GroupFilter>>,
     scores: Vec<Scoring<dyn Score>>,
     group_scores: Vec<Scoring<dyn GroupScore>>,
+    /// The plugins of `scores` and then of `group_scores`.
+    scorers: Arc<[Arc<str>]>,
     only: Option<Only>,
     places: Vec<Place>,
     groups: Groups,
@@ -92,8 +94,7 @@ pub(crate) struct Plan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Choice {
     pub node: NodeId,
-    /// How many nodes fitted.
-    pub feasible: usize,
+    pub why: Explanation,
 }
 
 /// A rejection and the plugin that spoke it.
@@ -107,6 +108,7 @@ impl Plan {
             group_filters: Vec::new(),
             scores: Vec::new(),
             group_scores: Vec::new(),
+            scorers: Arc::default(),
             only: None,
             places: Vec::new(),
             groups: Groups::default(),
@@ -140,16 +142,21 @@ impl Plan {
                 plan.narrow(plugin, nodes);
             }
         }
+        let (mut by_node, mut by_group) = (Vec::new(), Vec::new());
         for &(plugin, weight) in profile.scores() {
+            let name: Arc<str> = profile.plugin(plugin).name().into();
             let found = profile.plugin(plugin).pre_score(&plan.pod, world);
             if let Some(score) = found.score {
+                by_node.push(name.clone());
                 plan.scores.push(Scoring { score, weight, range: 0..0 });
             }
             if let Some(score) = found.group {
+                by_group.push(name);
                 let range = part(score.width());
                 plan.group_scores.push(Scoring { score, weight, range });
             }
         }
+        plan.scorers = by_node.into_iter().chain(by_group).collect();
         (plan.epoch, plan.terms) = (world.epoch(), world.terms());
         Ok(plan)
     }
@@ -347,57 +354,6 @@ impl Plan {
         Ok(())
     }
 
-    /// The best node; among equals, each is as likely.
-    pub fn choose(&self, world: &World, random: &mut Random) -> Option<Choice> {
-        let fitting: Vec<&Members> = self.fitting(world).collect();
-        let totals = self.totals(world, &fitting);
-        let best = totals.iter().copied().max()?;
-        let tied =
-            || fitting.iter().zip(&totals).filter(|(_, total)| **total == best).filter_map(|(group, _)| group.best());
-        let equals: usize = tied().map(|(_, nodes)| nodes.len()).sum();
-        let mut lot = random.below(equals);
-        for (_, nodes) in tied() {
-            match nodes.get(lot) {
-                Some(node) => {
-                    let feasible = fitting.iter().map(|group| group.nodes).sum();
-                    return Some(Choice { node: *node, feasible });
-                }
-                None => lot -= nodes.len(),
-            }
-        }
-        None
-    }
-
-    /// The best of the nodes that the advice lets pass, by the plan's scores and the extenders' together.
-    pub fn choose_of(&mut self, world: &mut World, advice: &Advice, random: &mut Random) -> Option<Choice> {
-        // In an order that does not depend on that of the map.
-        let mut advised: Vec<(NodeId, i64)> =
-            advice.nodes.iter().filter_map(|(name, priority)| Some((world.find(name)?, *priority))).collect();
-        advised.sort_unstable_by_key(|(node, _)| node.index());
-        if self.kept {
-            self.catch_up(world);
-        } else {
-            advised.iter().for_each(|(node, _)| self.update(world, *node));
-        }
-        let fitting: Vec<(GroupId, &Members)> =
-            self.groups.iter().filter(|(_, group)| self.group_fits(world, &group.key).is_ok()).collect();
-        let groups: Vec<&Members> = fitting.iter().map(|(_, group)| *group).collect();
-        let parts: HashMap<GroupId, i64> =
-            fitting.iter().map(|(id, _)| *id).zip(self.parts(world, &groups)).collect();
-        let mut totals = Vec::new();
-        for (node, priority) in advised {
-            if let Place::Standing(standing) = self.place(node)
-                && let Some(part) = parts.get(&standing.group)
-            {
-                totals.push((part + standing.score + Advice::score(priority), node));
-            }
-        }
-        let best = totals.iter().map(|(total, _)| *total).max()?;
-        let equals: Vec<NodeId> =
-            totals.iter().filter(|(total, _)| *total == best).map(|(_, node)| *node).collect();
-        Some(Choice { node: equals[random.below(equals.len())], feasible: totals.len() })
-    }
-
     /// Nodes that fit, at most `limit`, in rotation from `start`.
     pub fn fitting_nodes(&self, world: &mut World, start: usize, limit: usize) -> Vec<NodeId> {
         let order = world.order();
@@ -407,65 +363,6 @@ impl Plan {
             Place::Nowhere | Place::Rejected(_) => false,
         };
         turned.filter(fits).take(limit).collect()
-    }
-
-    fn fitting(&self, world: &World) -> impl Iterator<Item = &Members> {
-        self.groups.iter().map(|(_, group)| group).filter(|group| self.group_fits(world, &group.key).is_ok())
-    }
-
-    /// For each group, the score of its best node.
-    fn totals(&self, world: &World, fitting: &[&Members]) -> Vec<i64> {
-        if fitting.len() <= 1 {
-            return vec![0; fitting.len()];
-        }
-        let best = |group: &&Members| group.best().map_or(0, |(score, _)| score);
-        self.parts(world, fitting).into_iter().zip(fitting.iter().map(best)).map(|(part, best)| part + best).collect()
-    }
-
-    /// For each group, what its nodes get as members of it.
-    fn parts(&self, world: &World, fitting: &[&Members]) -> Vec<i64> {
-        let mut parts = vec![0; fitting.len()];
-        for (scoring, scores) in self.group_scores.iter().zip(self.scores_of_groups(world, fitting)) {
-            for (part, score) in parts.iter_mut().zip(scores) {
-                *part += scoring.weight * score;
-            }
-        }
-        parts
-    }
-
-    /// For each part, what it gives to each group.
-    fn scores_of_groups(&self, world: &World, groups: &[&Members]) -> impl Iterator<Item = Vec<i64>> {
-        self.group_scores.iter().map(|part| {
-            let views: Vec<Group<'_>> =
-                groups.iter().map(|group| Group { key: &group.key[part.range.clone()], nodes: group.nodes }).collect();
-            let mut scores = vec![0; views.len()];
-            part.score.score(&views, world, &mut scores);
-            scores.iter_mut().for_each(|score| *score = (*score).clamp(0, MAX_SCORE));
-            scores
-        })
-    }
-
-    /// Why no node was chosen, and the plugins that rejected the pod, one bit each.
-    pub fn diagnose(&self, profile: &Profile, world: &World) -> (Diagnosis, u64) {
-        let mut rejected: Vec<(PluginIndex, Rejection, usize)> = self.rejects.iter().collect();
-        for (_, group) in self.groups.iter() {
-            if let Err((plugin, rejection)) = self.group_fits(world, &group.key) {
-                rejected.push((plugin, rejection, group.nodes));
-            }
-        }
-        let all = world.known_nodes();
-        if let Some(only) = &self.only {
-            let others = all - rejected.iter().map(|(_, _, nodes)| nodes).sum::<usize>().min(all);
-            if others > 0 {
-                let text = format!("node(s) didn't satisfy plugin(s) [{}]", profile.plugin(only.plugin).name());
-                rejected.push((only.plugin, Rejection::unresolvable(text), others));
-            }
-        }
-        let bits = rejected.iter().fold(0, |bits, (plugin, _, _)| bits | 1 << plugin);
-        let name = |plugin: PluginIndex| profile.plugin(plugin).name().to_owned();
-        let rejected =
-            rejected.into_iter().map(|(plugin, rejection, nodes)| Rejected { plugin: name(plugin), rejection, nodes });
-        (Diagnosis::of(all, rejected.collect()), bits)
     }
 
     /// On how many nodes the pod might fit if others were taken off.

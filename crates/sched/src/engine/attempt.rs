@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Engine, Reservation, Reserved};
 use crate::{
-    Diagnosis, Pod,
+    Diagnosis, Explanation, Pod,
     diagnosis::{Preemption, Reason, Rejected},
     extender::Advice,
     framework::Event,
@@ -91,13 +91,13 @@ impl Engine {
             && may(&self.world.info(node).node.name)
             && plan.fits_now(&mut self.world, node).is_ok()
         {
-            return Some(Choice { node, feasible: 1 });
+            return Some(Choice { node, why: Explanation { nodes: self.world.known_nodes(), feasible: 1, ..Default::default() } });
         }
         if let Some(advice) = advice {
-            return plan.choose_of(&mut self.world, advice, &mut self.random);
+            return plan.choose_of(&self.profiles[profile], &mut self.world, advice, &mut self.random);
         }
         self.look(profile, plan);
-        plan.choose(&self.world, &mut self.random)
+        plan.choose(&self.profiles[profile], &self.world, &mut self.random)
     }
 
     /// Evaluates nodes: all that have changed, or if the plan is for this time only, until enough fit.
@@ -142,7 +142,7 @@ impl Engine {
             node,
             attempts: history.attempts,
             first_seen: history.first_seen,
-            feasible: choice.feasible,
+            why: choice.why,
             pre_bind,
         })
     }

@@ -28,6 +28,11 @@ impl Members {
     pub fn best(&self) -> Option<(i64, &[NodeId])> {
         self.by_score.last_key_value().map(|(score, nodes)| (*score, nodes.as_slice()))
     }
+
+    /// All nodes, the highest score first.
+    pub fn descending(&self) -> impl Iterator<Item = (i64, NodeId)> {
+        self.by_score.iter().rev().flat_map(|(score, nodes)| nodes.iter().map(|node| (*score, *node)))
+    }
 }
 
 #[derive(Debug, Default)]
