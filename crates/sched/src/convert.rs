@@ -62,7 +62,9 @@ pub fn pod(object: &object::Pod) -> Result<Pod, ConvertError> {
     let labels = labels(meta.labels.as_ref());
     let conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
     let told = conditions.into_iter().find(|known| {
-        known.type_ == "PodScheduled" && known.status == "False" && matches!(known.reason.as_deref(), Some("Unschedulable" | "SchedulerError"))
+        known.type_ == "PodScheduled"
+            && known.status == "False"
+            && matches!(known.reason.as_deref(), Some("Unschedulable" | "SchedulerError"))
     });
     let group = spec.scheduling_group.as_ref().and_then(|group| group.pod_group_name.as_deref());
     Ok(Pod {

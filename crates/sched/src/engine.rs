@@ -67,10 +67,7 @@ impl Default for Options {
 pub struct Reservation {
     pub pod: Arc<Pod>,
     pub node: Arc<str>,
-    /// The attempts that it took, this one included.
-    pub attempts: u32,
-    /// When the pod was first seen waiting.
-    pub first_seen: Duration,
+    pub history: History,
     /// What was thought of the nodes.
     pub why: Explanation,
     /// What goes before the binding.
@@ -85,7 +82,7 @@ pub enum Decision {
     Bind(Reservation),
     /// Tell why the pod waits. It is tried again by itself when something changes that can help. If there are victims, evict
     /// them and nominate the node; if that fails, [`Engine::preemption_failed`].
-    Unschedulable { pod: Arc<Pod>, diagnosis: Diagnosis, attempts: u32, victims: Option<Victims> },
+    Unschedulable { pod: Arc<Pod>, diagnosis: Diagnosis, history: History, victims: Option<Victims> },
     /// Ask the extenders that are interested in the pod about these nodes, which fit by all that is known here, and give
     /// their answer to [`Engine::advised`].
     Consult { pod: Arc<Pod>, nodes: Vec<Arc<str>> },
@@ -93,7 +90,7 @@ pub enum Decision {
     /// [`Engine::advised_victims`].
     ConsultVictims { pod: Arc<Pod>, candidates: Vec<Victims> },
     /// Tell that the attempt has failed for this reason; the pod is tried again after its pause.
-    Failed { pod: Arc<Pod>, error: String },
+    Failed { pod: Arc<Pod>, error: String, history: History },
 }
 
 struct Reserved {
@@ -372,7 +369,7 @@ impl Engine {
         let turn = self.turn(profile, &pod);
         self.queue.add_unschedulable(pod.clone(), turn, history, unfit.rejected_by, now);
         let Unfit { diagnosis, victims, .. } = unfit;
-        Decision::Unschedulable { pod, diagnosis, attempts: history.attempts, victims }
+        Decision::Unschedulable { pod, diagnosis, history, victims }
     }
 
     fn unreserve(&mut self, pod: &Pod, node: &str) {

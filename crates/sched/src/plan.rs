@@ -15,11 +15,7 @@ mod choice;
 mod groups;
 mod rejects;
 
-use std::{
-    collections::HashSet,
-    ops::Range,
-    sync::Arc,
-};
+use std::{collections::HashSet, ops::Range, sync::Arc};
 
 use crate::{
     Pod,

@@ -101,8 +101,10 @@ impl Waiting {
 
 /// What a pod has been through, kept over its attempts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct History {
+pub struct History {
+    /// The attempts that were made, the last one included.
     pub attempts: u32,
+    /// When it was first seen waiting.
     pub first_seen: Duration,
 }
 

@@ -89,7 +89,7 @@ fn words(decision: Option<Decision>) -> String {
             all.sort_unstable();
             format!("{}?? {}", pod.name, all.join(" "))
         }
-        Some(Decision::Failed { pod, error }) => format!("{}! {error}", pod.name),
+        Some(Decision::Failed { pod, error, .. }) => format!("{}! {error}", pod.name),
     }
 }
 

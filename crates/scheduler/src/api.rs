@@ -1,6 +1,6 @@
 //! What the scheduler writes: bindings, the pods' conditions, evictions, events.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use client::{Client, EventType, Recorder, is_not_found};
 use http::Request;
@@ -13,7 +13,10 @@ use runtime::Clock;
 use sched::{Pod, Reservation, pre_bind::Write, preempt::Victims};
 use serde_json::{Value, json};
 
-use crate::extenders::Extenders;
+use crate::{
+    extenders::Extenders,
+    why::{self, Attempt, Times},
+};
 
 /// The longest note that an event may carry; a longer one ends in an ellipsis.
 const MAX_NOTE_BYTES: usize = 1024;
@@ -37,6 +40,14 @@ pub(crate) enum Nomination {
     Set(Arc<str>),
 }
 
+/// What a pod that waits is told.
+pub(crate) struct Report {
+    pub why: Why,
+    pub message: String,
+    pub attempt: Attempt,
+    pub nomination: Nomination,
+}
+
 /// Why a pod waits, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Why {
@@ -58,7 +69,13 @@ impl Why {
 impl Api {
     /// Binds the pod to its node, or has the extender do it that does. The event is recorded here, so that it never comes
     /// before the binding.
-    pub async fn bind(&self, reservation: &Reservation, extenders: &Extenders) -> Result<(), String> {
+    pub async fn bind(
+        &self,
+        reservation: &Reservation,
+        extenders: &Extenders,
+        times: Times,
+        decided_at: Duration,
+    ) -> Result<(), String> {
         let pod = &reservation.pod;
         let bound = match extenders.bind(reservation).await {
             Some(answer) => answer.inspect_err(|error| self.failed(pod, error)),
@@ -66,7 +83,10 @@ impl Api {
         };
         bound.inspect(|()| {
             let text = format!("Successfully assigned {}/{} to {}", pod.namespace, pod.name, reservation.node);
-            self.recorder.event(&reference(pod), EventType::Normal, "Scheduled", text);
+            let took = self.clock.monotonic().saturating_sub(decided_at);
+            let why = Attempt::placed(&reservation.why, times, took).json();
+            let annotation = (why::ANNOTATION, why);
+            self.recorder.annotated_event(&reference(pod), EventType::Normal, "Scheduled", text, annotation);
         })
     }
 
@@ -90,11 +110,13 @@ impl Api {
     }
 
     /// Tells the pod's owner why it waits: as an event each time, and as a condition when it has changed.
-    pub async fn report(&self, pod: &Pod, why: Why, message: &str, nomination: Nomination) -> kube::Result<()> {
-        self.failed(pod, message);
+    pub async fn report(&self, pod: &Pod, report: Report) -> kube::Result<()> {
+        let Report { why, message, attempt, nomination } = report;
+        let (text, annotation) = (truncated(&message), (why::ANNOTATION, attempt.json()));
+        self.recorder.annotated_event(&reference(pod), EventType::Warning, "FailedScheduling", text, annotation);
         let mut status = json!({});
-        if pod.told.as_deref() != Some(message) {
-            status["conditions"] = json!([self.condition(pod, why, message)]);
+        if pod.told.as_deref() != Some(&*message) {
+            status["conditions"] = json!([self.condition(pod, why, &message)]);
         }
         match nomination {
             Nomination::Keep => {}

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use runtime::{Clock, Tasks};
 use sched::{
-    Advice, Decision, Engine, Pending, Reservation, diagnosis::Preemption, extender::Eviction,
+    Advice, Decision, Engine, History, Pending, Reservation, diagnosis::Preemption, extender::Eviction,
     pre_bind::Progress, preempt::Victims,
 };
 use tokio::{
@@ -14,10 +14,11 @@ use tokio::{
 
 use crate::{
     State,
-    api::{Api, Nomination, Why},
+    api::{Api, Nomination, Report, Why},
     extenders::Extenders,
     feeds::{Input, KINDS},
-    metrics::{Attempt, Metrics},
+    metrics::{Metrics, Outcome},
+    why::{self, Times},
 };
 
 /// Writes to the API at one time. Past it, no more is decided until one has ended.
@@ -49,10 +50,27 @@ pub(crate) struct Driver {
     awaited: Vec<Awaited>,
 }
 
+/// When an attempt began, and when it was decided.
+#[derive(Clone, Copy)]
+struct Moments {
+    began: Duration,
+    decided: Duration,
+}
+
+impl Moments {
+    fn times(self, history: History) -> Times {
+        Times {
+            attempt: history.attempts,
+            waited: self.began.saturating_sub(history.first_seen),
+            decided: self.decided.saturating_sub(self.began),
+        }
+    }
+}
+
 /// A pod that is bound when what was written for it has come true.
 struct Awaited {
     reservation: Reservation,
-    decided_at: Duration,
+    moments: Moments,
     until: Duration,
 }
 
@@ -61,22 +79,22 @@ enum Ended {
     /// What must be there before the binding has been written.
     Prepared {
         reservation: Reservation,
-        decided_at: Duration,
+        moments: Moments,
         ok: bool,
     },
     Bound {
         reservation: Reservation,
-        decided_at: Duration,
+        moments: Moments,
         ok: bool,
     },
     Advised {
         pod: Arc<str>,
-        decided_at: Duration,
+        moments: Moments,
         answer: Result<Advice, String>,
     },
     AdvisedVictims {
         pod: Arc<str>,
-        decided_at: Duration,
+        moments: Moments,
         answer: Result<Vec<Eviction>, String>,
     },
     Reported,
@@ -219,38 +237,43 @@ impl Driver {
     }
 
     fn carry_out(&mut self, decision: Decision, started: Duration) {
-        let took = self.clock.monotonic().saturating_sub(started);
+        let moments = Moments { began: started, decided: self.clock.monotonic() };
+        let took = moments.decided.saturating_sub(started);
         match decision {
-            Decision::Bind(reservation) if reservation.pre_bind.is_empty() => self.bind(reservation, started),
-            Decision::Bind(reservation) => self.prepare(reservation, started),
-            Decision::Unschedulable { pod, diagnosis, attempts, victims } => {
-                self.metrics.attempt(Attempt::Unschedulable, took);
+            Decision::Bind(reservation) if reservation.pre_bind.is_empty() => self.bind(reservation, moments),
+            Decision::Bind(reservation) => self.prepare(reservation, moments),
+            Decision::Unschedulable { pod, diagnosis, history, victims } => {
+                self.metrics.attempt(Outcome::Unschedulable, took);
                 let message = diagnosis.message();
+                let attempts = history.attempts;
                 tracing::debug!(pod = %pod.name, namespace = %pod.namespace, attempts, message, "pod waits");
                 let nomination = match (&diagnosis.preemption, &victims) {
                     (_, Some(victims)) => Nomination::Set(victims.node.clone()),
                     (Preemption::Failed(_), None) if pod.nominated.is_some() => Nomination::Clear,
                     _ => Nomination::Keep,
                 };
-                self.report(pod, Why::Unschedulable, message, nomination, victims);
+                let attempt = why::Attempt::unfit(&diagnosis, moments.times(history));
+                self.report(pod, Report { why: Why::Unschedulable, message, attempt, nomination }, victims);
             }
-            Decision::Failed { pod, error } => {
-                self.metrics.attempt(Attempt::Error, took);
+            Decision::Failed { pod, error, history } => {
+                self.metrics.attempt(Outcome::Error, took);
                 tracing::warn!(pod = %pod.name, namespace = %pod.namespace, error, "attempt failed");
-                self.report(pod, Why::Error, error, Nomination::Keep, None);
+                let attempt = why::Attempt::of(moments.times(history));
+                let nomination = Nomination::Keep;
+                self.report(pod, Report { why: Why::Error, message: error, attempt, nomination }, None);
             }
             Decision::Consult { pod, nodes } => {
                 let (extenders, uid) = (self.extenders.clone(), pod.uid.clone());
                 self.ask(async move { extenders.advise(&pod, nodes).await }, move |answer| Ended::Advised {
                     pod: uid,
-                    decided_at: started,
+                    moments,
                     answer,
                 });
             }
             Decision::ConsultVictims { pod, candidates } => {
                 let (extenders, uid) = (self.extenders.clone(), pod.uid.clone());
                 let asked = async move { extenders.advise_victims(&pod, candidates).await };
-                self.ask(asked, move |answer| Ended::AdvisedVictims { pod: uid, decided_at: started, answer });
+                self.ask(asked, move |answer| Ended::AdvisedVictims { pod: uid, moments, answer });
             }
         }
     }
@@ -269,7 +292,7 @@ impl Driver {
     }
 
     /// Writes what must be there before the binding.
-    fn prepare(&mut self, reservation: Reservation, decided_at: Duration) {
+    fn prepare(&mut self, reservation: Reservation, moments: Moments) {
         let (api, ended) = (self.api.clone(), self.ended.0.clone());
         self.in_flight += 1;
         self.tasks.spawn("pre-bind", async move {
@@ -281,7 +304,7 @@ impl Driver {
             if let Some(error) = &failure {
                 api.failed(&reservation.pod, &format!("running PreBind plugin \"VolumeBinding\": {error}"));
             }
-            let _ = ended.send(Ended::Prepared { reservation, decided_at, ok: failure.is_none() }).await;
+            let _ = ended.send(Ended::Prepared { reservation, moments, ok: failure.is_none() }).await;
         });
     }
 
@@ -294,7 +317,7 @@ impl Driver {
                 // The pod is gone, and its reservation with it.
                 None => continue,
                 Some(Progress::Done) => {
-                    self.bind(awaited.reservation, awaited.decided_at);
+                    self.bind(awaited.reservation, awaited.moments);
                     continue;
                 }
                 Some(Progress::Failed(reason)) => reason,
@@ -306,16 +329,21 @@ impl Driver {
             };
             let text = format!("running PreBind plugin \"VolumeBinding\": binding volumes: {failure}");
             self.api.failed(&awaited.reservation.pod, &text);
-            self.metrics.attempt(Attempt::Error, now.saturating_sub(awaited.decided_at));
+            self.metrics.attempt(Outcome::Error, now.saturating_sub(awaited.moments.began));
             self.engine.undo(uid, now);
         }
     }
 
-    fn bind(&mut self, reservation: Reservation, decided_at: Duration) {
+    fn bind(&mut self, reservation: Reservation, moments: Moments) {
         let (api, extenders, ended) = (self.api.clone(), self.extenders.clone(), self.ended.0.clone());
         self.in_flight += 1;
         self.tasks.spawn("bind", async move {
-            let failure = match timeout(WRITE_LIMIT, api.bind(&reservation, &extenders)).await {
+            let failure = match timeout(
+                WRITE_LIMIT,
+                api.bind(&reservation, &extenders, moments.times(reservation.history), moments.decided),
+            )
+            .await
+            {
                 Ok(Ok(())) => None,
                 Ok(Err(error)) => Some(error),
                 Err(_) => Some(format!("no answer within {WRITE_LIMIT:?}")),
@@ -325,22 +353,15 @@ impl Driver {
                 tracing::warn!(pod = %pod.name, namespace = %pod.namespace, %node, error, "binding failed");
             }
             // The channel has room for all that are in flight; it closes only with the driver.
-            let _ = ended.send(Ended::Bound { reservation, decided_at, ok: failure.is_none() }).await;
+            let _ = ended.send(Ended::Bound { reservation, moments, ok: failure.is_none() }).await;
         });
     }
 
-    fn report(
-        &mut self,
-        pod: Arc<sched::Pod>,
-        why: Why,
-        message: String,
-        nomination: Nomination,
-        victims: Option<Victims>,
-    ) {
+    fn report(&mut self, pod: Arc<sched::Pod>, report: Report, victims: Option<Victims>) {
         let (api, ended) = (self.api.clone(), self.ended.0.clone());
         self.in_flight += 1;
         self.tasks.spawn("report", async move {
-            let report = api.report(&pod, why, &message, nomination);
+            let report = api.report(&pod, report);
             // What was not written is written by the next attempt.
             if let Ok(Err(error)) = timeout(WRITE_LIMIT, report).await {
                 tracing::debug!(pod = %pod.name, namespace = %pod.namespace, %error, "condition was not written");
@@ -364,34 +385,34 @@ impl Driver {
         let now = self.clock.monotonic();
         match ended {
             Ended::Reported | Ended::Preempted { ok: true, .. } => {}
-            Ended::Advised { pod, decided_at, answer } => {
+            Ended::Advised { pod, moments, answer } => {
                 if let Some(decision) = self.engine.advised(&pod, answer, now) {
-                    self.carry_out(decision, decided_at);
+                    self.carry_out(decision, moments.began);
                 }
             }
-            Ended::AdvisedVictims { pod, decided_at, answer } => {
+            Ended::AdvisedVictims { pod, moments, answer } => {
                 if let Some(decision) = self.engine.advised_victims(&pod, answer, now) {
-                    self.carry_out(decision, decided_at);
+                    self.carry_out(decision, moments.began);
                 }
             }
             Ended::Preempted { pod, ok: false } => self.engine.preemption_failed(&pod, now),
-            Ended::Prepared { reservation, decided_at, ok: true } => {
+            Ended::Prepared { reservation, moments, ok: true } => {
                 let until = now + reservation.pre_bind.wait.unwrap_or_default();
-                self.awaited.push(Awaited { reservation, decided_at, until });
+                self.awaited.push(Awaited { reservation, moments, until });
             }
-            Ended::Prepared { reservation, decided_at, ok: false } => {
-                self.metrics.attempt(Attempt::Error, now.saturating_sub(decided_at));
+            Ended::Prepared { reservation, moments, ok: false } => {
+                self.metrics.attempt(Outcome::Error, now.saturating_sub(moments.began));
                 self.engine.undo(&reservation.pod.uid, now);
             }
-            Ended::Bound { reservation, decided_at, ok } => {
-                let took = now.saturating_sub(decided_at);
+            Ended::Bound { reservation, moments, ok } => {
+                let took = now.saturating_sub(moments.began);
                 if ok {
-                    let Reservation { pod, node, feasible, .. } = &reservation;
-                    tracing::debug!(pod = %pod.name, namespace = %pod.namespace, %node, feasible, "pod is bound");
-                    self.metrics.attempt(Attempt::Scheduled, took);
+                    let Reservation { pod, node, .. } = &reservation;
+                    tracing::debug!(pod = %pod.name, namespace = %pod.namespace, %node, "pod is bound");
+                    self.metrics.attempt(Outcome::Scheduled, took);
                     self.metrics.bound(&reservation, now);
                 } else {
-                    self.metrics.attempt(Attempt::Error, took);
+                    self.metrics.attempt(Outcome::Error, took);
                     self.engine.undo(&reservation.pod.uid, now);
                 }
             }

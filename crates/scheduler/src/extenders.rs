@@ -77,9 +77,9 @@ impl Extenders {
         let mut nodes: BTreeMap<Arc<str>, i64> = left.iter().map(|name| (name.clone(), 0)).collect();
         if left.len() > 1 {
             let (object, left) = (&object, &left);
-            let asked = self.interested(pod).map(|webhook| async move {
-                (webhook, webhook.prioritize(object, left, &self.nodes).await)
-            });
+            let asked = self
+                .interested(pod)
+                .map(|webhook| async move { (webhook, webhook.prioritize(object, left, &self.nodes).await) });
             for (webhook, answer) in join_all(asked).await {
                 match answer {
                     Ok(priorities) => {

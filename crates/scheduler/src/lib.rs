@@ -15,6 +15,7 @@ mod extenders;
 mod feeds;
 mod metrics;
 mod profiles;
+pub mod why;
 
 pub use profiles::ProfileError;
 
@@ -90,7 +91,8 @@ pub fn start(options: Options) -> Result<Handle, ProfileError> {
     let inputs = feeds::start(&client, &tasks, extenders.nodes());
     let api = api::Api { client, recorder, clock: clock.clone() };
     let handle = Handle { state: watch::channel(State::default()).0 };
-    let driver = driver::Driver::new(api, extenders, engine, inputs, handle.state.clone(), clock, tasks.clone(), metrics);
+    let driver =
+        driver::Driver::new(api, extenders, engine, inputs, handle.state.clone(), clock, tasks.clone(), metrics);
     tasks.spawn_critical("scheduler", async move {
         driver.run().await;
         // The driver ends only with its group.

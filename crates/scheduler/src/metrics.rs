@@ -15,18 +15,18 @@ use sched::{Pending, Reservation};
 
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Attempt {
+pub(crate) enum Outcome {
     Scheduled,
     Unschedulable,
     Error,
 }
 
-impl Attempt {
+impl Outcome {
     fn text(self) -> &'static str {
         match self {
-            Attempt::Scheduled => "scheduled",
-            Attempt::Unschedulable => "unschedulable",
-            Attempt::Error => "error",
+            Outcome::Scheduled => "scheduled",
+            Outcome::Unschedulable => "unschedulable",
+            Outcome::Error => "error",
         }
     }
 }
@@ -111,7 +111,7 @@ impl Metrics {
     }
 
     /// One attempt ended after `took`.
-    pub fn attempt(&self, result: Attempt, took: Duration) {
+    pub fn attempt(&self, result: Outcome, took: Duration) {
         let labels = ResultLabels { result: result.text(), profile: self.profile.clone() };
         self.attempts.get_or_create(&labels).inc();
         self.attempt_seconds.get_or_create(&labels).observe(took.as_secs_f64());
@@ -124,10 +124,10 @@ impl Metrics {
 
     /// A pod is bound.
     pub fn bound(&self, reservation: &Reservation, now: Duration) {
-        let attempts = reservation.attempts;
+        let attempts = reservation.history.attempts;
         let label =
             if attempts >= MAX_ATTEMPTS_LABEL { format!("{MAX_ATTEMPTS_LABEL}+") } else { attempts.to_string() };
-        let seconds = now.saturating_sub(reservation.first_seen).as_secs_f64();
+        let seconds = now.saturating_sub(reservation.history.first_seen).as_secs_f64();
         self.sli_seconds.get_or_create(&AttemptsLabels { attempts: label }).observe(seconds);
         self.pod_attempts.observe(f64::from(attempts));
     }

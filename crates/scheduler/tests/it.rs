@@ -82,6 +82,12 @@ impl Scheduler {
     }
 }
 
+/// What the scheduler thought, as the event says.
+fn attempt(event: &Value) -> scheduler::why::Attempt {
+    let annotation = event["metadata"]["annotations"][scheduler::why::ANNOTATION].as_str().unwrap();
+    serde_json::from_str(annotation).unwrap()
+}
+
 impl Drop for Scheduler {
     fn drop(&mut self) {
         self.tasks.stop();
@@ -97,6 +103,11 @@ async fn a_pod_is_bound_and_the_event_says_so() {
     let event = scheduler.api.event("Scheduled").await;
     assert_eq!(event["message"], "Successfully assigned default/p to a");
     assert_eq!((&event["type"], &event["source"]["component"]), (&json!("Normal"), &json!("default-scheduler")));
+    let attempt = attempt(&event);
+    assert_eq!((attempt.attempt, attempt.nodes, attempt.feasible), (1, 1, 1));
+    assert_eq!(attempt.scores[0].node, "a");
+    assert_eq!(attempt.scores[0].plugins.values().sum::<i64>(), attempt.scores[0].score);
+    assert!(attempt.scores[0].plugins.contains_key("NodeResourcesFit") && attempt.bound_us.is_some());
     for line in [
         "scheduler_schedule_attempts_total{result=\"scheduled\",profile=\"default-scheduler\"} 1",
         "scheduler_pod_scheduling_sli_duration_seconds_count{attempts=\"1\"} 1",
@@ -120,6 +131,8 @@ async fn a_pod_without_a_node_says_why_and_is_bound_when_there_is_room() {
     assert!(condition["lastTransitionTime"].as_str().unwrap().ends_with('Z'));
     let event = scheduler.api.event("FailedScheduling").await;
     assert_eq!((&event["type"], &event["message"]), (&json!("Warning"), &json!(message)));
+    let told = attempt(&event).rejected;
+    assert_eq!((&*told[0].plugin, told[0].nodes, &*told[0].reason), ("NodeResourcesFit", 1, "Insufficient cpu"));
     scheduler.api.objects.delete("pods", "first");
     assert_eq!(scheduler.bound("second").await, "a");
 }

@@ -91,7 +91,10 @@ impl Engine {
             && may(&self.world.info(node).node.name)
             && plan.fits_now(&mut self.world, node).is_ok()
         {
-            return Some(Choice { node, why: Explanation { nodes: self.world.known_nodes(), feasible: 1, ..Default::default() } });
+            return Some(Choice {
+                node,
+                why: Explanation { nodes: self.world.known_nodes(), feasible: 1, ..Default::default() },
+            });
         }
         if let Some(advice) = advice {
             return plan.choose_of(&self.profiles[profile], &mut self.world, advice, &mut self.random);
@@ -137,14 +140,7 @@ impl Engine {
         let reserved = Reserved { latest: pod.clone(), node: node.clone(), history };
         self.reserved.insert(pod.uid.clone(), reserved);
         let pre_bind = self.profiles[profile].pre_bind(pod, &self.world);
-        Ok(Reservation {
-            pod: pod.clone(),
-            node,
-            attempts: history.attempts,
-            first_seen: history.first_seen,
-            why: choice.why,
-            pre_bind,
-        })
+        Ok(Reservation { pod: pod.clone(), node, history, why: choice.why, pre_bind })
     }
 
     /// No node takes the pod: why, and whether evicting others would help.

@@ -7,8 +7,9 @@ use std::{
 };
 
 use super::{
-    Decision, Engine, counts_alike,
+    Decision, Engine,
     attempt::{How, Unfit},
+    counts_alike,
     gangs::{Asking, Key, Member},
 };
 use crate::{
@@ -75,12 +76,7 @@ impl Engine {
         Decision::Consult { pod, nodes }
     }
 
-    fn candidates_for(
-        &mut self,
-        profile: usize,
-        pod: &Arc<Pod>,
-        preempt: bool,
-    ) -> Result<Vec<Arc<str>>, Box<Unfit>> {
+    fn candidates_for(&mut self, profile: usize, pod: &Arc<Pod>, preempt: bool) -> Result<Vec<Arc<str>>, Box<Unfit>> {
         let how = How { preempt, advice: None };
         self.world.trim();
         let mut plan = match self.plans.take(profile, &self.profiles[profile], pod, &mut self.world) {
@@ -215,7 +211,13 @@ impl Engine {
     }
 
     /// Asks about all members of a gang before the first is placed, so that no member holds a node while another is asked about.
-    pub(super) fn consult_gang(&mut self, group: Key, gang: Gang, waiting: Vec<Member>, now: Duration) -> Option<Decision> {
+    pub(super) fn consult_gang(
+        &mut self,
+        group: Key,
+        gang: Gang,
+        waiting: Vec<Member>,
+        now: Duration,
+    ) -> Option<Decision> {
         let mut asking = Asking { gang, members: Vec::new(), advice: HashMap::new(), open: HashSet::new() };
         for (pod, history) in waiting {
             let uid = pod.uid.clone();
@@ -285,6 +287,6 @@ impl Engine {
     fn failed(&mut self, profile: usize, pod: Arc<Pod>, history: History, error: String, now: Duration) -> Decision {
         let turn = self.turn(profile, &pod);
         self.queue.add_failed(pod.clone(), turn, history, now);
-        Decision::Failed { pod, error }
+        Decision::Failed { pod, error, history }
     }
 }

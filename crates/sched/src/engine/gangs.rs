@@ -204,7 +204,8 @@ impl Engine {
                     Some((profile, pod, history))
                 })
                 .collect();
-            let text = format!("{found} of the {} pods that pod group {:?} needs can be placed", gang.min_count, group.1);
+            let text =
+                format!("{found} of the {} pods that pod group {:?} needs can be placed", gang.min_count, group.1);
             for (profile, pod, history) in released {
                 let before_nodes = Some(("GangScheduling".to_owned(), text.clone()));
                 let diagnosis = Diagnosis { nodes: self.world.known_nodes(), before_nodes, ..Default::default() };

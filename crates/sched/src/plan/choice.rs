@@ -97,8 +97,7 @@ impl Plan {
             advised.iter().for_each(|(node, _)| self.update(world, *node));
         }
         let standings = self.standings(world);
-        let at: HashMap<GroupId, usize> =
-            standings.fitting.iter().enumerate().map(|(at, (id, _))| (*id, at)).collect();
+        let at: HashMap<GroupId, usize> = standings.fitting.iter().enumerate().map(|(at, (id, _))| (*id, at)).collect();
         let mut totals = Vec::new();
         for (node, priority) in advised {
             if let Place::Standing(standing) = self.place(node)
@@ -126,9 +125,8 @@ impl Plan {
         }
         let parts = self.group_scores.iter().map(|scoring| {
             let members = fitting.iter().map(|(_, group): &(GroupId, &Members)| *group);
-            let groups: Vec<Group<'_>> = members
-                .map(|group| Group { key: &group.key[scoring.range.clone()], nodes: group.nodes })
-                .collect();
+            let groups: Vec<Group<'_>> =
+                members.map(|group| Group { key: &group.key[scoring.range.clone()], nodes: group.nodes }).collect();
             let mut scores = vec![0; groups.len()];
             if !groups.is_empty() {
                 scoring.score.score(&groups, world, &mut scores);

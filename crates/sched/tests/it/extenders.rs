@@ -77,7 +77,8 @@ fn a_rejection_is_told_and_any_event_may_help() {
     engine.upsert_pod(its("p", "2", json!({})), T0);
     assert_eq!(next(&mut engine, T0), "p? a");
     let said = words(engine.advised("p", advice(&[], 1), T0));
-    let expected = "p: 0/2 nodes are available: 1 Insufficient cpu, 1 it said no. preemption: 0/2 nodes are available: ";
+    let expected =
+        "p: 0/2 nodes are available: 1 Insufficient cpu, 1 it said no. preemption: 0/2 nodes are available: ";
     assert!(said.starts_with(expected), "{said}");
     assert_eq!(engine.pending().unschedulable, 1);
     engine.upsert_pod(pod("other", "1", json!({"nodeName": "b"})), seconds(60));
@@ -177,7 +178,9 @@ fn it_may_object_to_evictions() {
     engine.upsert_pod(its("p", "1", json!({"priority": 10})), T0);
     assert_eq!(next(&mut engine, T0), "p?? a:low");
     let named = |uid: &str| Ok(vec![Eviction { node: "a".into(), pods: vec![uid.into()], violations: 0 }]);
-    let Some(Decision::Unschedulable { victims, .. }) = engine.advised_victims("p", named("zero"), T0) else { panic!() };
+    let Some(Decision::Unschedulable { victims, .. }) = engine.advised_victims("p", named("zero"), T0) else {
+        panic!()
+    };
     assert_eq!(&*victims.unwrap().pods[0].name, "zero");
     engine.upsert_pod(its("q", "1", json!({"priority": 20})), T0);
     assert_eq!(next(&mut engine, T0), "q?? a:low");
@@ -212,13 +215,21 @@ fn a_gang_is_asked_about_as_a_whole() {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Pod { id: u8, cpu: u8, its: bool },
+    Pod {
+        id: u8,
+        cpu: u8,
+        its: bool,
+    },
     Gone(u8),
     Node(u8, u8),
     NodeGone(u8),
     Decide,
     /// The answer to one of the open questions: the nodes whose bit is set.
-    Answer { which: u8, nodes: u8, fails: bool },
+    Answer {
+        which: u8,
+        nodes: u8,
+        fails: bool,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {

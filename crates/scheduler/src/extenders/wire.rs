@@ -94,8 +94,7 @@ pub(super) fn filtered(extender: &str, answer: &[u8], asked: &[Arc<str>]) -> Res
             let nodes = nodes.as_object().ok_or("Nodes is not a list of nodes")?;
             let items = list(nodes, "items")?.unwrap_or_default();
             let name = |node: &'_ Value| node.pointer("/metadata/name").and_then(Value::as_str).map(str::to_owned);
-            let names: Vec<String> =
-                items.iter().map(name).collect::<Option<_>>().ok_or("a node without a name")?;
+            let names: Vec<String> = items.iter().map(name).collect::<Option<_>>().ok_or("a node without a name")?;
             let nodes = names.iter().map(|name| named(name)).collect::<Result<_, _>>()?;
             return Ok(Filtered { nodes, failed: failed(&answer)? });
         }
@@ -177,9 +176,9 @@ fn object(answer: &[u8]) -> Result<Map<String, Value>, String> {
 
 /// A field whatever the case of its name; `null` is as if it were not there.
 fn field<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
-    let found = object.get(name).or_else(|| {
-        object.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
-    });
+    let found = object
+        .get(name)
+        .or_else(|| object.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value));
     found.filter(|value| !value.is_null())
 }
 
@@ -255,7 +254,8 @@ mod tests {
         check(json!(null), Some(&[]));
         check(json!([{"Score": 7}]), None);
         check(json!({}), None);
-        let answer = json!({"NodeNameToMetaVictims": {"a": {"Pods": [{"UID": "u1"}], "NumPDBViolations": 1}, "b": null}});
+        let answer =
+            json!({"NodeNameToMetaVictims": {"a": {"Pods": [{"UID": "u1"}], "NumPDBViolations": 1}, "b": null}});
         let found = evictions(answer.to_string().as_bytes()).unwrap();
         assert_eq!(found[0], Eviction { node: "a".into(), pods: vec!["u1".into()], violations: 1 });
         assert!(found[1].pods.is_empty());
@@ -272,7 +272,8 @@ mod tests {
         assert_eq!(sent, json!({"Pod": {"kind": "Pod"}, "Nodes": null, "NodeNames": ["a", "b", "c"]}));
         let eviction = Eviction { node: "a".into(), pods: vec!["u1".into()], violations: 2 };
         let objects = [("u1".into(), r#"{"kind":"Pod","n":1}"#.to_owned())].into();
-        let sent: Value = serde_json::from_str(&victims("{}", std::slice::from_ref(&eviction), &objects).unwrap()).unwrap();
+        let sent: Value =
+            serde_json::from_str(&victims("{}", std::slice::from_ref(&eviction), &objects).unwrap()).unwrap();
         let expected = json!({"Pods": [{"kind": "Pod", "n": 1}], "NumPDBViolations": 2});
         assert_eq!(sent["NodeNameToVictims"]["a"], expected);
         let sent: Value = serde_json::from_str(&victims_by_uid("{}", std::slice::from_ref(&eviction))).unwrap();
