@@ -22,7 +22,7 @@ use crate::{
     pre_bind::PreBind,
     preempt::{Budget, Victims},
     profile::Profile,
-    queue::{History, Pauses, Queue, Turn},
+    queue::{History, Incoming, Pauses, Queue, Turn},
     random::Random,
     world::{COARSE_DOMAINS, World},
 };
@@ -323,7 +323,7 @@ impl Engine {
         let (profiles, world) = (&self.profiles, &self.world);
         let profile_of =
             |pod: &Pod| profiles.iter().find(|profile| *profile.scheduler_name == *pod.spec.scheduler_name);
-        self.queue.wake(now, |pod, rejected_by| {
+        self.queue.wake(now, event.label(), |pod, rejected_by| {
             profile_of(pod).is_some_and(|profile| profile.helps(pod, rejected_by, event, world))
         });
     }
@@ -415,6 +415,28 @@ impl Engine {
     /// How many pods wait, and where.
     pub fn pending(&self) -> Pending {
         self.queue.pending()
+    }
+
+    /// How many pods have come into which part of the queue, and why.
+    pub fn incoming(&self) -> &Incoming {
+        self.queue.incoming()
+    }
+
+    /// How many pods are unschedulable, by the scheduler that they name and each plugin that rejected them.
+    pub fn unschedulable_by(&self) -> BTreeMap<(&str, &str), usize> {
+        let mut counts = BTreeMap::new();
+        for (pod, rejected_by, pods) in self.queue.unschedulable() {
+            let Some(profile) = self.profile(pod).map(|profile| &self.profiles[profile]) else { continue };
+            for plugin in profile.named(rejected_by) {
+                *counts.entry((profile.scheduler_name.as_str(), plugin)).or_default() += pods;
+            }
+        }
+        counts
+    }
+
+    /// How many pods have been given a node that the API does not show yet.
+    pub fn assumed(&self) -> usize {
+        self.reserved.len()
     }
 
     /// Whether the pod waits for a node.

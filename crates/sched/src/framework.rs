@@ -176,6 +176,23 @@ pub enum Event {
     WorkloadChanged,
 }
 
+impl Event {
+    /// kube-scheduler's name of it, as its metrics have it.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Event::NodeAdded(_) => "NodeAdd",
+            Event::NodeUpdated { .. } => "NodeUpdate",
+            Event::NodeRemoved(_) => "NodeDelete",
+            Event::PodAdded(_) => "AssignedPodAdd",
+            Event::PodUpdated { .. } => "AssignedPodUpdate",
+            Event::PodRemoved(_) => "AssignedPodDelete",
+            Event::Storage(event) => event.label(),
+            Event::NamespaceChanged => "NamespaceUpdate",
+            Event::WorkloadChanged => "WorkloadUpdate",
+        }
+    }
+}
+
 /// Scales numbers to 0 to [`MAX_SCORE`] by the highest; `reverse` makes the highest the worst (DefaultNormalizeScore).
 pub fn normalize(scores: &mut [i64], reverse: bool) {
     let highest = scores.iter().copied().max().unwrap_or(0);

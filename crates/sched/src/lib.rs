@@ -42,7 +42,7 @@ pub use extender::{Advice, Extender};
 pub use node::{Node, Taint, TaintEffect};
 pub use pod::{HostPort, Pod, PreferredTerm, Spec, Toleration, TolerationOperator};
 pub use profile::Profile;
-pub use queue::{History, Pauses, Pending};
+pub use queue::{History, Incoming, Pauses, Pending};
 pub use resources::Resources;
 pub use selector::{Field, Operator, Requirement, Term};
 pub use world::{NodeId, NodeInfo, World};

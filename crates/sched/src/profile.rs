@@ -91,6 +91,12 @@ impl Profile {
         self.plugins.iter().position(|plugin| plugin.name() == name)
     }
 
+    /// The names of plugins, one bit each.
+    pub(crate) fn named(&self, bits: u64) -> impl Iterator<Item = &str> {
+        let plugins = self.plugins.iter().enumerate();
+        plugins.filter(move |(index, _)| bits & (1 << index) != 0).map(|(_, plugin)| plugin.name())
+    }
+
     pub(crate) fn filters(&self) -> &[PluginIndex] {
         &self.pre_filter
     }

@@ -81,6 +81,18 @@ enum Place {
 /// by the same plugins.
 type Likeness = (Arc<str>, usize, usize, u64);
 
+impl Place {
+    /// kube-scheduler's name of the queue.
+    fn name(self) -> &'static str {
+        match self {
+            Place::Active(_) => "active",
+            Place::Backoff { .. } => "backoff",
+            Place::Unschedulable(_) => "unschedulable",
+            Place::Gated => "gated",
+        }
+    }
+}
+
 struct Waiting {
     pod: Arc<Pod>,
     turn: Turn,
@@ -129,6 +141,20 @@ pub(crate) struct Queue {
     sequence: u64,
     turns: u64,
     pauses: Pauses,
+    incoming: Incoming,
+}
+
+/// How many pods have come into a queue, by kube-scheduler's names of the queue and of what brought them.
+pub type Incoming = BTreeMap<(&'static str, &'static str), u64>;
+
+/// What brings pods into a queue, where it is no event of the cluster.
+mod cause {
+    pub const ADDED: &str = "UnschedulablePodAdd";
+    pub const UPDATED: &str = "UnschedulablePodUpdate";
+    pub const ATTEMPT_FAILED: &str = "ScheduleAttemptFailure";
+    pub const BACKOFF_OVER: &str = "BackoffComplete";
+    pub const TIMEOUT: &str = "UnschedulableTimeout";
+    pub const NUDGED: &str = "ForceActivate";
 }
 
 impl Queue {
@@ -160,30 +186,43 @@ impl Queue {
         }
     }
 
+    pub fn incoming(&self) -> &Incoming {
+        &self.incoming
+    }
+
+    /// How many pods are unschedulable, by the scheduler that they name and the plugins that rejected them, one bit each.
+    pub fn unschedulable(&self) -> impl Iterator<Item = (&Arc<Pod>, u64, usize)> {
+        let kind = |uids: &HashSet<Arc<str>>| {
+            let one = self.pods.get(uids.iter().next()?)?;
+            Some((&one.pod, one.rejected_by, uids.len()))
+        };
+        self.alike.values().filter_map(kind)
+    }
+
     /// A pod that was not known, or whose gates have changed.
     pub fn add(&mut self, pod: Arc<Pod>, turn: Turn, gated: bool, now: Duration) {
         let history = self.remove(&pod.uid).map_or(History { attempts: 0, first_seen: now }, |(_, history)| history);
         let place = if gated { Place::Gated } else { self.active_place(turn, now) };
-        self.insert(Waiting { pod, turn, place, history, rejected_by: 0, failed_at: now });
+        self.enter(Waiting { pod, turn, place, history, rejected_by: 0, failed_at: now }, cause::ADDED);
     }
 
     /// A pod that no node takes. `rejected_by` says which plugins' events may help.
     pub fn add_unschedulable(&mut self, pod: Arc<Pod>, turn: Turn, history: History, rejected_by: u64, now: Duration) {
         let place = Place::Unschedulable((now, self.next()));
-        self.insert(Waiting { pod, turn, place, history, rejected_by, failed_at: now });
+        self.enter(Waiting { pod, turn, place, history, rejected_by, failed_at: now }, cause::ATTEMPT_FAILED);
     }
 
     /// A pod whose binding failed: it is tried again after its pause.
     pub fn add_failed(&mut self, pod: Arc<Pod>, turn: Turn, history: History, now: Duration) {
         let until = now + self.pauses.backoff(history.attempts);
         let place = Place::Backoff { key: (until, self.next()), early: false };
-        self.insert(Waiting { pod, turn, place, history, rejected_by: 0, failed_at: now });
+        self.enter(Waiting { pod, turn, place, history, rejected_by: 0, failed_at: now }, cause::ATTEMPT_FAILED);
     }
 
     /// A pod whose attempt has come to nothing that is its own: it is tried again at once.
     pub fn add_again(&mut self, pod: Arc<Pod>, turn: Turn, history: History, now: Duration) {
         let place = self.active_place(turn, now);
-        self.insert(Waiting { pod, turn, place, history, rejected_by: 0, failed_at: now });
+        self.enter(Waiting { pod, turn, place, history, rejected_by: 0, failed_at: now }, cause::ATTEMPT_FAILED);
     }
 
     pub fn remove(&mut self, uid: &str) -> Option<(Arc<Pod>, History)> {
@@ -219,7 +258,7 @@ impl Queue {
     }
 
     /// Something happened that may help the unschedulable pods for which `helps` holds.
-    pub fn wake(&mut self, now: Duration, helps: impl Fn(&Pod, u64) -> bool) {
+    pub fn wake(&mut self, now: Duration, event: &'static str, helps: impl Fn(&Pod, u64) -> bool) {
         let sample = |uids: &HashSet<Arc<str>>| uids.iter().next().and_then(|uid| self.pods.get(uid));
         let helped = |uids: &&HashSet<Arc<str>>| sample(uids).is_some_and(|one| helps(&one.pod, one.rejected_by));
         let mut woken: Vec<Arc<str>> = self.alike.values().filter(helped).flatten().cloned().collect();
@@ -229,7 +268,7 @@ impl Queue {
             _ => TimeKey::default(),
         });
         for uid in woken {
-            self.retry(&uid, now);
+            self.retry(&uid, now, event);
         }
     }
 
@@ -244,7 +283,7 @@ impl Queue {
         };
         self.insert(Waiting { pod, turn, place, ..waiting });
         if matches!(place, Place::Unschedulable(_)) {
-            self.retry(&uid, now);
+            self.retry(&uid, now, cause::UPDATED);
         }
     }
 
@@ -258,7 +297,7 @@ impl Queue {
     /// The pod is worth a try, whatever has rejected it.
     pub fn nudge(&mut self, uid: &Arc<str>, now: Duration) {
         if self.pods.get(uid).is_some_and(|waiting| matches!(waiting.place, Place::Unschedulable(_))) {
-            self.retry(uid, now);
+            self.retry(uid, now, cause::NUDGED);
         }
     }
 
@@ -266,38 +305,38 @@ impl Queue {
     fn flush(&mut self, now: Duration) {
         while let Some((_, uid)) = self.backoff.first_key_value().filter(|((at, _), _)| *at <= now) {
             let uid = uid.clone();
-            self.activate(&uid, now);
+            self.activate(&uid, now, cause::BACKOFF_OVER);
         }
         while let Some((_, uid)) =
             self.unschedulable.first_key_value().filter(|((since, _), _)| *since + self.pauses.max_unschedulable <= now)
         {
             let uid = uid.clone();
-            self.retry(&uid, now);
+            self.retry(&uid, now, cause::TIMEOUT);
         }
     }
 
     /// From unschedulable to backoff, or straight to active when the pause is over.
-    fn retry(&mut self, uid: &Arc<str>, now: Duration) {
+    fn retry(&mut self, uid: &Arc<str>, now: Duration, cause: &'static str) {
         let Some(waiting) = self.pods.get(uid) else { return };
         let until = waiting.failed_at + self.pauses.backoff(waiting.history.attempts);
         if until <= now {
-            return self.activate(uid, now);
+            return self.activate(uid, now, cause);
         }
         let place = Place::Backoff { key: (until, self.next()), early: true };
-        self.relocate(uid, place);
+        self.relocate(uid, place, cause);
     }
 
-    fn activate(&mut self, uid: &Arc<str>, now: Duration) {
+    fn activate(&mut self, uid: &Arc<str>, now: Duration, cause: &'static str) {
         let Some(waiting) = self.pods.get(uid) else { return };
         let turn = waiting.turn;
         let place = self.active_place(turn, now);
-        self.relocate(uid, place);
+        self.relocate(uid, place, cause);
     }
 
-    fn relocate(&mut self, uid: &Arc<str>, place: Place) {
+    fn relocate(&mut self, uid: &Arc<str>, place: Place, cause: &'static str) {
         if let Some(waiting) = self.pods.remove(uid) {
             self.unlink(&waiting);
-            self.insert(Waiting { place, ..waiting });
+            self.enter(Waiting { place, ..waiting }, cause);
         }
     }
 
@@ -312,6 +351,12 @@ impl Queue {
     fn next(&mut self) -> u64 {
         self.sequence += 1;
         self.sequence
+    }
+
+    /// Into a queue that it was not in.
+    fn enter(&mut self, waiting: Waiting, cause: &'static str) {
+        *self.incoming.entry((waiting.place.name(), cause)).or_default() += 1;
+        self.insert(waiting);
     }
 
     fn insert(&mut self, waiting: Waiting) {

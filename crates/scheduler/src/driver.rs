@@ -44,6 +44,8 @@ pub(crate) struct Driver {
     ended: (mpsc::Sender<Ended>, mpsc::Receiver<Ended>),
     in_flight: usize,
     told: Pending,
+    /// Nodes, pods and writes under way, as the metrics were told last.
+    told_size: (usize, usize, usize),
     /// Kinds whose objects have not all been told yet.
     unsynced: usize,
     /// Pods whose volumes are being bound: they are bound themselves when that has come true.
@@ -85,6 +87,8 @@ enum Ended {
     Bound {
         reservation: Reservation,
         moments: Moments,
+        /// When the binding was begun.
+        began: Duration,
         ok: bool,
     },
     Advised {
@@ -127,6 +131,7 @@ impl Driver {
             ended: mpsc::channel(MAX_IN_FLIGHT),
             in_flight: 0,
             told: Pending::default(),
+            told_size: (0, 0, 0),
             unsynced: KINDS,
             awaited: Vec::new(),
         }
@@ -192,7 +197,12 @@ impl Driver {
     }
 
     fn input(&mut self, input: Input) {
-        let now = self.clock.monotonic();
+        let (now, label) = (self.clock.monotonic(), input.label());
+        self.take(input, now);
+        self.metrics.event(label, self.clock.monotonic().saturating_sub(now));
+    }
+
+    fn take(&mut self, input: Input, now: Duration) {
         match input {
             // Every pod on a node counts; of those that wait, only our own do.
             Input::Pod(pod) if pod.node_name.is_none() && !self.engine.serves(&pod.spec.scheduler_name) => {}
@@ -243,7 +253,10 @@ impl Driver {
             Decision::Bind(reservation) if reservation.pre_bind.is_empty() => self.bind(reservation, moments),
             Decision::Bind(reservation) => self.prepare(reservation, moments),
             Decision::Unschedulable { pod, diagnosis, history, victims } => {
-                self.metrics.attempt(Outcome::Unschedulable, took);
+                self.metrics.attempt(Outcome::Unschedulable, &pod, took);
+                if diagnosis.preemption != Preemption::NotTried {
+                    self.metrics.preempted(victims.as_ref());
+                }
                 let message = diagnosis.message();
                 let attempts = history.attempts;
                 tracing::debug!(pod = %pod.name, namespace = %pod.namespace, attempts, message, "pod waits");
@@ -256,7 +269,7 @@ impl Driver {
                 self.report(pod, Report { why: Why::Unschedulable, message, attempt, nomination }, victims);
             }
             Decision::Failed { pod, error, history } => {
-                self.metrics.attempt(Outcome::Error, took);
+                self.metrics.attempt(Outcome::Error, &pod, took);
                 tracing::warn!(pod = %pod.name, namespace = %pod.namespace, error, "attempt failed");
                 let attempt = why::Attempt::of(moments.times(history));
                 let nomination = Nomination::Keep;
@@ -317,6 +330,8 @@ impl Driver {
                 // The pod is gone, and its reservation with it.
                 None => continue,
                 Some(Progress::Done) => {
+                    let took = now.saturating_sub(awaited.moments.decided);
+                    self.metrics.point("PreBind", true, &awaited.reservation.pod, took);
                     self.bind(awaited.reservation, awaited.moments);
                     continue;
                 }
@@ -329,13 +344,16 @@ impl Driver {
             };
             let text = format!("running PreBind plugin \"VolumeBinding\": binding volumes: {failure}");
             self.api.failed(&awaited.reservation.pod, &text);
-            self.metrics.attempt(Outcome::Error, now.saturating_sub(awaited.moments.began));
+            let pod = &awaited.reservation.pod;
+            self.metrics.point("PreBind", false, pod, now.saturating_sub(awaited.moments.decided));
+            self.metrics.attempt(Outcome::Error, pod, now.saturating_sub(awaited.moments.began));
             self.engine.undo(uid, now);
         }
     }
 
     fn bind(&mut self, reservation: Reservation, moments: Moments) {
         let (api, extenders, ended) = (self.api.clone(), self.extenders.clone(), self.ended.0.clone());
+        let began = self.clock.monotonic();
         self.in_flight += 1;
         self.tasks.spawn("bind", async move {
             let failure = match timeout(
@@ -353,7 +371,7 @@ impl Driver {
                 tracing::warn!(pod = %pod.name, namespace = %pod.namespace, %node, error, "binding failed");
             }
             // The channel has room for all that are in flight; it closes only with the driver.
-            let _ = ended.send(Ended::Bound { reservation, moments, ok: failure.is_none() }).await;
+            let _ = ended.send(Ended::Bound { reservation, moments, began, ok: failure.is_none() }).await;
         });
     }
 
@@ -401,18 +419,21 @@ impl Driver {
                 self.awaited.push(Awaited { reservation, moments, until });
             }
             Ended::Prepared { reservation, moments, ok: false } => {
-                self.metrics.attempt(Outcome::Error, now.saturating_sub(moments.began));
+                let pod = &reservation.pod;
+                self.metrics.point("PreBind", false, pod, now.saturating_sub(moments.decided));
+                self.metrics.attempt(Outcome::Error, pod, now.saturating_sub(moments.began));
                 self.engine.undo(&reservation.pod.uid, now);
             }
-            Ended::Bound { reservation, moments, ok } => {
+            Ended::Bound { reservation, moments, began, ok } => {
                 let took = now.saturating_sub(moments.began);
+                self.metrics.point("Bind", ok, &reservation.pod, now.saturating_sub(began));
                 if ok {
                     let Reservation { pod, node, .. } = &reservation;
                     tracing::debug!(pod = %pod.name, namespace = %pod.namespace, %node, "pod is bound");
-                    self.metrics.attempt(Outcome::Scheduled, took);
+                    self.metrics.attempt(Outcome::Scheduled, pod, took);
                     self.metrics.bound(&reservation, now);
                 } else {
-                    self.metrics.attempt(Outcome::Error, took);
+                    self.metrics.attempt(Outcome::Error, &reservation.pod, took);
                     self.engine.undo(&reservation.pod.uid, now);
                 }
             }
@@ -424,6 +445,11 @@ impl Driver {
         if pending != self.told {
             self.metrics.pending(pending);
             self.told = pending;
+        }
+        let size = (self.engine.world().known_nodes(), self.engine.world().placed_pods(), self.in_flight);
+        if size != self.told_size {
+            self.metrics.state(&self.engine, self.in_flight);
+            self.told_size = size;
         }
     }
 }

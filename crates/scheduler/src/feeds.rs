@@ -42,6 +42,25 @@ pub(crate) enum Input {
     Synced,
 }
 
+impl Input {
+    /// What it is about, as metrics have it.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Input::Pod(_) => "PodUpdate",
+            Input::PodGone(_) => "PodDelete",
+            Input::Node(_) => "NodeUpdate",
+            Input::NodeGone(_) => "NodeDelete",
+            Input::Namespace(..) => "NamespaceUpdate",
+            Input::Service(..) => "ServiceUpdate",
+            Input::Owner(..) => "WorkloadUpdate",
+            Input::Budget(..) => "PodDisruptionBudgetUpdate",
+            Input::Group(..) => "PodGroupUpdate",
+            Input::Storage(_) => "StorageUpdate",
+            Input::Synced => "Synced",
+        }
+    }
+}
+
 /// A change that is made to the engine as it stands.
 pub(crate) type Change = Box<dyn FnOnce(&mut Engine, Duration) + Send>;
 

@@ -87,7 +87,7 @@ pub fn start(options: Options) -> Result<Handle, ProfileError> {
     metrics.register(|registry| {
         registry.register("scheduler_events_discarded", "Events discarded because too many waited", discarded);
     });
-    let metrics = metrics::Metrics::register(&metrics, name);
+    let metrics = metrics::Metrics::register(&metrics);
     let inputs = feeds::start(&client, &tasks, extenders.nodes());
     let api = api::Api { client, recorder, clock: clock.clone() };
     let handle = Handle { state: watch::channel(State::default()).0 };

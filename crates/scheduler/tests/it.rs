@@ -111,6 +111,10 @@ async fn a_pod_is_bound_and_the_event_says_so() {
     for line in [
         "scheduler_schedule_attempts_total{result=\"scheduled\",profile=\"default-scheduler\"} 1",
         "scheduler_pod_scheduling_sli_duration_seconds_count{attempts=\"1\"} 1",
+        "scheduler_queue_incoming_pods_total{queue=\"active\",event=\"UnschedulablePodAdd\"} 1",
+        "scheduler_cache_size{type=\"nodes\"} 1",
+        "scheduler_framework_extension_point_duration_seconds_count{extension_point=\"Bind\",status=\"Success\",\
+         profile=\"default-scheduler\"} 1",
     ] {
         scheduler.figure(line).await;
     }
@@ -133,8 +137,12 @@ async fn a_pod_without_a_node_says_why_and_is_bound_when_there_is_room() {
     assert_eq!((&event["type"], &event["message"]), (&json!("Warning"), &json!(message)));
     let told = attempt(&event).rejected;
     assert_eq!((&*told[0].plugin, told[0].nodes, &*told[0].reason), ("NodeResourcesFit", 1, "Insufficient cpu"));
+    let by_plugin = "scheduler_unschedulable_pods{plugin=\"NodeResourcesFit\",profile=\"default-scheduler\"}";
+    scheduler.figure(&format!("{by_plugin} 1")).await;
+    scheduler.figure("scheduler_preemption_attempts_total 1").await;
     scheduler.api.objects.delete("pods", "first");
     assert_eq!(scheduler.bound("second").await, "a");
+    scheduler.figure(&format!("{by_plugin} 0")).await;
 }
 
 #[tokio::test]
