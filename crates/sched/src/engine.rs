@@ -19,7 +19,7 @@ use crate::{
     plans::Plans,
     plugins,
     pod::OwnerKind,
-    pre_bind::PreBind,
+    pre_bind::{PreBind, Progress},
     preempt::{Budget, Victims},
     profile::Profile,
     queue::{History, Incoming, Pauses, Queue, Turn},
@@ -70,6 +70,9 @@ pub struct Reservation {
     pub history: History,
     /// What was thought of the nodes.
     pub why: Explanation,
+    /// A plugin has the pod wait so long at most: the driver asks [`Engine::permitted`] until the answer is
+    /// [`crate::pre_bind::Progress::Done`], and only then goes on.
+    pub permit: Option<Duration>,
     /// What goes before the binding.
     pub pre_bind: PreBind,
 }
@@ -398,6 +401,20 @@ impl Engine {
         let reserved = self.reserved.remove(uid)?;
         self.unreserve(&reserved.latest, &reserved.node);
         Some((reserved.latest, reserved.history, self.world.remove(uid)))
+    }
+
+    /// Whether a reserved pod needs to wait no more. `None`: it is not reserved any more.
+    pub fn permitted(&self, uid: &str) -> Option<Progress> {
+        let reserved = self.reserved.get(uid)?;
+        let profile = self.profile(&reserved.latest)?;
+        Some(self.profiles[profile].permitted(&reserved.latest, &reserved.node, &self.world))
+    }
+
+    /// The pod is bound: plugins that do something then have their turn.
+    pub fn bound(&mut self, reservation: &Reservation) {
+        if let Some(profile) = self.profile(&reservation.pod) {
+            self.profiles[profile].post_bind(&reservation.pod, &reservation.node, &mut self.world);
+        }
     }
 
     /// The victims could not be evicted: the pod is tried again.

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  pre_enqueue ─▶ sort ─▶ pre_filter ─▶ Filter, GroupFilter ─▶ pre_score ─▶ Score, GroupScore ─▶ reserve
-//!                                 └─ no node ─▶ post_filter                  (unreserve) pre_bind ◀─┘
+//!                                 └─ no node ─▶ post_filter   post_bind ◀── pre_bind ◀── permit ◀──┘ (unreserve)
 //! ```
 //!
 //! `pre_filter` and `pre_score` look at a pod once and hand out what is then asked about each node. Pods with the same spec
@@ -11,7 +11,7 @@
 //! depends on more than one node is asked about a *group*: nodes that the plugin cannot tell apart, because it describes
 //! them by the same key. So the cost of a decision follows the change and the number of groups, not that of nodes.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     Node, NodeInfo, Pod,
@@ -35,8 +35,10 @@ pub enum Point {
     PreScore,
     Score,
     Reserve,
+    Permit,
     PreBind,
     Bind,
+    PostBind,
 }
 
 /// All that a plugin can take part in. Every method has a default that lets pods pass.
@@ -74,7 +76,18 @@ pub trait Plugin: Send + Sync {
     /// Gives it back; also called when `reserve` was not, or failed.
     fn unreserve(&mut self, _pod: &Pod, _node: &str, _world: &mut World) {}
 
-    /// What must be written, and then come true, before the pod is bound; asked when all have reserved.
+    /// Asked when all have reserved and the pod is counted on its node: it may go on, it waits so long at most, or it is to
+    /// have another node.
+    fn permit(&self, _pod: &Pod, _node: &str, _world: &World) -> Result<Option<Duration>, Rejection> {
+        Ok(None)
+    }
+
+    /// Whether a pod that this plugin has waiting may go on; asked whenever something has changed.
+    fn permitted(&self, _pod: &Pod, _node: &str, _world: &World) -> Progress {
+        Progress::Done
+    }
+
+    /// What must be written, and then come true, before the pod is bound; asked when all have permitted it.
     fn pre_bind(&self, _pod: &Pod, _world: &World) -> PreBind {
         PreBind::default()
     }
@@ -83,6 +96,9 @@ pub trait Plugin: Send + Sync {
     fn pre_bound(&self, _pod: &Pod, _node: &str, _world: &World) -> Progress {
         Progress::Done
     }
+
+    /// The pod is bound.
+    fn post_bind(&mut self, _pod: &Pod, _node: &str, _world: &mut World) {}
 
     /// Whether an event can make this plugin accept a pod that it has rejected (the queueing hint).
     fn helps(&self, _pod: &Pod, _event: &Event, _world: &World) -> bool {

@@ -1,5 +1,7 @@
 //! A profile: the plugins in their order at each extension point, and the scores' weights.
 
+use std::time::Duration;
+
 use crate::{
     Pod,
     diagnosis::Rejection,
@@ -29,7 +31,9 @@ pub struct Profile {
     post_filter: Vec<PluginIndex>,
     score: Vec<(PluginIndex, i64)>,
     reserve: Vec<PluginIndex>,
+    permit: Vec<PluginIndex>,
     pre_bind: Vec<PluginIndex>,
+    post_bind: Vec<PluginIndex>,
 }
 
 impl Profile {
@@ -45,7 +49,9 @@ impl Profile {
             post_filter: Vec::new(),
             score: Vec::new(),
             reserve: Vec::new(),
+            permit: Vec::new(),
             pre_bind: Vec::new(),
+            post_bind: Vec::new(),
         }
     }
 
@@ -77,7 +83,9 @@ impl Profile {
             Point::PostFilter => self.post_filter.push(index),
             Point::Score => self.score.push((index, weight)),
             Point::Reserve => self.reserve.push(index),
+            Point::Permit => self.permit.push(index),
             Point::PreBind => self.pre_bind.push(index),
+            Point::PostBind => self.post_bind.push(index),
             // What follows a decision is its driver's.
             Point::PreFilter | Point::Filter | Point::PreScore | Point::Bind => {}
         }
@@ -153,11 +161,40 @@ impl Profile {
         all
     }
 
-    /// The first that has failed, or else that is not done.
     pub(crate) fn pre_bound(&self, pod: &Pod, node: &str, world: &World) -> Progress {
+        self.progress(&self.pre_bind, |plugin| plugin.pre_bound(pod, node, world))
+    }
+
+    /// The longest that a plugin has the pod wait; the first that rejects it has the last word.
+    pub(crate) fn permit(
+        &self,
+        pod: &Pod,
+        node: &str,
+        world: &World,
+    ) -> Result<Option<Duration>, (PluginIndex, Rejection)> {
+        let mut wait = None;
+        for index in &self.permit {
+            let own = self.plugins[*index].permit(pod, node, world).map_err(|rejection| (*index, rejection))?;
+            wait = wait.max(own);
+        }
+        Ok(wait)
+    }
+
+    pub(crate) fn permitted(&self, pod: &Pod, node: &str, world: &World) -> Progress {
+        self.progress(&self.permit, |plugin| plugin.permitted(pod, node, world))
+    }
+
+    pub(crate) fn post_bind(&mut self, pod: &Pod, node: &str, world: &mut World) {
+        for index in &self.post_bind {
+            self.plugins[*index].post_bind(pod, node, world);
+        }
+    }
+
+    /// The first that has failed, or else that is not done.
+    fn progress(&self, plugins: &[PluginIndex], ask: impl Fn(&dyn Plugin) -> Progress) -> Progress {
         let mut all = Progress::Done;
-        for index in &self.pre_bind {
-            match self.plugins[*index].pre_bound(pod, node, world) {
+        for index in plugins {
+            match ask(self.plugin(*index)) {
                 Progress::Done => {}
                 Progress::Waiting => all = Progress::Waiting,
                 failed @ Progress::Failed(_) => return failed,

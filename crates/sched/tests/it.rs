@@ -12,6 +12,8 @@ mod gangs;
 mod node_volume_limits;
 #[path = "it/oracle.rs"]
 mod oracle;
+#[path = "it/permit.rs"]
+mod permit;
 #[path = "it/preemption.rs"]
 mod preemption;
 #[path = "it/storage.rs"]

@@ -1,11 +1,13 @@
 //! The one task that owns the engine: changes in, decisions out, results back in.
 
+mod awaited;
+
 use std::{sync::Arc, time::Duration};
 
 use runtime::{Clock, Tasks};
 use sched::{
     Advice, Decision, Engine, History, Pending, Reservation, diagnosis::Preemption, extender::Eviction,
-    pre_bind::Progress, preempt::Victims,
+    preempt::Victims,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -20,6 +22,7 @@ use crate::{
     metrics::{Metrics, Outcome},
     why::{self, Times},
 };
+use awaited::{Awaited, For};
 
 /// Writes to the API at one time. Past it, no more is decided until one has ended.
 const MAX_IN_FLIGHT: usize = 128;
@@ -48,7 +51,7 @@ pub(crate) struct Driver {
     told_size: (usize, usize, usize),
     /// Kinds whose objects have not all been told yet.
     unsynced: usize,
-    /// Pods whose volumes are being bound: they are bound themselves when that has come true.
+    /// Pods that are bound when something has come true.
     awaited: Vec<Awaited>,
 }
 
@@ -67,13 +70,6 @@ impl Moments {
             decided: self.decided.saturating_sub(self.began),
         }
     }
-}
-
-/// A pod that is bound when what was written for it has come true.
-struct Awaited {
-    reservation: Reservation,
-    moments: Moments,
-    until: Duration,
 }
 
 /// A write has ended.
@@ -143,7 +139,7 @@ impl Driver {
         let mut state = self.state.subscribe();
         loop {
             let more = self.take_in(&mut inputs) | self.decide();
-            self.await_volumes();
+            self.look_at_awaited();
             self.tell_pending();
             if more {
                 // Another turn is due at once; the writes that this one began get a chance first.
@@ -167,9 +163,7 @@ impl Driver {
     }
 
     fn pause(&self) -> Duration {
-        let deadline = self.awaited.iter().map(|awaited| awaited.until).min();
-        let deadline = deadline.map_or(IDLE, |until| until.saturating_sub(self.clock.monotonic()));
-        deadline.min(self.pause_of_engine())
+        self.patience().min(self.pause_of_engine())
     }
 
     fn pause_of_engine(&self) -> Duration {
@@ -250,8 +244,10 @@ impl Driver {
         let moments = Moments { began: started, decided: self.clock.monotonic() };
         let took = moments.decided.saturating_sub(started);
         match decision {
-            Decision::Bind(reservation) if reservation.pre_bind.is_empty() => self.bind(reservation, moments),
-            Decision::Bind(reservation) => self.prepare(reservation, moments),
+            Decision::Bind(reservation) => match reservation.permit {
+                Some(limit) => self.wait_for(For::Permit, limit, reservation, moments),
+                None => self.permitted(reservation, moments),
+            },
             Decision::Unschedulable { pod, diagnosis, history, victims } => {
                 self.metrics.attempt(Outcome::Unschedulable, &pod, took);
                 if diagnosis.preemption != Preemption::NotTried {
@@ -304,6 +300,15 @@ impl Driver {
         });
     }
 
+    /// Nobody objects any more to where the pod goes.
+    fn permitted(&mut self, reservation: Reservation, moments: Moments) {
+        if reservation.pre_bind.is_empty() {
+            self.bind(reservation, moments);
+        } else {
+            self.prepare(reservation, moments);
+        }
+    }
+
     /// Writes what must be there before the binding.
     fn prepare(&mut self, reservation: Reservation, moments: Moments) {
         let (api, ended) = (self.api.clone(), self.ended.0.clone());
@@ -319,36 +324,6 @@ impl Driver {
             }
             let _ = ended.send(Ended::Prepared { reservation, moments, ok: failure.is_none() }).await;
         });
-    }
-
-    /// Binds the pods whose volumes are bound by now, and gives up those whose never will be.
-    fn await_volumes(&mut self) {
-        let now = self.clock.monotonic();
-        for awaited in std::mem::take(&mut self.awaited) {
-            let uid = &awaited.reservation.pod.uid;
-            let failure = match self.engine.pre_bound(uid) {
-                // The pod is gone, and its reservation with it.
-                None => continue,
-                Some(Progress::Done) => {
-                    let took = now.saturating_sub(awaited.moments.decided);
-                    self.metrics.point("PreBind", true, &awaited.reservation.pod, took);
-                    self.bind(awaited.reservation, awaited.moments);
-                    continue;
-                }
-                Some(Progress::Failed(reason)) => reason,
-                Some(Progress::Waiting) if awaited.until <= now => "timed out waiting for the condition".to_owned(),
-                Some(Progress::Waiting) => {
-                    self.awaited.push(awaited);
-                    continue;
-                }
-            };
-            let text = format!("running PreBind plugin \"VolumeBinding\": binding volumes: {failure}");
-            self.api.failed(&awaited.reservation.pod, &text);
-            let pod = &awaited.reservation.pod;
-            self.metrics.point("PreBind", false, pod, now.saturating_sub(awaited.moments.decided));
-            self.metrics.attempt(Outcome::Error, pod, now.saturating_sub(awaited.moments.began));
-            self.engine.undo(uid, now);
-        }
     }
 
     fn bind(&mut self, reservation: Reservation, moments: Moments) {
@@ -415,8 +390,8 @@ impl Driver {
             }
             Ended::Preempted { pod, ok: false } => self.engine.preemption_failed(&pod, now),
             Ended::Prepared { reservation, moments, ok: true } => {
-                let until = now + reservation.pre_bind.wait.unwrap_or_default();
-                self.awaited.push(Awaited { reservation, moments, until });
+                let limit = reservation.pre_bind.wait.unwrap_or_default();
+                self.wait_for(For::Volumes, limit, reservation, moments);
             }
             Ended::Prepared { reservation, moments, ok: false } => {
                 let pod = &reservation.pod;
@@ -432,6 +407,7 @@ impl Driver {
                     tracing::debug!(pod = %pod.name, namespace = %pod.namespace, %node, "pod is bound");
                     self.metrics.attempt(Outcome::Scheduled, pod, took);
                     self.metrics.bound(&reservation, now);
+                    self.engine.bound(&reservation);
                 } else {
                     self.metrics.attempt(Outcome::Error, &reservation.pod, took);
                     self.engine.undo(&reservation.pod.uid, now);

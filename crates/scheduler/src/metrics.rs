@@ -69,6 +69,11 @@ struct OperationLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PermitLabels {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PluginLabels {
     plugin: String,
     profile: String,
@@ -97,6 +102,7 @@ pub(crate) struct Metrics {
     event_seconds: Family<EventLabels, Histogram>,
     point_seconds: Family<PointLabels, Histogram>,
     writing: Family<OperationLabels, Gauge>,
+    permit_seconds: Family<PermitLabels, Histogram>,
     /// Of the plugins that have rejected pods: when they do not any more, that is told, too.
     rejecting: BTreeSet<(String, String)>,
 }
@@ -123,6 +129,7 @@ impl Metrics {
             event_seconds: Family::new_with_constructor(short),
             point_seconds: Family::new_with_constructor(short),
             writing: Family::default(),
+            permit_seconds: Family::new_with_constructor(long),
             rejecting: BTreeSet::new(),
         };
         let all = own.clone();
@@ -192,6 +199,11 @@ impl Metrics {
                 "Latency of the extension points that write: PreBind and Bind",
                 all.point_seconds,
             );
+            registry.register(
+                "scheduler_permit_wait_duration_seconds",
+                "Duration of waiting on permit",
+                all.permit_seconds,
+            );
             registry.register("scheduler_goroutines", "Tasks under way, by the work that they do", all.writing);
         });
         // Nothing is told until something waits, and a gauge that is missing looks like a scheduler that is.
@@ -246,6 +258,11 @@ impl Metrics {
         let status = if ok { "Success" } else { "Error" };
         let labels = PointLabels { extension_point, status, profile: pod.spec.scheduler_name.to_string() };
         self.point_seconds.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// A plugin had a pod wait so long.
+    pub fn permit(&self, result: &'static str, waited: Duration) {
+        self.permit_seconds.get_or_create(&PermitLabels { result }).observe(waited.as_secs_f64());
     }
 
     /// A change of the cluster was taken in.

@@ -19,7 +19,7 @@ pub enum ProfileError {
 }
 
 /// The extension points that the engine asks at, as the configuration calls them.
-const POINTS: [(ConfiguredPoint, Point); 10] = [
+const POINTS: [(ConfiguredPoint, Point); 12] = [
     (ConfiguredPoint::PreEnqueue, Point::PreEnqueue),
     (ConfiguredPoint::QueueSort, Point::QueueSort),
     (ConfiguredPoint::PreFilter, Point::PreFilter),
@@ -28,8 +28,10 @@ const POINTS: [(ConfiguredPoint, Point); 10] = [
     (ConfiguredPoint::PreScore, Point::PreScore),
     (ConfiguredPoint::Score, Point::Score),
     (ConfiguredPoint::Reserve, Point::Reserve),
+    (ConfiguredPoint::Permit, Point::Permit),
     (ConfiguredPoint::PreBind, Point::PreBind),
     (ConfiguredPoint::Bind, Point::Bind),
+    (ConfiguredPoint::PostBind, Point::PostBind),
 ];
 
 /// The engine that a configuration asks for.

@@ -126,11 +126,8 @@ impl Engine {
         choice: Choice,
         now: Duration,
     ) -> Result<Reservation, Box<Unfit>> {
-        if let Err((plugin, rejection)) = self.profiles[profile].reserve(pod, choice.node, &mut self.world) {
-            let plugin_name = self.profiles[profile].plugin(plugin).name().to_owned();
-            let rejected = Rejected { plugin: plugin_name, rejection, nodes: 1 };
-            let diagnosis = Diagnosis::of(self.world.known_nodes(), vec![rejected]);
-            return Err(Box::new(Unfit { diagnosis, rejected_by: 1 << plugin, ..Default::default() }));
+        if let Err(refusal) = self.profiles[profile].reserve(pod, choice.node, &mut self.world) {
+            return Err(Box::new(self.refused_at(profile, refusal)));
         }
         let node = self.world.info(choice.node).node.name.clone();
         self.world.denominate(&pod.uid);
@@ -139,8 +136,23 @@ impl Engine {
         self.wake(&Event::PodAdded(pod.clone()), now);
         let reserved = Reserved { latest: pod.clone(), node: node.clone(), history };
         self.reserved.insert(pod.uid.clone(), reserved);
+        let permit = match self.profiles[profile].permit(pod, &node, &self.world) {
+            Ok(permit) => permit,
+            Err(refusal) => {
+                self.release(&pod.uid);
+                return Err(Box::new(self.refused_at(profile, refusal)));
+            }
+        };
         let pre_bind = self.profiles[profile].pre_bind(pod, &self.world);
-        Ok(Reservation { pod: pod.clone(), node, history, why: choice.why, pre_bind })
+        Ok(Reservation { pod: pod.clone(), node, history, why: choice.why, permit, pre_bind })
+    }
+
+    /// A plugin has rejected the pod on the node that was chosen.
+    fn refused_at(&self, profile: usize, (plugin, rejection): Refusal) -> Unfit {
+        let plugin_name = self.profiles[profile].plugin(plugin).name().to_owned();
+        let rejected = Rejected { plugin: plugin_name, rejection, nodes: 1 };
+        let diagnosis = Diagnosis::of(self.world.known_nodes(), vec![rejected]);
+        Unfit { diagnosis, rejected_by: 1 << plugin, ..Default::default() }
     }
 
     /// No node takes the pod: why, and whether evicting others would help.
