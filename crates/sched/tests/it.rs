@@ -12,6 +12,8 @@ mod node_volume_limits;
 mod oracle;
 #[path = "it/preemption.rs"]
 mod preemption;
+#[path = "it/renew.rs"]
+mod renew;
 #[path = "it/storage.rs"]
 mod storage;
 #[path = "it/volume_binding.rs"]

@@ -1,13 +1,13 @@
 //! From flags to what is run: the configuration, the clients' configurations, the serving. In kube-scheduler's order, so
 //! that of several things that are wrong the same one is told first.
 
-use std::{io, path::Path};
+use std::{io, path::Path, sync::Arc};
 
 use client::{ConnectError, election::ElectionError};
 use sched_config::{
-    Aggregate, Catalogue, Configuration, GateError, Gates, KubeSchedulerConfiguration, MAX_BYTES, ReadError,
-    ResolveError,
+    Aggregate, Configuration, GateError, Gates, KubeSchedulerConfiguration, MAX_BYTES, ReadError, ResolveError,
 };
+use scheduler::Plugins;
 
 use crate::{
     help::KUBERNETES,
@@ -29,6 +29,8 @@ pub struct Setup {
     pub document: KubeSchedulerConfiguration,
     pub api: kube::Config,
     pub serving: Option<serve::Serving>,
+    /// Those that are not Kubernetes'.
+    pub plugins: Vec<Arc<dyn Plugins>>,
 }
 
 /// What the flags ask for.
@@ -99,7 +101,11 @@ pub fn gates(values: &Values) -> Result<Gates, SetupError> {
 }
 
 /// Reads and makes everything that is needed before a request is sent.
-pub async fn setup(values: &Values, gates: &Gates) -> Result<Outcome, SetupError> {
+pub async fn setup(
+    values: &Values,
+    gates: &Gates,
+    plugins: Vec<Arc<dyn Plugins>>,
+) -> Result<Outcome, SetupError> {
     validate(values)?;
     let certificate = serve::certificate(values)?;
     let mut document = match values.text("config") {
@@ -119,7 +125,8 @@ pub async fn setup(values: &Values, gates: &Gates) -> Result<Outcome, SetupError
     let api = client::configuration(kubeconfig.map(Path::new), master).await?;
     let serving = serve::Serving::new(values, certificate).await?;
     let unschedulable = values.duration("pod-max-in-unschedulable-pods-duration");
-    let configuration = Configuration::new(&document, unschedulable, gates, &Catalogue::in_tree())?;
+    let catalogue = scheduler::catalogue(&plugins, &document);
+    let configuration = Configuration::new(&document, unschedulable, gates, &catalogue)?;
     let document = configuration.completed(document);
     check_election(&configuration)?;
     let path = values.text("write-config-to");
@@ -129,7 +136,7 @@ pub async fn setup(values: &Values, gates: &Gates) -> Result<Outcome, SetupError
         tracing::info!(file = path, "Wrote configuration");
         return Ok(Outcome::Written);
     }
-    Ok(Outcome::Run(Box::new(Setup { configuration, document, api, serving })))
+    Ok(Outcome::Run(Box::new(Setup { configuration, document, api, serving, plugins })))
 }
 
 /// What can be said of flags by themselves.

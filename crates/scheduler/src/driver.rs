@@ -16,6 +16,7 @@ use crate::{
     api::{Api, Nomination},
     feeds::{Input, KINDS},
     metrics::{Attempt, Metrics},
+    plugins::Notice,
 };
 
 /// Writes to the API at one time. Past it, no more is decided until one has ended.
@@ -29,10 +30,18 @@ const WRITE_LIMIT: Duration = Duration::from_secs(30);
 /// How long to sleep when nothing is due; any change ends it.
 const IDLE: Duration = Duration::from_secs(3600);
 
+/// What the driver hears.
+pub(crate) struct Inputs {
+    /// Of the cluster.
+    pub changes: mpsc::Receiver<Input>,
+    /// Of plugins.
+    pub notices: mpsc::Receiver<Notice>,
+}
+
 pub(crate) struct Driver {
     api: Arc<Api>,
     engine: Engine,
-    inputs: mpsc::Receiver<Input>,
+    inputs: Inputs,
     state: watch::Sender<State>,
     clock: Clock,
     tasks: Tasks,
@@ -77,7 +86,7 @@ impl Driver {
     pub fn new(
         api: Api,
         engine: Engine,
-        inputs: mpsc::Receiver<Input>,
+        inputs: Inputs,
         state: watch::Sender<State>,
         clock: Clock,
         tasks: Tasks,
@@ -114,13 +123,15 @@ impl Driver {
             }
             let pause = self.pause();
             tokio::select! {
-                received = self.inputs.recv_many(&mut inputs, CHANGES_PER_TURN) => {
+                received = self.inputs.changes.recv_many(&mut inputs, CHANGES_PER_TURN) => {
                     if received == 0 {
                         return;
                     }
                     inputs.drain(..).for_each(|input| self.input(input));
                 }
                 Some(ended) = self.ended.1.recv() => self.ended(ended),
+                // Without plugins from outside there is nobody to say anything.
+                Some(notice) = self.inputs.notices.recv() => self.notice(notice),
                 // The sender is the driver's, too, so that this cannot fail.
                 _ = state.changed() => {}
                 () = tokio::time::sleep(pause) => {}
@@ -148,8 +159,11 @@ impl Driver {
         while let Ok(ended) = self.ended.1.try_recv() {
             self.ended(ended);
         }
+        while let Ok(notice) = self.inputs.notices.try_recv() {
+            self.notice(notice);
+        }
         while inputs.len() < CHANGES_PER_TURN
-            && let Ok(input) = self.inputs.try_recv()
+            && let Ok(input) = self.inputs.changes.try_recv()
         {
             inputs.push(input);
         }
@@ -179,6 +193,13 @@ impl Driver {
                     self.state.send_modify(|state| state.synced = true);
                 }
             }
+        }
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::Event(event) => self.api.told(&event),
+            Notice::Renewed(plugin) => self.engine.renew(&plugin, self.clock.monotonic()),
         }
     }
 
