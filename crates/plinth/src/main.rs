@@ -17,7 +17,7 @@ mod status;
 mod terminal;
 mod up;
 
-use std::{ffi::OsString, path::Path, process::ExitCode};
+use std::{ffi::OsString, path::Path, process::ExitCode, sync::Arc};
 
 use clap::Parser;
 
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         return etcd_main::main(args);
     }
     if let Some(args) = part_arguments(&args, SCHEDULER, scheduler_main::KUBE_SCHEDULER) {
-        return scheduler_main::main(args);
+        return scheduler_main::main(args, scheduler_plugins());
     }
     let args = match config::expand(args) {
         Ok(args) => args,
@@ -69,6 +69,14 @@ fn part_arguments(args: &[OsString], part: &str, stands_for: &str) -> Option<Vec
     let (first, rest) = rest.split_first()?;
     (first == part)
         .then(|| [OsString::from(format!("plinth {part}"))].into_iter().chain(rest.iter().cloned()).collect())
+}
+
+/// The kinds of plugins that the scheduler takes beside Kubernetes' own.
+fn scheduler_plugins() -> Vec<Arc<dyn scheduler::Plugins>> {
+    vec![
+        #[cfg(feature = "wasm")]
+        Arc::new(wasm_host::SchedulerPlugins::default()),
+    ]
 }
 
 async fn run(command: cli::Command) -> anyhow::Result<ExitCode> {
