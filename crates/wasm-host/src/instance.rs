@@ -107,7 +107,7 @@ fn fault(error: &wasmtime::Error, host: &Host) -> Fault {
     let mut text = match error.downcast_ref::<Trap>() {
         Some(Trap::OutOfFuel) => return Fault::Fuel(limits.fuel),
         Some(Trap::Interrupt) => return Fault::Time(limits.timeout),
-        Some(trap) => trap.to_string(),
+        Some(trap) => trap.to_string().trim_start_matches("wasm trap: ").to_owned(),
         None => error.to_string(),
     };
     // What it has printed is most often the reason.

@@ -52,9 +52,9 @@ impl Cluster {
         cluster
     }
 
-    /// One with these arguments.
+    /// One with these arguments, where there is one node, `a`.
     pub fn with_args(args: &Value) -> Self {
-        Cluster::of(SchedulerApi::default(), tempfile::tempdir().unwrap(), args).unwrap()
+        Cluster::of(nodes([("a", json!({}))]), tempfile::tempdir().unwrap(), args).unwrap()
     }
 
     /// What is wrong with these arguments.
@@ -101,9 +101,7 @@ impl Cluster {
     }
 
     pub fn node(&self, name: &str, labels: &Value) {
-        let allocatable = json!({"cpu": "8", "memory": "8Gi", "pods": "110"});
-        let metadata = json!({"name": name, "labels": labels});
-        self.api.objects.put("nodes", json!({"metadata": metadata, "status": {"allocatable": allocatable}}));
+        put_node(&self.api, name, labels);
     }
 
     pub fn pod(&self, name: &str, labels: &Value) {
@@ -130,6 +128,21 @@ impl Cluster {
         assert_eq!(event["type"], "Warning");
         event["message"].as_str().unwrap().to_owned()
     }
+}
+
+/// Adds a node. Where a test is about a choice, nodes must be there before the scheduler is: it hears of nodes and of pods
+/// separately.
+pub fn put_node(api: &SchedulerApi, name: &str, labels: &Value) {
+    let allocatable = json!({"cpu": "8", "memory": "8Gi", "pods": "110"});
+    let metadata = json!({"name": name, "labels": labels});
+    api.objects.put("nodes", json!({"metadata": metadata, "status": {"allocatable": allocatable}}));
+}
+
+/// An API with nodes and nothing else.
+pub fn nodes<'a>(nodes: impl IntoIterator<Item = (&'a str, Value)>) -> SchedulerApi {
+    let api = SchedulerApi::default();
+    nodes.into_iter().for_each(|(name, labels)| put_node(&api, name, &labels));
+    api
 }
 
 impl Drop for Cluster {

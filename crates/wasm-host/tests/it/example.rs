@@ -4,7 +4,7 @@ use std::{path::Path, process::Command};
 
 use serde_json::json;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, nodes};
 
 fn build() -> Vec<u8> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/scheduler-plugin");
@@ -17,13 +17,15 @@ fn build() -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_example_avoids_maintenance_and_prefers_green_nodes() {
-    let cluster = Cluster::start(&build(), json!({"podIdentity": false})).await;
-    let node = |name: &str, maintenance: &str, carbon: &str| {
-        cluster.node(name, &json!({"example.com/maintenance": maintenance, "example.com/carbon-intensity": carbon}));
+    let labels = |maintenance: &str, carbon: &str| {
+        json!({"example.com/maintenance": maintenance, "example.com/carbon-intensity": carbon})
     };
-    node("dirty", "none", "700");
-    node("green", "none", "40");
-    node("greenest-but-serviced", "soon", "5");
+    let api = nodes([
+        ("dirty", labels("none", "700")),
+        ("green", labels("none", "40")),
+        ("greenest-but-serviced", labels("soon", "5")),
+    ]);
+    let cluster = Cluster::start_on(api, &build(), json!({"podIdentity": false})).await;
     for pod in ["p1", "p2", "p3"] {
         cluster.pod(pod, &json!({}));
         assert_eq!(cluster.bound(pod).await, "green");
@@ -40,10 +42,8 @@ async fn the_example_avoids_maintenance_and_prefers_green_nodes() {
     cluster.node("greenest-but-serviced", &json!({"example.com/maintenance": "none"}));
     assert_eq!(cluster.bound("long").await, "greenest-but-serviced");
     // Another key by configuration.
-    let cluster = Cluster::start(&build(), json!({"guestConfig": "price"})).await;
-    cluster.node("dear", &json!({"price": "900"}));
-    cluster.node("cheap", &json!({"price": "10"}));
-    cluster.node("unknown", &json!({}));
+    let api = nodes([("dear", json!({"price": "900"})), ("cheap", json!({"price": "10"})), ("unknown", json!({}))]);
+    let cluster = Cluster::start_on(api, &build(), json!({"guestConfig": "price"})).await;
     cluster.pod("p", &json!({}));
     assert_eq!(cluster.bound("p").await, "cheap");
 }

@@ -1,10 +1,11 @@
-//! Guests that the SDK of kube-scheduler-wasm-extension has built. `WASM_EXTENSION` names a checkout of that repository.
+//! Guests that the SDK of kube-scheduler-wasm-extension has built. `WASM_EXTENSION` names a checkout of that repository; run
+//! it with `--release`, since each of them is a megabyte to compile.
 
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, with};
+use crate::cluster::{Cluster, nodes, with};
 
 /// A module of the checkout; without one, this test says that it checks nothing.
 fn guest(path: &str) -> Option<Vec<u8>> {
@@ -22,11 +23,9 @@ fn patient(args: Value) -> Value {
 }
 
 async fn start(module: &[u8], args: Value) -> Cluster {
-    let cluster = Cluster::start(module, patient(args)).await;
-    for number in 0..10 {
-        cluster.node(&format!("node{number}"), &json!({}));
-    }
-    cluster
+    let names: Vec<String> = (0..10).map(|number| format!("node{number}")).collect();
+    let api = nodes(names.iter().map(|name| (name.as_str(), json!({}))));
+    Cluster::start_on(api, module, patient(args)).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -83,7 +83,6 @@ async fn answer(State(files): State<Files>, method: Method, uri: Uri, headers: H
 }
 
 async fn rejects_then_takes(cluster: &Cluster, change: impl FnOnce()) {
-    cluster.node("a", &json!({}));
     cluster.pod("p", &json!({}));
     cluster.waits("p", "node(s) rejected by plugin \"guest\"").await;
     change();
@@ -115,7 +114,6 @@ async fn an_artifact_that_is_not_what_it_says_is_not_loaded() {
         let url = format!("oci://{}/team/plugin:v1", registry.address);
         let cluster = Cluster::with_args(&json!({"guestURL": url, "pollInterval": "20ms"}));
         cluster.figure("scheduler_wasm_loads_total{plugin=\"guest\",result=\"failed\"} 2").await;
-        cluster.node("a", &json!({}));
         cluster.pod("p", &json!({}));
         cluster.waits("p", "plugin \"guest\" is not loaded yet").await;
         // Put right, it is loaded.

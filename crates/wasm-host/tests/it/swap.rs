@@ -47,11 +47,9 @@ async fn until_a_module_is_there_the_policy_applies() {
         json!({"guestURL": format!("file://{}", path.display()), "pollInterval": "20ms", "failurePolicy": policy})
     };
     let cluster = Cluster::with_args(&args("Ignore"));
-    cluster.node("a", &json!({}));
     cluster.pod("p", &json!({}));
     assert_eq!(cluster.bound("p").await, "a");
     let cluster = Cluster::with_args(&args("Fail"));
-    cluster.node("a", &json!({}));
     cluster.pod("p", &json!({}));
     cluster.waits("p", "0/1 nodes are available: plugin \"guest\" is not loaded yet").await;
     std::fs::write(&path, module(&filter(0))).unwrap();

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, filter, module};
+use crate::cluster::{Cluster, filter, module, nodes};
 
 const IMPORTS: &str = r#"
     (import "k8s.io/scheduler" "currentNodeName" (func $node_name (param i32 i32) (result i32)))
@@ -48,10 +48,8 @@ async fn a_score_decides() {
                 (i64.sub (i64.load8_u (i32.sub (local.get $len) (i32.const 1))) (i64.const 97))
                 (i64.const 32)))"
     );
-    let cluster = Cluster::start(&module(&inside), json!({})).await;
-    for node in ["node-b", "node-z", "node-f"] {
-        cluster.node(node, &json!({}));
-    }
+    let api = nodes(["node-b", "node-z", "node-f"].map(|name| (name, json!({}))));
+    let cluster = Cluster::start_on(api, &module(&inside), json!({})).await;
     for pod in ["p1", "p2", "p3"] {
         cluster.pod(pod, &json!({}));
         assert_eq!(cluster.bound(pod).await, "node-z");
