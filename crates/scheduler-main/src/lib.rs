@@ -15,8 +15,9 @@ mod run;
 mod serve;
 mod setup;
 
-use std::{ffi::OsString, process::ExitCode, sync::Arc};
+use std::{ffi::OsString, path::Path, process::ExitCode, sync::Arc};
 
+use sched_config::Configuration;
 use scheduler::Plugins;
 use telemetry::klog;
 
@@ -62,6 +63,12 @@ pub fn main(arguments: Vec<OsString>, plugins: Vec<Arc<dyn Plugins>>) -> ExitCod
         Ok(gates) => start(&values, &gates, plugins),
         Err(error) => failed(&error),
     }
+}
+
+/// The configuration in a file, for a scheduler that runs in another program and knows `plugins` besides Kubernetes'. An error
+/// says what is wrong with the file.
+pub fn configuration(path: &Path, plugins: &[Arc<dyn Plugins>]) -> Result<Configuration, String> {
+    setup::configuration(path, plugins).map_err(|error| error.to_string())
 }
 
 fn refuse(why: &str) -> ExitCode {

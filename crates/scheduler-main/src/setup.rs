@@ -5,7 +5,8 @@ use std::{io, path::Path, sync::Arc};
 
 use client::{ConnectError, election::ElectionError};
 use sched_config::{
-    Aggregate, Configuration, GateError, Gates, KubeSchedulerConfiguration, MAX_BYTES, ReadError, ResolveError,
+    Aggregate, Configuration, GateError, Gates, GoDuration, KubeSchedulerConfiguration, MAX_BYTES, ReadError,
+    ResolveError,
 };
 use scheduler::Plugins;
 
@@ -21,6 +22,8 @@ const PREVIOUS_MINOR: &str = "1.35";
 /// Versions that the control plane may have beside this one's.
 const COMPATIBLE: [&str; 4] = ["1.33", "1.34", "1.35", "1.36"];
 const EMULATED: &str = "1.36";
+/// How long a pod waits at most for an event that helps it, where no flag says otherwise.
+const UNSCHEDULABLE: GoDuration = GoDuration::seconds(300);
 
 /// All that a run needs.
 pub struct Setup {
@@ -137,6 +140,15 @@ pub async fn setup(
         return Ok(Outcome::Written);
     }
     Ok(Outcome::Run(Box::new(Setup { configuration, document, api, serving, plugins })))
+}
+
+/// The configuration in a file, with the features as they are by default.
+pub fn configuration(path: &Path, plugins: &[Arc<dyn Plugins>]) -> Result<Configuration, SetupError> {
+    let gates = Gates::default();
+    let document = sched_config::read(&read(&path.to_string_lossy())?, &gates)?;
+    sched_config::validate(&document, &gates)?;
+    let catalogue = scheduler::catalogue(plugins, &document);
+    Ok(Configuration::new(&document, UNSCHEDULABLE, &gates, &catalogue)?)
 }
 
 /// What can be said of flags by themselves.

@@ -46,7 +46,7 @@ async fn a_guest_that_traps() {
         "{IMPORTS} (data (i32.const 64) \"\\48\\00\\00\\00\\0a\\00\\00\\00panic: why\") {}",
         body("(drop (call $write (i32.const 2) (i32.const 64) (i32.const 1) (i32.const 128))) (unreachable)")
     );
-    check(&print, json!({}), "trap", "executed: panic: why").await;
+    check(&print, json!({}), "trap", "trapped: wasm `unreachable` instruction executed: panic: why").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
