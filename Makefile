@@ -4,7 +4,7 @@ CARGO ?= cargo
 PLINTH := target/release/plinth
 UP_FLAGS ?=
 
-.PHONY: up down demo status build deps tools test bench-start bench-store bench-scheduler clean
+.PHONY: up down demo status build deps tools test bench-start bench-store bench-scheduler example-plugin clean
 
 up: build
 	@exec $(PLINTH) up $(UP_FLAGS)
@@ -40,6 +40,12 @@ bench-start: build tools
 bench-store: build tools
 	@$(CARGO) build --release --locked -p bench
 	@target/release/bench store
+
+# A Wasm plugin for the scheduler: see examples/scheduler-plugin.
+example-plugin:
+	@tools/deps.sh build test
+	@mkdir -p target
+	@examples/scheduler-plugin/build.sh target/scheduler-plugin.wasm
 
 # Beside a real kube-scheduler where KUBE_SCHEDULER names one.
 bench-scheduler: build

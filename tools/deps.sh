@@ -27,6 +27,8 @@ for group in "$@"; do
         need docker-registry docker-registry
         need iproute2 ip
         need curl curl
+        # Links the example of a Wasm plugin.
+        need lld wasm-ld
         # Its proof is no file of one name: the folder carries the version of Python.
         python3 -c "import ensurepip, venv" 2>/dev/null || packages+=(python3-venv)
         ;;

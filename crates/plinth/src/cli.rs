@@ -132,6 +132,10 @@ pub struct UpArgs {
     /// No scheduler: another one places pods, or nobody does.
     #[arg(long, help_heading = "Components")]
     pub disable_scheduler: bool,
+    /// A KubeSchedulerConfiguration for the scheduler: profiles with their plugins, also Wasm plugins. What it says of clients
+    /// and of leader election has no effect here.
+    #[arg(long, value_name = "FILE", conflicts_with = "disable_scheduler", help_heading = "Components")]
+    pub scheduler_config: Option<PathBuf>,
     /// No controllers: another controller manager runs them, or nobody does.
     #[arg(long, help_heading = "Components")]
     pub disable_controller_manager: bool,

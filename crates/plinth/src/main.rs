@@ -18,7 +18,7 @@ mod terminal;
 mod up;
 mod why;
 
-use std::{ffi::OsString, path::Path, process::ExitCode};
+use std::{ffi::OsString, path::Path, process::ExitCode, sync::Arc};
 
 use clap::Parser;
 
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         return etcd_main::main(args);
     }
     if let Some(args) = part_arguments(&args, SCHEDULER, scheduler_main::KUBE_SCHEDULER) {
-        return scheduler_main::main(args);
+        return scheduler_main::main(args, scheduler_plugins());
     }
     let args = match config::expand(args) {
         Ok(args) => args,
@@ -70,6 +70,14 @@ fn part_arguments(args: &[OsString], part: &str, stands_for: &str) -> Option<Vec
     let (first, rest) = rest.split_first()?;
     (first == part)
         .then(|| [OsString::from(format!("plinth {part}"))].into_iter().chain(rest.iter().cloned()).collect())
+}
+
+/// The kinds of plugins that the scheduler takes beside Kubernetes' own.
+fn scheduler_plugins() -> Vec<Arc<dyn scheduler::Plugins>> {
+    vec![
+        #[cfg(feature = "wasm")]
+        Arc::new(wasm_host::SchedulerPlugins::default()),
+    ]
 }
 
 async fn run(command: cli::Command) -> anyhow::Result<ExitCode> {

@@ -321,6 +321,19 @@ impl Engine {
         }
     }
 
+    /// A plugin has changed: what it has said is forgotten, and the pods that it has rejected are tried again.
+    pub fn renew(&mut self, plugin: &str, now: Duration) {
+        for at in 0..self.profiles.len() {
+            let Some(index) = self.profiles[at].find(plugin) else { continue };
+            self.profiles[at].renew(index);
+            self.plans.forget(at);
+            let name = &self.profiles[at].scheduler_name;
+            let helps = |pod: &Pod, by: u64| *pod.spec.scheduler_name == **name && by & (1 << index) != 0;
+            self.queue.wake(now, "PluginRenewed", helps);
+        }
+        self.consulting.values_mut().for_each(Consulting::something_happened);
+    }
+
     fn wake(&mut self, event: &Event, now: Duration) {
         self.consulting.values_mut().for_each(Consulting::something_happened);
         let (profiles, world) = (&self.profiles, &self.world);

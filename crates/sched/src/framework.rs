@@ -100,6 +100,10 @@ pub trait Plugin: Send + Sync {
     /// The pod is bound.
     fn post_bind(&mut self, _pod: &Pod, _node: &str, _world: &mut World) {}
 
+    /// Takes up what has changed in the plugin itself: called when it was asked for ([`crate::Engine::renew`]), and never
+    /// while a decision is made. What the plugin has said before is forgotten.
+    fn renew(&mut self) {}
+
     /// Whether an event can make this plugin accept a pod that it has rejected (the queueing hint).
     fn helps(&self, _pod: &Pod, _event: &Event, _world: &World) -> bool {
         true
@@ -113,6 +117,8 @@ pub struct PreFilter {
     pub group: Option<Box<dyn GroupFilter>>,
     /// Only these nodes, by name, can come into question.
     pub only: Option<Vec<Arc<str>>>,
+    /// It holds for this very pod, and not for others with the same spec and labels.
+    pub own: bool,
 }
 
 /// What [`Plugin::pre_score`] found out.
@@ -120,6 +126,8 @@ pub struct PreFilter {
 pub struct PreScore {
     pub score: Option<Box<dyn Score>>,
     pub group: Option<Box<dyn GroupScore>>,
+    /// As [`PreFilter::own`].
+    pub own: bool,
 }
 
 /// Whether a node can take the pod, by what is known of the node and of the pods on it.
@@ -127,9 +135,10 @@ pub trait Filter: Send + Sync {
     fn filter(&self, node: &NodeInfo, world: &World) -> Result<(), Rejection>;
 }
 
-/// How good a node is for the pod, 0 to [`MAX_SCORE`], by what is known of the node and of the pods on it.
+/// How good a node is for the pod, 0 to [`MAX_SCORE`], by what is known of the node and of the pods on it. A plugin that fails
+/// to say so rejects the node.
 pub trait Score: Send + Sync {
-    fn score(&self, node: &NodeInfo, world: &World) -> i64;
+    fn score(&self, node: &NodeInfo, world: &World) -> Result<i64, Rejection>;
 }
 
 /// Describes nodes by numbers such that nodes with equal numbers are all the same to the plugin.
@@ -254,8 +263,8 @@ impl<F: Fn(&NodeInfo, &World) -> Result<(), Rejection> + Send + Sync> Filter for
 
 /// A closure that returns a number is a score.
 impl<F: Fn(&NodeInfo, &World) -> i64 + Send + Sync> Score for F {
-    fn score(&self, node: &NodeInfo, world: &World) -> i64 {
-        self(node, world)
+    fn score(&self, node: &NodeInfo, world: &World) -> Result<i64, Rejection> {
+        Ok(self(node, world))
     }
 }
 
@@ -268,10 +277,10 @@ impl PreFilter {
 
 impl PreScore {
     pub fn by_node(score: impl Score + 'static) -> Self {
-        PreScore { score: Some(Box::new(score)), group: None }
+        PreScore { score: Some(Box::new(score)), ..Default::default() }
     }
 
     pub fn by_group(group: impl GroupScore + 'static) -> Self {
-        PreScore { score: None, group: Some(Box::new(group)) }
+        PreScore { group: Some(Box::new(group)), ..Default::default() }
     }
 }

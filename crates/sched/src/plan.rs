@@ -48,6 +48,7 @@ struct Filtering<F: ?Sized> {
 }
 
 struct Scoring<S: ?Sized> {
+    plugin: PluginIndex,
     score: Box<S>,
     weight: i64,
     range: Range<usize>,
@@ -82,6 +83,8 @@ pub(crate) struct Plan {
     /// The version of everything about storage; `None`: the pod has nothing to do with it.
     volumes: Option<u64>,
     kept: bool,
+    /// What plugins have found out holds for this one pod only.
+    own: bool,
     /// What preemption has found out about nodes.
     pub known: Known,
 }
@@ -116,6 +119,7 @@ impl Plan {
             asking: None,
             known: Known::default(),
             kept: false,
+            own: pod.spec.has_own_claims(),
             workloads: world.workloads.version(&pod.namespace),
             volumes: (!pod.spec.volumes.is_empty()).then(|| world.volumes.version()),
             pod,
@@ -127,6 +131,7 @@ impl Plan {
         };
         for &plugin in profile.filters() {
             let found = profile.plugin(plugin).pre_filter(&plan.pod, world).map_err(|rejection| (plugin, rejection))?;
+            plan.own |= found.own;
             if let Some(filter) = found.filter {
                 plan.filters.push(Filtering { plugin, filter, range: 0..0 });
             }
@@ -142,14 +147,15 @@ impl Plan {
         for &(plugin, weight) in profile.scores() {
             let name: Arc<str> = profile.plugin(plugin).name().into();
             let found = profile.plugin(plugin).pre_score(&plan.pod, world);
+            plan.own |= found.own;
             if let Some(score) = found.score {
                 by_node.push(name.clone());
-                plan.scores.push(Scoring { score, weight, range: 0..0 });
+                plan.scores.push(Scoring { plugin, score, weight, range: 0..0 });
             }
             if let Some(score) = found.group {
                 by_group.push(name);
                 let range = part(score.width());
-                plan.group_scores.push(Scoring { score, weight, range });
+                plan.group_scores.push(Scoring { plugin, score, weight, range });
             }
         }
         plan.scorers = by_node.into_iter().chain(by_group).collect();
@@ -164,6 +170,11 @@ impl Plan {
 
     pub fn is_kept(&self) -> bool {
         self.kept
+    }
+
+    /// Whether it is of no use to other pods of this kind.
+    pub fn is_own(&self) -> bool {
+        self.own
     }
 
     /// Whether all filters depend on the node in question alone.
@@ -281,8 +292,13 @@ impl Plan {
                 return Place::Rejected(self.rejects.add((*plugin, rejection)));
             }
         }
-        let score = self.scores.iter().map(|part| part.weight * part.score.score(info, world).clamp(0, MAX_SCORE));
-        let score = score.sum();
+        let mut score = 0;
+        for part in &self.scores {
+            match part.score.score(info, world) {
+                Ok(own) => score += part.weight * own.clamp(0, MAX_SCORE),
+                Err(rejection) => return Place::Rejected(self.rejects.add((part.plugin, rejection))),
+            }
+        }
         let mut key = std::mem::take(&mut self.key);
         self.key_of(world, node, &mut key);
         let standing = self.groups.insert(node, &key, score);

@@ -55,8 +55,7 @@ impl Plans {
             }
         }
         let mut plan = Plan::new(profile, pod.clone(), world)?;
-        if pod.spec.has_own_claims() {
-            // Whose claims they are is a question about this one pod.
+        if plan.is_own() {
             return Ok(plan);
         }
         if self.seen.contains_key(&key) {
@@ -68,6 +67,12 @@ impl Plans {
         }
         self.seen.insert(key, pod.clone());
         Ok(plan)
+    }
+
+    /// Forgets the plans of a profile: its plugins would answer otherwise now.
+    pub fn forget(&mut self, profile: usize) {
+        self.kept.retain(|(index, ..), _| *index != profile);
+        self.places = self.kept.values().map(|kept| kept.plan.places()).sum();
     }
 
     /// Gives a plan back.

@@ -95,6 +95,11 @@ impl Profile {
         &*self.plugins[index]
     }
 
+    /// Has a plugin take up what has changed in it.
+    pub(crate) fn renew(&mut self, index: PluginIndex) {
+        self.plugins[index].renew();
+    }
+
     pub fn find(&self, name: &str) -> Option<PluginIndex> {
         self.plugins.iter().position(|plugin| plugin.name() == name)
     }

@@ -97,6 +97,11 @@ impl World {
         self.known
     }
 
+    /// Known nodes, in no order.
+    pub fn nodes(&self) -> impl Iterator<Item = &NodeInfo> {
+        self.nodes.iter().filter(|info| info.known)
+    }
+
     /// Known nodes, zone by zone in turn.
     pub fn order(&mut self) -> Arc<[NodeId]> {
         self.order.get(&self.nodes)

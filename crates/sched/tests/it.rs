@@ -16,6 +16,8 @@ mod oracle;
 mod permit;
 #[path = "it/preemption.rs"]
 mod preemption;
+#[path = "it/renew.rs"]
+mod renew;
 #[path = "it/storage.rs"]
 mod storage;
 #[path = "it/volume_binding.rs"]

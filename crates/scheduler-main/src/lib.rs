@@ -15,8 +15,10 @@ mod run;
 mod serve;
 mod setup;
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{ffi::OsString, path::Path, process::ExitCode, sync::Arc};
 
+use sched_config::Configuration;
+use scheduler::Plugins;
 use telemetry::klog;
 
 use crate::{parse::Values, run::End, setup::Outcome};
@@ -24,8 +26,9 @@ use crate::{parse::Values, run::End, setup::Outcome};
 /// The name under which the program is a scheduler and nothing else.
 pub const KUBE_SCHEDULER: &str = "kube-scheduler";
 
-/// Does what the command line says; the first argument is the program's name.
-pub fn main(arguments: Vec<OsString>) -> ExitCode {
+/// Does what the command line says; the first argument is the program's name. A configuration may name Kubernetes' plugins,
+/// and `plugins`.
+pub fn main(arguments: Vec<OsString>, plugins: Vec<Arc<dyn Plugins>>) -> ExitCode {
     let arguments: Vec<String> = arguments.iter().map(|text| text.to_string_lossy().into_owned()).collect();
     let (program, rest) = match arguments.split_first() {
         Some((program, rest)) => (program.rsplit('/').next().unwrap_or_default(), rest),
@@ -57,9 +60,15 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     // Set up once only; whoever calls this may have done it.
     let _ = klog::init(log_options(&values));
     match gates {
-        Ok(gates) => start(&values, &gates),
+        Ok(gates) => start(&values, &gates, plugins),
         Err(error) => failed(&error),
     }
+}
+
+/// The configuration in a file, for a scheduler that runs in another program and knows `plugins` besides Kubernetes'. An error
+/// says what is wrong with the file.
+pub fn configuration(path: &Path, plugins: &[Arc<dyn Plugins>]) -> Result<Configuration, String> {
+    setup::configuration(path, plugins).map_err(|error| error.to_string())
 }
 
 fn refuse(why: &str) -> ExitCode {
@@ -77,7 +86,7 @@ fn failed(error: &impl std::fmt::Display) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn start(values: &Values, gates: &sched_config::Gates) -> ExitCode {
+fn start(values: &Values, gates: &sched_config::Gates, plugins: Vec<Arc<dyn Plugins>>) -> ExitCode {
     // Whoever has installed one before has installed the same.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let threads = runtime::cpu::worker_threads();
@@ -87,7 +96,7 @@ fn start(values: &Values, gates: &sched_config::Gates) -> ExitCode {
         Err(error) => return failed(&format!("the async runtime cannot be started: {error}")),
     };
     let end = runtime.block_on(async {
-        match setup::setup(values, gates).await {
+        match setup::setup(values, gates, plugins).await {
             Ok(Outcome::Written) => Ok(End::Asked),
             Ok(Outcome::Run(setup)) => run::run(*setup).await.map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),

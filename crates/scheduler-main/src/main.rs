@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    scheduler_main::main(std::env::args_os().collect())
+    scheduler_main::main(std::env::args_os().collect(), Vec::new())
 }

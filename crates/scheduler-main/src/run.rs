@@ -101,6 +101,7 @@ async fn schedule(
         let client = informers.client();
         let mut options = scheduler::Options::new(client, clock.clone(), group.clone(), metrics.clone());
         options.configuration = setup.configuration.clone();
+        options.plugins.clone_from(&setup.plugins);
         scheduler::start(options)
     };
     let delayed = setup.configuration.delay_cache_until_active && election.is_some();

@@ -1,13 +1,14 @@
 //! From flags to what is run: the configuration, the clients' configurations, the serving. In kube-scheduler's order, so
 //! that of several things that are wrong the same one is told first.
 
-use std::{io, path::Path};
+use std::{io, path::Path, sync::Arc};
 
 use client::{ConnectError, election::ElectionError};
 use sched_config::{
-    Aggregate, Catalogue, Configuration, GateError, Gates, KubeSchedulerConfiguration, MAX_BYTES, ReadError,
+    Aggregate, Configuration, GateError, Gates, GoDuration, KubeSchedulerConfiguration, MAX_BYTES, ReadError,
     ResolveError,
 };
+use scheduler::Plugins;
 
 use crate::{
     help::KUBERNETES,
@@ -21,6 +22,8 @@ const PREVIOUS_MINOR: &str = "1.35";
 /// Versions that the control plane may have beside this one's.
 const COMPATIBLE: [&str; 4] = ["1.33", "1.34", "1.35", "1.36"];
 const EMULATED: &str = "1.36";
+/// How long a pod waits at most for an event that helps it, where no flag says otherwise.
+const UNSCHEDULABLE: GoDuration = GoDuration::seconds(300);
 
 /// All that a run needs.
 pub struct Setup {
@@ -29,6 +32,8 @@ pub struct Setup {
     pub document: KubeSchedulerConfiguration,
     pub api: kube::Config,
     pub serving: Option<serve::Serving>,
+    /// Those that are not Kubernetes'.
+    pub plugins: Vec<Arc<dyn Plugins>>,
 }
 
 /// What the flags ask for.
@@ -99,7 +104,7 @@ pub fn gates(values: &Values) -> Result<Gates, SetupError> {
 }
 
 /// Reads and makes everything that is needed before a request is sent.
-pub async fn setup(values: &Values, gates: &Gates) -> Result<Outcome, SetupError> {
+pub async fn setup(values: &Values, gates: &Gates, plugins: Vec<Arc<dyn Plugins>>) -> Result<Outcome, SetupError> {
     validate(values)?;
     let certificate = serve::certificate(values)?;
     let mut document = match values.text("config") {
@@ -119,7 +124,8 @@ pub async fn setup(values: &Values, gates: &Gates) -> Result<Outcome, SetupError
     let api = client::configuration(kubeconfig.map(Path::new), master).await?;
     let serving = serve::Serving::new(values, certificate).await?;
     let unschedulable = values.duration("pod-max-in-unschedulable-pods-duration");
-    let configuration = Configuration::new(&document, unschedulable, gates, &Catalogue::in_tree())?;
+    let catalogue = scheduler::catalogue(&plugins, &document);
+    let configuration = Configuration::new(&document, unschedulable, gates, &catalogue)?;
     let document = configuration.completed(document);
     check_election(&configuration)?;
     let path = values.text("write-config-to");
@@ -129,7 +135,16 @@ pub async fn setup(values: &Values, gates: &Gates) -> Result<Outcome, SetupError
         tracing::info!(file = path, "Wrote configuration");
         return Ok(Outcome::Written);
     }
-    Ok(Outcome::Run(Box::new(Setup { configuration, document, api, serving })))
+    Ok(Outcome::Run(Box::new(Setup { configuration, document, api, serving, plugins })))
+}
+
+/// The configuration in a file, with the features as they are by default.
+pub fn configuration(path: &Path, plugins: &[Arc<dyn Plugins>]) -> Result<Configuration, SetupError> {
+    let gates = Gates::default();
+    let document = sched_config::read(&read(&path.to_string_lossy())?, &gates)?;
+    sched_config::validate(&document, &gates)?;
+    let catalogue = scheduler::catalogue(plugins, &document);
+    Ok(Configuration::new(&document, UNSCHEDULABLE, &gates, &catalogue)?)
 }
 
 /// What can be said of flags by themselves.

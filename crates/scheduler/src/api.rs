@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::{
     extenders::Extenders,
+    plugins::PodEvent,
     why::{self, Attempt, Times},
 };
 
@@ -211,6 +212,13 @@ impl Api {
         self.recorder.event(&reference(pod), EventType::Warning, "FailedScheduling", truncated(message));
     }
 
+    /// Records what a plugin has to say about a pod.
+    pub fn told(&self, event: &PodEvent) {
+        let kind = if event.warning { EventType::Warning } else { EventType::Normal };
+        let about = reference_to(&event.namespace, &event.name, &event.uid);
+        self.recorder.event(&about, kind, &event.reason, truncated(&event.note));
+    }
+
     fn now(&self) -> String {
         self.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
     }
@@ -244,12 +252,16 @@ fn ignore_absent(result: kube::Result<()>) -> kube::Result<()> {
 }
 
 fn reference(pod: &Pod) -> ObjectReference {
+    reference_to(&pod.namespace, &pod.name, &pod.uid)
+}
+
+fn reference_to(namespace: &str, name: &str, uid: &str) -> ObjectReference {
     ObjectReference {
         api_version: Some("v1".into()),
         kind: Some("Pod".into()),
-        name: Some(pod.name.to_string()),
-        namespace: Some(pod.namespace.to_string()),
-        uid: Some(pod.uid.to_string()),
+        name: Some(name.to_owned()),
+        namespace: Some(namespace.to_owned()),
+        uid: Some(uid.to_owned()),
         ..Default::default()
     }
 }

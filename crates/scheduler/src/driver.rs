@@ -20,6 +20,7 @@ use crate::{
     extenders::Extenders,
     feeds::{Input, KINDS},
     metrics::{Metrics, Outcome},
+    plugins::Notice,
     why::{self, Times},
 };
 use awaited::{Awaited, For};
@@ -35,11 +36,19 @@ const WRITE_LIMIT: Duration = Duration::from_secs(30);
 /// How long to sleep when nothing is due; any change ends it.
 const IDLE: Duration = Duration::from_secs(3600);
 
+/// What the driver hears.
+pub(crate) struct Inputs {
+    /// Of the cluster.
+    pub changes: mpsc::Receiver<Input>,
+    /// Of plugins.
+    pub notices: mpsc::Receiver<Notice>,
+}
+
 pub(crate) struct Driver {
     api: Arc<Api>,
     extenders: Arc<Extenders>,
     engine: Engine,
-    inputs: mpsc::Receiver<Input>,
+    inputs: Inputs,
     state: watch::Sender<State>,
     clock: Clock,
     tasks: Tasks,
@@ -109,7 +118,7 @@ impl Driver {
         api: Api,
         extenders: Extenders,
         engine: Engine,
-        inputs: mpsc::Receiver<Input>,
+        inputs: Inputs,
         state: watch::Sender<State>,
         clock: Clock,
         tasks: Tasks,
@@ -148,13 +157,15 @@ impl Driver {
             }
             let pause = self.pause();
             tokio::select! {
-                received = self.inputs.recv_many(&mut inputs, CHANGES_PER_TURN) => {
+                received = self.inputs.changes.recv_many(&mut inputs, CHANGES_PER_TURN) => {
                     if received == 0 {
                         return;
                     }
                     inputs.drain(..).for_each(|input| self.input(input));
                 }
                 Some(ended) = self.ended.1.recv() => self.ended(ended),
+                // Without plugins from outside there is nobody to say anything.
+                Some(notice) = self.inputs.notices.recv() => self.notice(notice),
                 // The sender is the driver's, too, so that this cannot fail.
                 _ = state.changed() => {}
                 () = tokio::time::sleep(pause) => {}
@@ -180,8 +191,11 @@ impl Driver {
         while let Ok(ended) = self.ended.1.try_recv() {
             self.ended(ended);
         }
+        while let Ok(notice) = self.inputs.notices.try_recv() {
+            self.notice(notice);
+        }
         while inputs.len() < CHANGES_PER_TURN
-            && let Ok(input) = self.inputs.try_recv()
+            && let Ok(input) = self.inputs.changes.try_recv()
         {
             inputs.push(input);
         }
@@ -216,6 +230,13 @@ impl Driver {
                     self.state.send_modify(|state| state.synced = true);
                 }
             }
+        }
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::Event(event) => self.api.told(&event),
+            Notice::Renewed(plugin) => self.engine.renew(&plugin, self.clock.monotonic()),
         }
     }
 

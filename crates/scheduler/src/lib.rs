@@ -14,10 +14,14 @@ mod driver;
 mod extenders;
 mod feeds;
 mod metrics;
+mod plugins;
 mod profiles;
 pub mod why;
 
+pub use plugins::{Notices, Place, Plugins, PodEvent, catalogue};
 pub use profiles::ProfileError;
+
+use std::sync::Arc;
 
 use client::{Client, Recorder};
 use runtime::{Clock, Tasks};
@@ -37,12 +41,14 @@ pub struct Options {
     /// The profiles and all else that kube-scheduler's configuration says. Only pods that name one of the profiles are
     /// placed.
     pub configuration: Configuration,
+    /// Plugins of other crates, by their kinds. The configuration must know them, too ([`catalogue`]).
+    pub plugins: Vec<Arc<dyn Plugins>>,
 }
 
 impl Options {
     /// A scheduler that was told nothing: kube-scheduler's default profile.
     pub fn new(client: Client, clock: Clock, tasks: Tasks, metrics: Metrics) -> Self {
-        Options { client, clock, tasks, metrics, configuration: Configuration::default() }
+        Options { client, clock, tasks, metrics, configuration: Configuration::default(), plugins: Vec::new() }
     }
 }
 
@@ -77,18 +83,23 @@ impl Handle {
 /// Starts the scheduler: it learns what there is, and places pods once it leads ([`Handle::lead`]). It runs until the group of
 /// tasks stops.
 pub fn start(options: Options) -> Result<Handle, ProfileError> {
-    let Options { client, clock, tasks, metrics, configuration } = options;
+    let Options { client, clock, tasks, metrics, configuration, plugins } = options;
     let extenders = extenders::Extenders::new(&configuration.extenders, &client)?;
-    let engine = profiles::engine(&configuration)?;
+    let (notices, told) = Notices::new();
+    let discarded_notices = notices.discarded();
+    let place = Place { clock: clock.clone(), tasks: tasks.clone(), metrics: metrics.clone(), notices };
+    let engine = profiles::engine(&configuration, &plugins, &place)?;
     let engine = sched::Engine::new(sched::Options { extenders: extenders.facts(), ..engine });
     let name = configuration.profiles.first().map_or(DEFAULT_NAME, |profile| profile.scheduler_name.as_str());
     let recorder = Recorder::new(client.clone(), name, "", clock.clone(), &tasks);
     let discarded = recorder.discarded();
     metrics.register(|registry| {
         registry.register("scheduler_events_discarded", "Events discarded because too many waited", discarded);
+        let help = "Events of plugins discarded because too many waited";
+        registry.register("scheduler_plugin_events_discarded", help, discarded_notices);
     });
     let metrics = metrics::Metrics::register(&metrics);
-    let inputs = feeds::start(&client, &tasks, extenders.nodes());
+    let inputs = driver::Inputs { changes: feeds::start(&client, &tasks, extenders.nodes()), notices: told };
     let api = api::Api { client, recorder, clock: clock.clone() };
     let handle = Handle { state: watch::channel(State::default()).0 };
     let driver =

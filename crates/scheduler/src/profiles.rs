@@ -1,13 +1,16 @@
 //! From kube-scheduler's configuration to the engine's profiles.
 
-use std::time::Duration;
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use sched::{
     Pauses, Profile, convert,
     framework::Point,
     plugins::{self, Args, node_resources_fit::Strategy, pod_topology_spread},
+    profile::MAX_PLUGINS,
 };
 use sched_config::{Configuration, GoDuration, PluginArgs, Point as ConfiguredPoint};
+
+use crate::plugins::{Outside, Place, Plugins};
 
 /// A configuration that the engine cannot run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,6 +19,10 @@ pub enum ProfileError {
     Arguments { profile: String, reason: convert::ConvertError },
     #[error("extender at {url:?}: {reason}")]
     Extender { url: String, reason: String },
+    #[error("profile {profile:?}: plugin {plugin:?}: {reason}")]
+    Plugin { profile: String, plugin: String, reason: String },
+    #[error("profile {profile:?} enables {count} plugins: at most {MAX_PLUGINS} are possible")]
+    TooMany { profile: String, count: usize },
 }
 
 /// The extension points that the engine asks at, as the configuration calls them.
@@ -34,10 +41,15 @@ const POINTS: [(ConfiguredPoint, Point); 12] = [
     (ConfiguredPoint::PostBind, Point::PostBind),
 ];
 
-/// The engine that a configuration asks for.
-pub(crate) fn engine(configuration: &Configuration) -> Result<sched::Options, ProfileError> {
+/// The engine that a configuration asks for, with the plugins of others that it names.
+pub(crate) fn engine(
+    configuration: &Configuration,
+    plugins: &[Arc<dyn Plugins>],
+    place: &Place,
+) -> Result<sched::Options, ProfileError> {
     let percentage = configuration.percentage_of_nodes_to_score;
-    let profiles = configuration.profiles.iter().map(|profile| build(profile, percentage));
+    let mut outside = Outside { plugins, place, made: HashSet::new() };
+    let profiles = configuration.profiles.iter().map(|profile| build(profile, percentage, &mut outside));
     let first = configuration.profiles.first().map(|profile| &profile.args.default_preemption);
     let count = |number: i32| usize::try_from(number).unwrap_or(0);
     let preemption =
@@ -63,18 +75,27 @@ fn duration(given: GoDuration) -> Duration {
     given.get()
 }
 
-fn build(given: &sched_config::Profile, percentage: i32) -> Result<Profile, ProfileError> {
+fn build(given: &sched_config::Profile, percentage: i32, outside: &mut Outside<'_>) -> Result<Profile, ProfileError> {
     let error = |reason| ProfileError::Arguments { profile: given.scheduler_name.clone(), reason };
     let args = args(&given.args).map_err(error)?;
     let mut profile = Profile::new(&given.scheduler_name);
     let own = given.percentage_of_nodes_to_score.unwrap_or(percentage);
     profile.percentage_of_nodes_to_score = u32::try_from(own).ok().filter(|percentage| *percentage > 0);
     let mut known: Vec<_> = plugins::registry(&args).into_iter().map(|(plugin, _)| Some(plugin)).collect();
-    for name in given.plugins.names() {
+    let names = given.plugins.names();
+    if names.len() > MAX_PLUGINS {
+        return Err(ProfileError::TooMany { profile: given.scheduler_name.clone(), count: names.len() });
+    }
+    for name in names {
         let found = known.iter_mut().find(|plugin| plugin.as_ref().is_some_and(|plugin| plugin.name() == name));
-        match found.and_then(Option::take) {
-            Some(plugin) => {
+        let made = || outside.make(name, given.args.other.get(name)?);
+        match found.and_then(Option::take).map(Ok).or_else(made) {
+            Some(Ok(plugin)) => {
                 profile.add(plugin);
+            }
+            Some(Err(reason)) => {
+                let (profile, plugin) = (given.scheduler_name.clone(), name.to_owned());
+                return Err(ProfileError::Plugin { profile, plugin, reason });
             }
             None => {
                 tracing::info!(profile = given.scheduler_name, plugin = name, "plugin is not there and has no effect")
@@ -151,9 +172,16 @@ mod tests {
         Configuration::new(&read, GoDuration::seconds(300), &gates, &Catalogue::in_tree()).unwrap()
     }
 
+    /// The engine without plugins of others.
+    fn alone(configuration: &Configuration) -> Result<sched::Options, ProfileError> {
+        let (clock, tasks) = (runtime::Clock::system(), runtime::Tasks::root());
+        let place = Place { clock, tasks, metrics: Default::default(), notices: crate::Notices::new().0 };
+        engine(configuration, &[], &place)
+    }
+
     /// How many of six equal pods each of two nodes gets: the one of them is tainted softly.
     fn placed(configuration: &Configuration) -> BTreeMap<String, usize> {
-        let mut engine = Engine::new(engine(configuration).unwrap());
+        let mut engine = Engine::new(alone(configuration).unwrap());
         for (name, taints) in [("plain", json!([])), ("soft", json!([{"key": "t", "effect": "PreferNoSchedule"}]))] {
             let allocatable = json!({"cpu": "8", "memory": "8Gi", "pods": "110"});
             let node = json!({"metadata": {"name": name}, "spec": {"taints": taints},

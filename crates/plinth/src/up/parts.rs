@@ -39,13 +39,7 @@ pub async fn start(
         }
     };
     if !args.disable_scheduler {
-        let scheduler = scheduler::start(scheduler::Options::new(
-            speaking_as("system:kube-scheduler").client(),
-            ground.clock.clone(),
-            ground.agents.child("scheduler"),
-            ground.metrics.clone(),
-        ));
-        scheduler.context("the scheduler cannot start")?.lead();
+        start_scheduler(args, speaking_as("system:kube-scheduler"), ground)?;
     }
     if !args.disable_controller_manager {
         controllers::Service::start(controllers::Options::new(
@@ -62,6 +56,17 @@ pub async fn start(
     let informers = informers.speaking_as(api.node(&settings.node_name));
     let node = start_node(args, settings, data_dir, informers, runtime, datapath.clone(), ground).await?;
     Ok(Some(Agent { datapath, images, node }))
+}
+
+fn start_scheduler(args: &UpArgs, informers: Informers, ground: &Ground) -> anyhow::Result<()> {
+    let (tasks, metrics) = (ground.agents.child("scheduler"), ground.metrics.clone());
+    let mut options = scheduler::Options::new(informers.client(), ground.clock.clone(), tasks, metrics);
+    if let Some(path) = &args.scheduler_config {
+        options.plugins = crate::scheduler_plugins();
+        options.configuration = scheduler_main::configuration(path, &options.plugins).map_err(anyhow::Error::msg)?;
+    }
+    scheduler::start(options).context("the scheduler cannot start")?.lead();
+    Ok(())
 }
 
 async fn start_datapath(

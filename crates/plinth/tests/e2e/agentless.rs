@@ -29,8 +29,7 @@ struct Server {
 impl Server {
     /// Starts it without a node and with these flags, and waits until it serves.
     fn start(flags: &[&str]) -> Self {
-        let dir = tempfile::Builder::new().prefix("plinth-e2e-").tempdir().unwrap();
-        chown(dir.path(), Some(USER), Some(USER)).unwrap();
+        let dir = folder();
         // Where the program was built, not everybody may go.
         let program = dir.path().join("plinth");
         fs::copy(BINARY, &program).unwrap();
@@ -64,6 +63,13 @@ impl Server {
         let metrics = self.kubectl.ok("get --raw /metrics");
         ["scheduler_pending_pods{", "workqueue_depth{"].map(|name| metrics.lines().any(|line| line.starts_with(name)))
     }
+}
+
+/// A folder of the user's.
+fn folder() -> tempfile::TempDir {
+    let dir = tempfile::Builder::new().prefix("plinth-e2e-").tempdir().unwrap();
+    chown(dir.path(), Some(USER), Some(USER)).unwrap();
+    dir
 }
 
 impl Drop for Server {
@@ -122,5 +128,36 @@ fn parts_are_left_out_one_by_one() {
             1 => Ok(()),
             count => Err(format!("{count} pods")),
         }
+    });
+}
+
+#[test]
+fn a_wasm_plugin_keeps_pods_from_a_node_until_its_label_changes() {
+    let dir = folder();
+    let (module, config) = (dir.path().join("plugin.wasm"), dir.path().join("scheduler.json"));
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/scheduler-plugin/build.sh");
+    assert!(Command::new(example).arg(&module).status().unwrap().success());
+    let document = json!({
+        "apiVersion": "kubescheduler.config.k8s.io/v1",
+        "kind": "KubeSchedulerConfiguration",
+        "profiles": [{
+            "plugins": {"multiPoint": {"enabled": [{"name": "green"}]}},
+            "pluginConfig": [{"name": "green", "args": {"guestURL": format!("file://{}", module.display())}}],
+        }],
+    });
+    fs::write(&config, document.to_string()).unwrap();
+    let flag = format!("--scheduler-config={}", config.display());
+    let server = Server::start(&["--disable-controller-manager", &flag]);
+    server.kubectl.with_input("create -f -", &node()).expect_ok();
+    server.kubectl.ok("label node far example.com/maintenance=soon");
+    server.kubectl.ok("run a --image=plinth.io/demo:v1");
+    until("the pod says why it waits", SOON, || {
+        let message = server.kubectl.ok("get pod a -o jsonpath={.status.conditions[0].message}");
+        if message.contains("1 node(s) are about to be serviced") { Ok(()) } else { Err(message) }
+    });
+    server.kubectl.ok("label node far example.com/maintenance-");
+    until("the pod is placed", SOON, || match server.kubectl.ok("get pod a -o jsonpath={.spec.nodeName}") {
+        node if node == "far" => Ok(()),
+        node => Err(node),
     });
 }

@@ -10,7 +10,7 @@ use crate::{
     diagnosis::{Diagnosis, Rejected, Rejection},
     explanation::{Candidate, Explanation, MAX_BEST},
     extender::Advice,
-    framework::{Group, MAX_SCORE},
+    framework::{Group, MAX_SCORE, Score},
     profile::{PluginIndex, Profile},
     random::Random,
     world::{NodeId, World},
@@ -153,7 +153,9 @@ impl Plan {
         let named = [&chosen].into_iter().chain(others).take(MAX_BEST);
         let candidate = |(score, node, at): &(i64, NodeId, usize)| {
             let info = world.info(*node);
-            let own = self.scores.iter().map(|part| part.weight * part.score.score(info, world).clamp(0, MAX_SCORE));
+            // One that fails to say it now has said it when the node was evaluated.
+            let points = |score: &dyn Score| score.score(info, world).unwrap_or(0).clamp(0, MAX_SCORE);
+            let own = self.scores.iter().map(|part| part.weight * points(&*part.score));
             let group = standings.parts.iter().map(|part| part[*at]);
             let mut parts: Vec<i64> = own.chain(group).collect();
             if let Some(advice) = advice {

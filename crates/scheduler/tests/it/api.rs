@@ -23,6 +23,7 @@ impl SchedulerApi {
     }
 
     /// The next bindings are refused.
+    #[allow(dead_code, reason = "other tests than the scheduler's own have no use for it")]
     pub fn refuse_bindings(&self, count: usize) {
         self.refusals.store(count, Ordering::Relaxed);
     }

@@ -1,0 +1,149 @@
+//! What a guest's store holds: what the call under way is about, what the guest has said so far, and what it may use.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use sched::{Node, Pod};
+use scheduler::{Notices, PodEvent};
+use wasmtime::{Caller, Extern, Memory, ResourceLimiter};
+
+use crate::{arguments::Arguments, fault::Fault, nodes::Nodes};
+
+/// Tables that a guest may have, and elements of each.
+const MAX_TABLES: usize = 8;
+const MAX_TABLE_ELEMENTS: usize = 100_000;
+/// Bytes of what a guest writes to its standard output and error that are kept, to say why it trapped.
+pub(crate) const MAX_OUTPUT: usize = 1024;
+
+/// What all instances of a guest share.
+pub(crate) struct About {
+    pub name: String,
+    pub arguments: Arguments,
+    pub nodes: Mutex<Nodes>,
+    pub notices: Notices,
+    pub clock: runtime::Clock,
+}
+
+/// The pod that is asked about.
+pub(crate) struct Subject {
+    pub pod: Pod,
+    /// As the guest sees it.
+    pub encoded: Vec<u8>,
+}
+
+/// One call, in and out.
+#[derive(Default)]
+pub(crate) struct Call {
+    pub subject: Option<Arc<Subject>>,
+    pub node: Option<Arc<Node>>,
+    /// On how many nodes each of the node's images is; only for guests that ask.
+    pub image_nodes: Vec<usize>,
+    /// The reason for the status.
+    pub reason: String,
+    /// The only nodes that come into question.
+    pub only: Option<Vec<Arc<str>>>,
+    pub cluster_events: Vec<u8>,
+    pub output: Vec<u8>,
+    /// Log lines and events so far.
+    pub said: u32,
+}
+
+pub(crate) struct Host {
+    pub about: Arc<About>,
+    pub call: Call,
+}
+
+impl Host {
+    pub fn new(about: Arc<About>) -> Self {
+        Host { about, call: Call::default() }
+    }
+
+    /// Keeps the beginning of what the guest prints.
+    pub fn print(&mut self, bytes: &[u8]) {
+        let room = MAX_OUTPUT - self.call.output.len().min(MAX_OUTPUT);
+        self.call.output.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    /// Records an event about the pod that is asked about.
+    pub fn event(&self, warning: bool, reason: String, note: String) {
+        if let Some(subject) = &self.call.subject {
+            let event = PodEvent { warning, reason, ..PodEvent::warning(&subject.pod, "", note) };
+            self.about.notices.event(event);
+        }
+    }
+}
+
+impl ResourceLimiter for Host {
+    fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let limit = self.about.arguments.limits.memory;
+        if desired as u64 > limit {
+            // An error rather than a refusal, so that it ends the call and is told for what it is.
+            return Err(Fault::Memory(limit).into());
+        }
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= MAX_TABLE_ELEMENTS)
+    }
+
+    fn instances(&self) -> usize {
+        1
+    }
+
+    fn tables(&self) -> usize {
+        MAX_TABLES
+    }
+
+    fn memories(&self) -> usize {
+        1
+    }
+}
+
+/// A guest's memory during a call of `import`.
+pub(crate) struct View<'a, 'b> {
+    caller: &'a mut Caller<'b, Host>,
+    memory: Memory,
+    import: &'static str,
+}
+
+impl<'a, 'b> View<'a, 'b> {
+    pub fn new(caller: &'a mut Caller<'b, Host>, import: &'static str) -> Result<Self, Fault> {
+        match caller.get_export("memory") {
+            Some(Extern::Memory(memory)) => Ok(View { caller, memory, import }),
+            _ => Err(Fault::Pointer(import)),
+        }
+    }
+
+    pub fn host(&mut self) -> &mut Host {
+        self.caller.data_mut()
+    }
+
+    pub fn read(&self, at: u32, len: u32) -> Result<&[u8], Fault> {
+        let data = self.memory.data(&*self.caller);
+        range(at, len).and_then(|range| data.get(range)).ok_or(Fault::Pointer(self.import))
+    }
+
+    pub fn write(&mut self, at: u32, bytes: &[u8]) -> Result<(), Fault> {
+        let import = self.import;
+        let len = u32::try_from(bytes.len()).map_err(|_| Fault::Pointer(import))?;
+        let data = self.memory.data_mut(&mut *self.caller);
+        let place = range(at, len).and_then(|range| data.get_mut(range)).ok_or(Fault::Pointer(import))?;
+        place.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Writes bytes if the guest has room for them, and says how many there are: with less room, it asks again.
+    pub fn give(&mut self, at: u32, room: u32, bytes: &[u8]) -> Result<u32, Fault> {
+        let len = u32::try_from(bytes.len()).map_err(|_| Fault::Pointer(self.import))?;
+        if len > 0 && len <= room {
+            self.write(at, bytes)?;
+        }
+        Ok(len)
+    }
+}
+
+fn range(at: u32, len: u32) -> Option<std::ops::Range<usize>> {
+    let (start, len) = (usize::try_from(at).ok()?, usize::try_from(len).ok()?);
+    Some(start..start.checked_add(len)?)
+}

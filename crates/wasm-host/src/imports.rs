@@ -1,0 +1,247 @@
+//! What a guest may call: the functions of kube-scheduler-wasm-extension's modules `k8s.io/api`, `k8s.io/scheduler` and
+//! `k8s.io/klog`. Texts and objects go into a buffer of the guest's, with as many bytes as there are for an answer: a guest
+//! that has less room asks again.
+//!
+//! What belongs to extension points that this scheduler does not ask guests at is there, so that modules which import it can be
+//! loaded, and a fault when it is called.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+use wasmtime::{Caller, Linker, Result};
+
+use crate::{
+    fault::{Fault, MAX_WORDS, words},
+    host::{Host, View},
+};
+
+const API: &str = "k8s.io/api";
+const SCHEDULER: &str = "k8s.io/scheduler";
+const KLOG: &str = "k8s.io/klog";
+/// Whoever imports one of these may ask for any node.
+const OF_NODES: [(&str, &str); 3] = [(API, NODE), (API, NODE_LIST), (SCHEDULER, FILTERED)];
+const NODE: &str = "node";
+const NODE_LIST: &str = "nodeList";
+const FILTERED: &str = "filteredNodeList";
+const IMAGE_STATES: &str = "nodeImageStates";
+const POD: &str = "currentPod";
+const NODE_NAME: &str = "currentNodeName";
+const CONFIG: &str = "get_config";
+const REASON: &str = "result.status_reason";
+const NODE_NAMES: &str = "result.node_names";
+const CLUSTER_EVENTS: &str = "result.cluster_events";
+const EVENTF: &str = "handle.eventrecorder.eventf";
+const REJECT_WAITING: &str = "handle.reject_waiting_pod";
+const GET_WAITING: &str = "handle.get_waiting_pod";
+
+/// Log lines and events of one call.
+const MAX_SAID: u32 = 16;
+/// Bytes of a log line, and of an event.
+const MAX_LINE: usize = 1024;
+/// Nodes that a guest may single out.
+const MAX_NODE_NAMES: usize = 10_000;
+/// Bytes of cluster events, eight for each.
+const MAX_CLUSTER_EVENTS: u32 = 64 * 8;
+/// Of an event as JSON.
+const MAX_EVENT: u32 = 16 << 10;
+
+/// Whether a module may ask for any node, so that all must be at hand.
+pub(crate) fn wants_nodes(module: &wasmtime::Module) -> bool {
+    module.imports().any(|import| OF_NODES.contains(&(import.module(), import.name())))
+}
+
+/// Whether a module may ask where images are.
+pub(crate) fn wants_images(module: &wasmtime::Module) -> bool {
+    module.imports().any(|import| (import.module(), import.name()) == (SCHEDULER, IMAGE_STATES))
+}
+
+pub(crate) fn offer(linker: &mut Linker<Host>) -> Result<()> {
+    linker.func_wrap(API, NODE, node)?;
+    linker.func_wrap(API, NODE_LIST, node_list)?;
+    linker.func_wrap(SCHEDULER, POD, current_pod)?;
+    linker.func_wrap(SCHEDULER, NODE_NAME, current_node_name)?;
+    linker.func_wrap(SCHEDULER, FILTERED, filtered)?;
+    linker.func_wrap(SCHEDULER, IMAGE_STATES, image_states)?;
+    linker.func_wrap(SCHEDULER, CONFIG, config)?;
+    linker.func_wrap(SCHEDULER, REASON, reason)?;
+    linker.func_wrap(SCHEDULER, NODE_NAMES, node_names)?;
+    linker.func_wrap(SCHEDULER, CLUSTER_EVENTS, cluster_events)?;
+    linker.func_wrap(SCHEDULER, EVENTF, eventf)?;
+    linker.func_wrap(SCHEDULER, REJECT_WAITING, |mut caller: Caller<'_, Host>, _: u32, _: u32, at: u32, _: u32| {
+        // Guests are not asked whether to permit a pod, so none waits for them.
+        View::new(&mut caller, REJECT_WAITING)?.write(at, &0u64.to_le_bytes())?;
+        Ok(())
+    })?;
+    linker.func_wrap(SCHEDULER, GET_WAITING, |_: u32, _: u32, _: u32, _: u32| {})?;
+    linker.func_wrap(KLOG, "log", |caller: Caller<'_, Host>, severity: i32, at: u32, len: u32| {
+        log(caller, severity, (at, len), (0, 0))
+    })?;
+    linker.func_wrap(
+        KLOG,
+        "logs",
+        |caller: Caller<'_, Host>, severity: i32, at: u32, len: u32, pairs: u32, pairs_len: u32| {
+            log(caller, severity, (at, len), (pairs, pairs_len))
+        },
+    )?;
+    linker.func_wrap(KLOG, "severity", |caller: Caller<'_, Host>| caller.data().about.arguments.log_severity)?;
+    deny(linker)
+}
+
+/// What belongs to other extension points.
+fn deny(linker: &mut Linker<Host>) -> Result<()> {
+    fn refuse<T>(import: &'static str) -> Result<T> {
+        Err(Fault::Unsupported(import).into())
+    }
+    for import in ["targetPod", "nodeToStatusMap", "nodeScoreList"] {
+        linker.func_wrap(SCHEDULER, import, move |_: u32, _: u32| refuse::<u32>(import))?;
+    }
+    for import in ["result.nominated_node_name", "result.normalized_score_list"] {
+        linker.func_wrap(SCHEDULER, import, move |_: u32, _: u32| refuse::<()>(import))?;
+    }
+    Ok(())
+}
+
+/// A node by its name; nothing for one that is not known.
+fn node(mut caller: Caller<'_, Host>, name: u32, name_len: u32, at: u32, room: u32) -> Result<u32> {
+    let mut view = View::new(&mut caller, NODE)?;
+    let name = std::str::from_utf8(view.read(name, name_len)?).map_err(|_| Fault::Garbage(NODE))?.to_owned();
+    let encoded = view.host().about.nodes.lock().encoded(&name);
+    Ok(encoded.map_or(Ok(0), |encoded| view.give(at, room, &encoded))?)
+}
+
+fn node_list(mut caller: Caller<'_, Host>, at: u32, room: u32) -> Result<u32> {
+    let mut view = View::new(&mut caller, NODE_LIST)?;
+    let list = view.host().about.nodes.lock().list();
+    Ok(view.give(at, room, &list)?)
+}
+
+fn current_pod(mut caller: Caller<'_, Host>, at: u32, room: u32) -> Result<u32> {
+    let mut view = View::new(&mut caller, POD)?;
+    let Some(subject) = view.host().call.subject.clone() else { return Ok(0) };
+    Ok(view.give(at, room, &subject.encoded)?)
+}
+
+fn current_node_name(mut caller: Caller<'_, Host>, at: u32, room: u32) -> Result<u32> {
+    let mut view = View::new(&mut caller, NODE_NAME)?;
+    let Some(node) = view.host().call.node.clone() else { return Ok(0) };
+    Ok(view.give(at, room, node.name.as_bytes())?)
+}
+
+/// The names of nodes as a JSON list. All of them: nodes are filtered and scored one by one here, so that which will have passed
+/// is not known when the guest prepares to score.
+fn filtered(mut caller: Caller<'_, Host>, at: u32, room: u32) -> Result<u32> {
+    let mut view = View::new(&mut caller, FILTERED)?;
+    let names = view.host().about.nodes.lock().names();
+    let names = serde_json::to_vec(&names).map_err(|_| Fault::Garbage(FILTERED))?;
+    Ok(view.give(at, room, &names)?)
+}
+
+#[derive(Serialize)]
+struct ImageState {
+    #[serde(rename = "Size")]
+    size: i64,
+    #[serde(rename = "NumNodes")]
+    nodes: usize,
+}
+
+/// The images of the node that is asked about, as JSON.
+fn image_states(mut caller: Caller<'_, Host>, name: u32, name_len: u32, at: u32, room: u32) -> Result<u32> {
+    let mut view = View::new(&mut caller, IMAGE_STATES)?;
+    let name = view.read(name, name_len)?.to_vec();
+    let call = &view.host().call;
+    let Some(node) = call.node.as_ref().filter(|node| node.name.as_bytes() == name) else {
+        return Err(Fault::Unsupported("nodeImageStates of another node").into());
+    };
+    let counts = call.image_nodes.iter();
+    let states = node.images.iter().zip(counts).map(|((name, size), nodes)| {
+        let state = ImageState { size: *size, nodes: *nodes };
+        (&**name, state)
+    });
+    let states: BTreeMap<&str, ImageState> = states.collect();
+    let states = serde_json::to_vec(&states).map_err(|_| Fault::Garbage(IMAGE_STATES))?;
+    Ok(view.give(at, room, &states)?)
+}
+
+fn config(mut caller: Caller<'_, Host>, at: u32, room: u32) -> Result<u32> {
+    let mut view = View::new(&mut caller, CONFIG)?;
+    let about = view.host().about.clone();
+    Ok(view.give(at, room, about.arguments.guest_config.as_bytes())?)
+}
+
+fn reason(mut caller: Caller<'_, Host>, at: u32, len: u32) -> Result<()> {
+    let mut view = View::new(&mut caller, REASON)?;
+    let reason = words(view.read(at, len)?, MAX_WORDS);
+    view.host().call.reason = reason;
+    Ok(())
+}
+
+fn node_names(mut caller: Caller<'_, Host>, at: u32, len: u32) -> Result<()> {
+    let mut view = View::new(&mut caller, NODE_NAMES)?;
+    let text = std::str::from_utf8(view.read(at, len)?).map_err(|_| Fault::Garbage(NODE_NAMES))?;
+    let names = text.split('\0').filter(|name| !name.is_empty()).take(MAX_NODE_NAMES + 1);
+    let names: Vec<Arc<str>> = names.map(Arc::from).collect();
+    if names.len() > MAX_NODE_NAMES {
+        return Err(Fault::Garbage(NODE_NAMES).into());
+    }
+    view.host().call.only = Some(names);
+    Ok(())
+}
+
+fn cluster_events(mut caller: Caller<'_, Host>, at: u32, len: u32) -> Result<()> {
+    let mut view = View::new(&mut caller, CLUSTER_EVENTS)?;
+    if len > MAX_CLUSTER_EVENTS {
+        return Err(Fault::Garbage(CLUSTER_EVENTS).into());
+    }
+    let events = view.read(at, len)?.to_vec();
+    view.host().call.cluster_events = events;
+    Ok(())
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+#[derive(Default)]
+struct Event {
+    eventtype: String,
+    reason: String,
+    note: String,
+}
+
+/// An event. It is always about the pod that is asked about, whatever the guest says.
+fn eventf(mut caller: Caller<'_, Host>, at: u32, len: u32) -> Result<()> {
+    let mut view = View::new(&mut caller, EVENTF)?;
+    if len > MAX_EVENT {
+        return Err(Fault::Garbage(EVENTF).into());
+    }
+    let event: Event = serde_json::from_slice(view.read(at, len)?).map_err(|_| Fault::Garbage(EVENTF))?;
+    let host = view.host();
+    host.call.said += 1;
+    if host.call.said <= MAX_SAID {
+        let [reason, note] = [event.reason, event.note].map(|text| words(text.as_bytes(), MAX_LINE));
+        host.event(event.eventtype == "Warning", reason, note);
+    }
+    Ok(())
+}
+
+/// A log line, with keys and values that each end in a zero. What is routine to a guest is detail to the scheduler.
+fn log(
+    mut caller: Caller<'_, Host>,
+    severity: i32,
+    (at, len): (u32, u32),
+    (pairs, pairs_len): (u32, u32),
+) -> Result<()> {
+    let mut view = View::new(&mut caller, "log")?;
+    let host = view.host();
+    host.call.said += 1;
+    if severity < host.about.arguments.log_severity || host.call.said > MAX_SAID {
+        return Ok(());
+    }
+    let guest = words(view.read(at, len)?, MAX_LINE);
+    let details = words(view.read(pairs, pairs_len)?, MAX_LINE);
+    let plugin = &view.host().about.name;
+    match severity {
+        0 => tracing::debug!(plugin, details, "{guest}"),
+        1 => tracing::warn!(plugin, details, "{guest}"),
+        _ => tracing::error!(plugin, details, "{guest}"),
+    }
+    Ok(())
+}
