@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 mod requests;
 pub mod storage;
+pub mod traffic;
 mod volumes;
 
 use k8s_openapi::{
@@ -127,6 +128,7 @@ fn pod_spec(
         never_preempts: spec.preemption_policy.as_deref() == Some("Never"),
         owner: owner(object),
         volumes: volumes::of(object, spec),
+        traffic: traffic::traffic(object.metadata.annotations.talks_to.as_deref(), namespace),
         claims: spec.resource_claims.iter().flatten().map(|claim| claim.name.as_str().into()).collect(),
     })
 }

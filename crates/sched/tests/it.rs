@@ -20,6 +20,8 @@ mod preemption;
 mod renew;
 #[path = "it/storage.rs"]
 mod storage;
+#[path = "it/traffic.rs"]
+mod traffic;
 #[path = "it/volume_binding.rs"]
 mod volume_binding;
 #[path = "it/volume_hints.rs"]

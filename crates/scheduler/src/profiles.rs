@@ -26,7 +26,7 @@ pub enum ProfileError {
 }
 
 /// The extension points that the engine asks at, as the configuration calls them.
-const POINTS: [(ConfiguredPoint, Point); 12] = [
+pub(crate) const POINTS: [(ConfiguredPoint, Point); 12] = [
     (ConfiguredPoint::PreEnqueue, Point::PreEnqueue),
     (ConfiguredPoint::QueueSort, Point::QueueSort),
     (ConfiguredPoint::PreFilter, Point::PreFilter),
@@ -81,7 +81,8 @@ fn build(given: &sched_config::Profile, percentage: i32, outside: &mut Outside<'
     let mut profile = Profile::new(&given.scheduler_name);
     let own = given.percentage_of_nodes_to_score.unwrap_or(percentage);
     profile.percentage_of_nodes_to_score = u32::try_from(own).ok().filter(|percentage| *percentage > 0);
-    let mut known: Vec<_> = plugins::registry(&args).into_iter().map(|(plugin, _)| Some(plugin)).collect();
+    let all = plugins::registry(&args).into_iter().chain(plugins::further());
+    let mut known: Vec<_> = all.map(|(plugin, _)| Some(plugin)).collect();
     let names = given.plugins.names();
     if names.len() > MAX_PLUGINS {
         return Err(ProfileError::TooMany { profile: given.scheduler_name.clone(), count: names.len() });
