@@ -13,6 +13,7 @@ use std::{
 
 use crate::{
     Diagnosis, Explanation, Node, Pending, Pod,
+    explanation::NAMED,
     extender::Extender,
     framework::{Event, Gang},
     labels::{Labels, Selector},
@@ -43,6 +44,8 @@ pub struct Options {
     pub parallelism: usize,
     /// See [`COARSE_DOMAINS`]; tests choose others, to have both ways with few nodes.
     pub coarse_domains: usize,
+    /// So many of the best nodes are named when one is chosen.
+    pub named: usize,
     /// Breaks ties between equal nodes; the same seed and inputs give the same decisions.
     pub seed: u64,
 }
@@ -56,6 +59,7 @@ impl Default for Options {
             extenders: Vec::new(),
             parallelism: PARALLELISM,
             coarse_domains: COARSE_DOMAINS,
+            named: NAMED,
             seed: 1,
         }
     }
@@ -121,6 +125,7 @@ pub struct Engine {
     reserved: HashMap<Arc<str>, Reserved>,
     extenders: Vec<Extender>,
     parallelism: usize,
+    named: usize,
     /// Pods that extenders are being asked about.
     consulting: HashMap<Arc<str>, Consulting>,
 }
@@ -142,6 +147,7 @@ impl Engine {
             reserved: HashMap::new(),
             extenders: options.extenders,
             parallelism: options.parallelism.max(1),
+            named: options.named,
             consulting: HashMap::new(),
         }
     }

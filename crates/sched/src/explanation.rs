@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::diagnosis::Rejected;
 
-/// So many of the best nodes are named.
-pub const MAX_BEST: usize = 3;
+/// So many of the best nodes are named, unless it is said otherwise.
+pub const NAMED: usize = 3;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Explanation {

@@ -15,7 +15,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     Node, NodeInfo, Pod,
-    diagnosis::Rejection,
+    diagnosis::{Reason, Rejection},
     pre_bind::{PreBind, Progress},
     storage::StorageEvent,
     world::{NodeId, World},
@@ -63,6 +63,11 @@ pub trait Plugin: Send + Sync {
         Ok(PreFilter::default())
     }
 
+    /// What is done for a pod that no node takes.
+    fn post_filter(&self, _pod: &Pod) -> PostFilter {
+        PostFilter::Nothing
+    }
+
     /// What makes nodes better for this pod.
     fn pre_score(&self, _pod: &Pod, _world: &mut World) -> PreScore {
         PreScore::default()
@@ -108,6 +113,17 @@ pub trait Plugin: Send + Sync {
     fn helps(&self, _pod: &Pod, _event: &Event, _world: &World) -> bool {
         true
     }
+}
+
+/// What [`Plugin::post_filter`] does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum PostFilter {
+    #[default]
+    Nothing,
+    /// Nothing either, and the pod is told why.
+    Says(Reason),
+    /// Others are evicted, if that makes room ([`crate::preempt`]).
+    Preempts,
 }
 
 /// What [`Plugin::pre_filter`] found out.

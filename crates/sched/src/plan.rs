@@ -20,7 +20,7 @@ use std::{collections::HashSet, ops::Range, sync::Arc};
 use crate::{
     Pod,
     diagnosis::Rejection,
-    explanation::Explanation,
+    explanation::{Explanation, NAMED},
     framework::{Filter, GroupFilter, GroupScore, MAX_SCORE, Score},
     preempt::Known,
     profile::{PluginIndex, Profile},
@@ -85,6 +85,8 @@ pub(crate) struct Plan {
     kept: bool,
     /// What plugins have found out holds for this one pod only.
     own: bool,
+    /// So many of the best nodes are named when one is chosen.
+    pub named: usize,
     /// What preemption has found out about nodes.
     pub known: Known,
 }
@@ -117,6 +119,7 @@ impl Plan {
             terms: 0,
             key: Vec::new(),
             asking: None,
+            named: NAMED,
             known: Known::default(),
             kept: false,
             own: pod.spec.has_own_claims(),
@@ -124,24 +127,32 @@ impl Plan {
             volumes: (!pod.spec.volumes.is_empty()).then(|| world.volumes.version()),
             pod,
         };
+        for plugin in profile.pre_filters() {
+            let found = profile.plugin(plugin).pre_filter(&plan.pod, world).map_err(|rejection| (plugin, rejection))?;
+            plan.own |= found.own;
+            if let Some(nodes) = found.only {
+                plan.narrow(plugin, nodes);
+            }
+            if profile.filter_place(plugin).is_none() {
+                continue;
+            }
+            if let Some(filter) = found.filter {
+                plan.filters.push(Filtering { plugin, filter, range: 0..0 });
+            }
+            if let Some(filter) = found.group {
+                plan.group_filters.push(Filtering { plugin, filter, range: 0..0 });
+            }
+        }
+        // Who speaks first is the one whose reason is told.
+        plan.filters.sort_by_key(|filtering| profile.filter_place(filtering.plugin));
+        plan.group_filters.sort_by_key(|filtering| profile.filter_place(filtering.plugin));
         let mut width = 0;
         let mut part = |own: usize| {
             width += own;
             width - own..width
         };
-        for &plugin in profile.filters() {
-            let found = profile.plugin(plugin).pre_filter(&plan.pod, world).map_err(|rejection| (plugin, rejection))?;
-            plan.own |= found.own;
-            if let Some(filter) = found.filter {
-                plan.filters.push(Filtering { plugin, filter, range: 0..0 });
-            }
-            if let Some(filter) = found.group {
-                let range = part(filter.width());
-                plan.group_filters.push(Filtering { plugin, filter, range });
-            }
-            if let Some(nodes) = found.only {
-                plan.narrow(plugin, nodes);
-            }
+        for filtering in &mut plan.group_filters {
+            filtering.range = part(filtering.filter.width());
         }
         let (mut by_node, mut by_group) = (Vec::new(), Vec::new());
         for &(plugin, weight) in profile.scores() {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::{
     Pod,
-    diagnosis::Rejection,
-    framework::{Event, Plugin, Point},
+    diagnosis::{Reason, Rejection},
+    framework::{Event, Plugin, Point, PostFilter},
     pre_bind::{PreBind, Progress},
     world::{NodeId, World},
 };
@@ -28,6 +28,7 @@ pub struct Profile {
     pre_enqueue: Vec<PluginIndex>,
     sort: Option<PluginIndex>,
     pre_filter: Vec<PluginIndex>,
+    filter: Vec<PluginIndex>,
     post_filter: Vec<PluginIndex>,
     score: Vec<(PluginIndex, i64)>,
     reserve: Vec<PluginIndex>,
@@ -46,6 +47,7 @@ impl Profile {
             pre_enqueue: Vec::new(),
             sort: None,
             pre_filter: Vec::new(),
+            filter: Vec::new(),
             post_filter: Vec::new(),
             score: Vec::new(),
             reserve: Vec::new(),
@@ -78,8 +80,8 @@ impl Profile {
         match point {
             Point::PreEnqueue => self.pre_enqueue.push(index),
             Point::QueueSort => self.sort = Some(index),
-            // One call hands out the filter for both.
-            Point::PreFilter | Point::Filter if !self.pre_filter.contains(&index) => self.pre_filter.push(index),
+            Point::PreFilter => self.pre_filter.push(index),
+            Point::Filter => self.filter.push(index),
             Point::PostFilter => self.post_filter.push(index),
             Point::Score => self.score.push((index, weight)),
             Point::Reserve => self.reserve.push(index),
@@ -87,7 +89,7 @@ impl Profile {
             Point::PreBind => self.pre_bind.push(index),
             Point::PostBind => self.post_bind.push(index),
             // What follows a decision is its driver's.
-            Point::PreFilter | Point::Filter | Point::PreScore | Point::Bind => {}
+            Point::PreScore | Point::Bind => {}
         }
     }
 
@@ -110,17 +112,32 @@ impl Profile {
         plugins.filter(move |(index, _)| bits & (1 << index) != 0).map(|(_, plugin)| plugin.name())
     }
 
-    pub(crate) fn filters(&self) -> &[PluginIndex] {
-        &self.pre_filter
+    /// Those that look at a pod before nodes are looked at; for one that only filters, that hands out its filter.
+    pub(crate) fn pre_filters(&self) -> impl Iterator<Item = PluginIndex> {
+        let only_filters = self.filter.iter().filter(|index| !self.pre_filter.contains(index));
+        self.pre_filter.iter().chain(only_filters).copied()
+    }
+
+    /// A plugin's place among those that filter, if it does.
+    pub(crate) fn filter_place(&self, index: PluginIndex) -> Option<usize> {
+        self.filter.iter().position(|known| *known == index)
     }
 
     pub(crate) fn scores(&self) -> &[(PluginIndex, i64)] {
         &self.score
     }
 
-    /// Whether a pod that no node takes may have others evicted for it.
-    pub(crate) fn preempts(&self) -> bool {
-        !self.post_filter.is_empty()
+    /// What is done for a pod that no node takes: whether others may be evicted, and what it is told besides.
+    pub(crate) fn post_filter(&self, pod: &Pod) -> (bool, Vec<Reason>) {
+        let (mut preempts, mut said) = (false, Vec::new());
+        for index in &self.post_filter {
+            match self.plugins[*index].post_filter(pod) {
+                PostFilter::Nothing => {}
+                PostFilter::Says(reason) => said.push(reason),
+                PostFilter::Preempts => preempts = true,
+            }
+        }
+        (preempts, said)
     }
 
     pub(crate) fn rank(&self, pod: &Pod) -> i64 {

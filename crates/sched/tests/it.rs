@@ -116,19 +116,19 @@ fn messages_are_kube_schedulers() {
     check(
         vec![plain("a"), tainted("b"), tainted("c")],
         pod("p", "2", json!({})),
-        "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint(s). preemption: 0/3 nodes are \
+        "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint(s). no new claims to deallocate, preemption: 0/3 nodes are \
          available: 3 Preemption is not helpful for scheduling.",
     );
     check(
         vec![plain("a")],
         pod("p", "1", json!({"nodeSelector": {"disk": "ssd"}})),
-        "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. preemption: 0/1 nodes are \
+        "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. no new claims to deallocate, preemption: 0/1 nodes are \
          available: 1 Preemption is not helpful for scheduling.",
     );
     check(
         vec![node("a", "4", "8Gi", json!({"unschedulable": true}))],
         pod("p", "1", json!({"preemptionPolicy": "Never"})),
-        "0/1 nodes are available: 1 node(s) were unschedulable. preemption: not eligible due to \
+        "0/1 nodes are available: 1 node(s) were unschedulable. no new claims to deallocate, preemption: not eligible due to \
          preemptionPolicy=Never.",
     );
 }
@@ -138,7 +138,7 @@ fn a_full_node_says_what_is_missing() {
     let mut engine = engine(vec![node("a", "1", "1Gi", json!({}))]);
     let port = json!({"containers": [{"name": "c", "ports": [{"containerPort": 80, "hostPort": 80}]}]});
     assert_eq!(place(&mut engine, pod("p1", "1", port.clone())), "p1 -> a");
-    let preemption = "preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.";
+    let preemption = "no new claims to deallocate, preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.";
     let ports = "1 node(s) didn't have free ports for the requested pod ports";
     let expected = format!("p2: 0/1 nodes are available: {ports}. {preemption}");
     assert_eq!(place(&mut engine, pod("p2", "1", port)), expected);

@@ -127,7 +127,7 @@ async fn a_pod_without_a_node_says_why_and_is_bound_when_there_is_room() {
     scheduler.pod("first", "1");
     scheduler.bound("first").await;
     scheduler.pod("second", "1");
-    let message = "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: \
+    let message = "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are available: \
                    1 No preemption victims found for incoming pod.";
     let condition = scheduler.condition("second").await;
     assert_eq!((&condition["type"], &condition["status"]), (&json!("PodScheduled"), &json!("False")));

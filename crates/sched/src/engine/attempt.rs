@@ -63,6 +63,7 @@ impl Engine {
             Err(refusal) => return Err(Box::new(self.refused(profile, pod, refusal, how))),
         };
         plan.asking = Some(pod.uid.clone());
+        plan.named = self.named;
         let outcome = match self.choose(profile, &mut plan, pod, how.advice) {
             Some(choice) => self.reserve(profile, pod, history, choice, now),
             None => Err(Box::new(self.explain(profile, &mut plan, pod, how))),
@@ -77,8 +78,12 @@ impl Engine {
         let name = self.profiles[profile].plugin(plugin).name().to_owned();
         let before_nodes = Some((name, rejection.text()));
         let mut diagnosis = Diagnosis { nodes: self.world.known_nodes(), before_nodes, ..Default::default() };
-        if how.preempt && rejection.unresolvable && self.profiles[profile].preempts() && diagnosis.nodes > 0 {
-            diagnosis.preemption = self.preempt_nobody(pod, diagnosis.nodes);
+        let (preempts, said) = self.profiles[profile].post_filter(pod);
+        if how.preempt && rejection.unresolvable && diagnosis.nodes > 0 {
+            diagnosis.said = said;
+            if preempts {
+                diagnosis.preemption = self.preempt_nobody(pod, diagnosis.nodes);
+            }
         }
         Unfit { diagnosis, rejected_by: 1 << plugin, ..Default::default() }
     }
@@ -170,7 +175,11 @@ impl Engine {
             }
         }
         let mut unfit = Unfit { diagnosis, rejected_by, ..Default::default() };
-        if how.preempt && self.profiles[profile].preempts() && self.world.known_nodes() > 0 {
+        let (preempts, said) = self.profiles[profile].post_filter(pod);
+        if how.preempt && self.world.known_nodes() > 0 {
+            unfit.diagnosis.said = said;
+        }
+        if how.preempt && preempts && self.world.known_nodes() > 0 {
             match self.candidates(plan, pod) {
                 Err(preemption) => unfit.diagnosis.preemption = preemption,
                 Ok(candidates) if self.consults_about_victims(pod) => {

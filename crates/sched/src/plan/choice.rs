@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     diagnosis::{Diagnosis, Rejected, Rejection},
-    explanation::{Candidate, Explanation, MAX_BEST},
+    explanation::{Candidate, Explanation},
     extender::Advice,
     framework::{Group, MAX_SCORE, Score},
     profile::{PluginIndex, Profile},
@@ -44,7 +44,7 @@ impl Plan {
     /// The best node; among equals, each is as likely.
     pub fn choose(&self, profile: &Profile, world: &World, random: &mut Random) -> Option<Choice> {
         let standings = self.standings(world);
-        let mut best = Vec::with_capacity(MAX_BEST + 1);
+        let mut best = Vec::new();
         let (mut highest, mut equals) = (i64::MIN, 0);
         for (at, (_, group)) in standings.fitting.iter().enumerate() {
             let part = standings.part(at);
@@ -54,9 +54,9 @@ impl Plan {
                 std::cmp::Ordering::Equal => equals += nodes.len(),
                 std::cmp::Ordering::Greater => (highest, equals) = (part + score, nodes.len()),
             }
-            let few = group.descending().take(MAX_BEST);
+            let few = group.descending().take(self.named);
             best.extend(few.map(|(score, node)| (part + score, node, at)));
-            keep_best(&mut best);
+            keep_best(&mut best, self.named);
         }
         if equals == 0 {
             return None;
@@ -110,7 +110,7 @@ impl Plan {
         let equals: Vec<_> = totals.iter().filter(|(total, ..)| *total == highest).copied().collect();
         let chosen = equals[random.below(equals.len())];
         let feasible = totals.len();
-        keep_best(&mut totals);
+        keep_best(&mut totals, self.named);
         let why = self.explain(profile, world, &standings, feasible, chosen, &totals, Some(advice));
         Some(Choice { node: chosen.1, why })
     }
@@ -150,7 +150,7 @@ impl Plan {
         advice: Option<&Advice>,
     ) -> Explanation {
         let others = best.iter().filter(|(_, node, _)| *node != chosen.1);
-        let named = [&chosen].into_iter().chain(others).take(MAX_BEST);
+        let named = [&chosen].into_iter().chain(others).take(self.named.max(1));
         let candidate = |(score, node, at): &(i64, NodeId, usize)| {
             let info = world.info(*node);
             // One that fails to say it now has said it when the node was evaluated.
@@ -210,7 +210,7 @@ fn count(all: &mut Vec<Counted>, plugin: PluginIndex, rejection: Rejection, node
 }
 
 /// Sorts by total, the best first, and drops what is not among the best.
-fn keep_best(nodes: &mut Vec<(i64, NodeId, usize)>) {
+fn keep_best(nodes: &mut Vec<(i64, NodeId, usize)>, named: usize) {
     nodes.sort_unstable_by_key(|(total, node, _)| (std::cmp::Reverse(*total), node.index()));
-    nodes.truncate(MAX_BEST);
+    nodes.truncate(named);
 }

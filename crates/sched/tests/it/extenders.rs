@@ -77,8 +77,7 @@ fn a_rejection_is_told_and_any_event_may_help() {
     engine.upsert_pod(its("p", "2", json!({})), T0);
     assert_eq!(next(&mut engine, T0), "p? a");
     let said = words(engine.advised("p", advice(&[], 1), T0));
-    let expected =
-        "p: 0/2 nodes are available: 1 Insufficient cpu, 1 it said no. preemption: 0/2 nodes are available: ";
+    let expected = "p: 0/2 nodes are available: 1 Insufficient cpu, 1 it said no. no new claims to deallocate, preemption: 0/2 nodes are available: ";
     assert!(said.starts_with(expected), "{said}");
     assert_eq!(engine.pending().unschedulable, 1);
     engine.upsert_pod(pod("other", "1", json!({"nodeName": "b"})), seconds(60));
