@@ -128,9 +128,25 @@ fn pod_spec(
         never_preempts: spec.preemption_policy.as_deref() == Some("Never"),
         owner: owner(object),
         volumes: volumes::of(object, spec),
+        features: features(spec),
         traffic: traffic::traffic(object.metadata.annotations.talks_to.as_deref(), namespace),
         claims: spec.resource_claims.iter().flatten().map(|claim| claim.name.as_str().into()).collect(),
     })
+}
+
+/// The features that the pod's node must have declared.
+fn features(spec: &object::PodSpec) -> Vec<Arc<str>> {
+    let restarts_all = |container: &object::Container| {
+        container.restart_policy_rules.iter().flatten().any(|rule| rule.action == "RestartAllContainers")
+    };
+    let mut features = Vec::new();
+    if containers(spec).any(restarts_all) {
+        features.push("RestartAllContainersOnContainerExits".into());
+    }
+    if spec.host_network == Some(true) && spec.host_users == Some(false) {
+        features.push("UserNamespacesHostNetworkSupport".into());
+    }
+    features
 }
 
 /// A node of the API.
@@ -159,6 +175,12 @@ pub fn node(object: &object::Node) -> Result<Node, ConvertError> {
             None => DEFAULT_ALLOWED_PODS,
         },
         images,
+        features: status
+            .and_then(|status| status.declared_features.as_ref())
+            .into_iter()
+            .flatten()
+            .map(|feature| feature.as_str().into())
+            .collect(),
     })
 }
 

@@ -20,6 +20,8 @@ pub struct Node {
     pub allowed_pods: i64,
     /// Images that are there already: normalised name and size in bytes, sorted by name.
     pub images: Vec<(Arc<str>, i64)>,
+    /// What its agent says it can do.
+    pub features: Vec<Arc<str>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -65,6 +65,8 @@ pub struct Pod {
 pub struct PodSpec {
     pub affinity: Option<Affinity>,
     pub containers: Option<Vec<Container>>,
+    pub host_network: Option<bool>,
+    pub host_users: Option<bool>,
     pub init_containers: Option<Vec<Container>>,
     pub node_name: Option<String>,
     pub node_selector: Option<BTreeMap<String, String>>,
@@ -88,6 +90,13 @@ pub struct Container {
     pub ports: Option<Vec<ContainerPort>>,
     pub resources: Option<ResourceRequirements>,
     pub restart_policy: Option<String>,
+    pub restart_policy_rules: Option<Vec<RestartRule>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct RestartRule {
+    pub action: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -194,6 +203,8 @@ pub struct NodeSpec {
 pub struct NodeStatus {
     pub allocatable: Option<BTreeMap<String, Quantity>>,
     pub images: Option<Vec<Image>>,
+    #[serde(rename = "declaredFeatures")]
+    pub declared_features: Option<Vec<String>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

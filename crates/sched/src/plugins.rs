@@ -6,6 +6,7 @@ pub mod dynamic_resources;
 pub mod image_locality;
 pub mod inter_pod_affinity;
 pub mod node_affinity;
+pub mod node_declared_features;
 pub mod node_name;
 pub mod node_ports;
 pub mod node_resources_balanced_allocation;
@@ -68,6 +69,7 @@ pub fn registry(args: &Args) -> Vec<Registered> {
         ),
         (Box::new(image_locality::ImageLocality), 1),
         (Box::new(default_binder::DefaultBinder), 0),
+        (Box::new(node_declared_features::NodeDeclaredFeatures), 0),
     ]
 }
 

@@ -71,6 +71,8 @@ pub struct Spec {
     pub owner: Option<(OwnerKind, Arc<str>)>,
     pub volumes: Vec<Volume>,
     pub traffic: Traffic,
+    /// What a node must be able to do, by the names under which nodes declare it.
+    pub features: Vec<Arc<str>>,
     /// What it calls the ResourceClaims that it wants.
     pub claims: Vec<Arc<str>>,
 }

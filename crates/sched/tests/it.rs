@@ -353,6 +353,33 @@ proptest! {
 }
 
 #[test]
+fn a_node_must_have_declared_what_a_pod_needs() {
+    let check = |spec: Value, feature: &str| {
+        let mut engine = engine(vec![node("a", "4", "8Gi", json!({}))]);
+        let said = place(&mut engine, pod("p", "1", spec));
+        assert!(
+            said.starts_with("p: 0/1 nodes are available: 1 node(s) didn't match Pod's required features."),
+            "{said}"
+        );
+        // Something else does not help.
+        for (declared, expected) in [("Other", "nothing"), (feature, "p -> a")] {
+            let object = json!({
+                "metadata": {"name": "a"},
+                "status": {"allocatable": {"cpu": "4", "memory": "8Gi", "pods": "3"}, "declaredFeatures": [declared]},
+            });
+            engine.upsert_node(convert::node(&serde_json::from_value(object).unwrap()).unwrap(), seconds(30));
+            assert_eq!(next(&mut engine, seconds(30)), expected);
+        }
+    };
+    let rules = json!([{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [1]}}]);
+    let restarting = json!({"containers": [{"name": "c", "restartPolicyRules": rules}]});
+    check(restarting, "RestartAllContainersOnContainerExits");
+    check(json!({"hostNetwork": true, "hostUsers": false}), "UserNamespacesHostNetworkSupport");
+    let mut engine = engine(vec![node("a", "4", "8Gi", json!({}))]);
+    assert_eq!(place(&mut engine, pod("p", "1", json!({"hostNetwork": true}))), "p -> a");
+}
+
+#[test]
 fn a_stream_of_high_priorities_starves_nobody() {
     let mut engine = engine(vec![]);
     engine.upsert_node(large("a", 100_000), T0);
