@@ -104,11 +104,7 @@ pub fn gates(values: &Values) -> Result<Gates, SetupError> {
 }
 
 /// Reads and makes everything that is needed before a request is sent.
-pub async fn setup(
-    values: &Values,
-    gates: &Gates,
-    plugins: Vec<Arc<dyn Plugins>>,
-) -> Result<Outcome, SetupError> {
+pub async fn setup(values: &Values, gates: &Gates, plugins: Vec<Arc<dyn Plugins>>) -> Result<Outcome, SetupError> {
     validate(values)?;
     let certificate = serve::certificate(values)?;
     let mut document = match values.text("config") {

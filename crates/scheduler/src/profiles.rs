@@ -78,11 +78,7 @@ fn duration(given: GoDuration) -> Duration {
     given.get()
 }
 
-fn build(
-    given: &sched_config::Profile,
-    percentage: i32,
-    outside: &mut Outside<'_>,
-) -> Result<Profile, ProfileError> {
+fn build(given: &sched_config::Profile, percentage: i32, outside: &mut Outside<'_>) -> Result<Profile, ProfileError> {
     let error = |reason| ProfileError::Arguments { profile: given.scheduler_name.clone(), reason };
     let args = args(&given.args).map_err(error)?;
     let mut profile = Profile::new(&given.scheduler_name);
@@ -232,8 +228,7 @@ mod tests {
 
     #[test]
     fn an_extender_is_refused_rather_than_passed_over() {
-        let error =
-            alone(&configured("extenders: [{urlPrefix: 'http://x', filterVerb: f, weight: 1}]")).err().unwrap();
+        let error = alone(&configured("extenders: [{urlPrefix: 'http://x', filterVerb: f, weight: 1}]")).err().unwrap();
         assert!(error.to_string().contains("\"http://x\": remove it"), "{error}");
     }
 }

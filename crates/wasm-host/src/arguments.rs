@@ -212,8 +212,7 @@ mod tests {
             "memoryLimit": "1Mi", "moduleSizeLimit": 100, "pollInterval": "3m"}))
         .unwrap();
         let timeout = Duration::from_millis(7);
-        let limits =
-            Limits { fuel: 5, timeout, pod_timeout: Duration::from_secs(2), memory: 1 << 20, module: 100 };
+        let limits = Limits { fuel: 5, timeout, pod_timeout: Duration::from_secs(2), memory: 1 << 20, module: 100 };
         assert_eq!(given.limits, limits);
         assert_eq!((given.failure_policy, given.pod_identity, given.log_severity), (FailurePolicy::Ignore, false, 2));
         assert_eq!((given.guest_config.as_str(), given.poll_interval), ("{}", Duration::from_secs(180)));

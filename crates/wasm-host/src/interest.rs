@@ -34,9 +34,8 @@ impl Interest {
 
     pub fn includes(&self, event: &Event) -> bool {
         let named = |kinds: &[u32], action: u32| {
-            let fits = |(kind, actions): &(u32, u32)| {
-                (kinds.contains(kind) || *kind == WILDCARD) && actions & action != 0
-            };
+            let fits =
+                |(kind, actions): &(u32, u32)| (kinds.contains(kind) || *kind == WILDCARD) && actions & action != 0;
             self.0.is_empty() || self.0.iter().any(fits)
         };
         match event {

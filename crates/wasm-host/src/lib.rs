@@ -69,7 +69,8 @@ use scheduler::{Place, Plugins};
 use wasmtime::Engine;
 
 use crate::{
-    arguments::Arguments, guest::Guest, host::About, keeper::Keeper, metrics::Metrics, plugin::WasmPlugin, ticker::Ticker,
+    arguments::Arguments, guest::Guest, host::About, keeper::Keeper, metrics::Metrics, plugin::WasmPlugin,
+    ticker::Ticker,
 };
 
 /// The kind of plugins that a configuration gives a `guestURL`.

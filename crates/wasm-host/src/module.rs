@@ -214,7 +214,10 @@ mod tests {
         let memory = r#"(memory (export "memory") 1)"#;
         check(filter, "does not export its memory");
         check(memory, "exports none of prefilter, filter");
-        check(&format!("{memory} (func (export \"reserve\"))"), "\"reserve\" is not a function of the type () -> (i32)");
+        check(
+            &format!("{memory} (func (export \"reserve\"))"),
+            "\"reserve\" is not a function of the type () -> (i32)",
+        );
         check(&format!("{memory} (func (export \"score\") (result i32) (i32.const 0))"), "type () -> (i64)");
         check(&format!("{memory} (global (export \"filter\") i32 (i32.const 0))"), "\"filter\" is not a function");
         let import = |module: &str, name: &str, ty: &str| {

@@ -23,7 +23,6 @@ use sched::{
     pod::Volume,
 };
 
-
 /// A pod. Without `identity`, what tells it from its like is left out.
 pub(crate) fn pod(pod: &Pod, identity: bool) -> Vec<u8> {
     let own = |text: &str| identity.then(|| text.to_owned());
@@ -131,8 +130,7 @@ fn claim(volume: &Volume) -> Option<wire::Volume> {
 }
 
 pub(crate) fn node(node: &Node) -> Vec<u8> {
-    let metadata =
-        wire::Meta { name: Some(node.name.to_string()), labels: map(&node.labels), ..Default::default() };
+    let metadata = wire::Meta { name: Some(node.name.to_string()), labels: map(&node.labels), ..Default::default() };
     let taints = node.taints.iter().map(|taint| wire::Taint {
         key: Some(taint.key.to_string()),
         value: filled(&taint.value),
@@ -168,8 +166,8 @@ fn amounts(resources: &Resources) -> BTreeMap<String, wire::Amount> {
     ];
     let fixed = fixed.into_iter().filter(|(_, value, _)| *value != 0).map(|(name, _, text)| (name.to_owned(), text));
     let scalars = resources.scalars.iter();
-    let scalars = scalars
-        .map(|(name, value)| (name.to_string(), amount(Quantity::from_value(*value, Format::DecimalSi))));
+    let scalars =
+        scalars.map(|(name, value)| (name.to_string(), amount(Quantity::from_value(*value, Format::DecimalSi))));
     fixed.chain(scalars).collect()
 }
 

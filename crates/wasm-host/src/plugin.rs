@@ -86,7 +86,9 @@ impl Plugin for WasmPlugin {
         cycle.score();
         let score: Box<dyn Score> = match verdict {
             Err(rejection) => Box::new(Failed(rejection)),
-            Ok(Some(Verdict { status: Status::Skip, .. })) => return PreScore { own: self.own(), ..Default::default() },
+            Ok(Some(Verdict { status: Status::Skip, .. })) => {
+                return PreScore { own: self.own(), ..Default::default() };
+            }
             Ok(_) => Box::new(Asking { guest: self.guest.clone(), cycle }),
         };
         PreScore { score: Some(score), own: self.own(), ..Default::default() }

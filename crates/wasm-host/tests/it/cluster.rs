@@ -3,8 +3,8 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use runtime::{Clock, Tasks};
-use scheduler::Plugins;
 use sched_config::{Configuration, Gates, GoDuration};
+use scheduler::Plugins;
 use serde_json::{Value, json};
 
 use crate::api::SchedulerApi;

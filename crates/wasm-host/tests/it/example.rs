@@ -17,9 +17,7 @@ fn build() -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_example_avoids_maintenance_and_prefers_green_nodes() {
-    let labels = |maintenance: &str, carbon: &str| {
-        json!({"example.com/maintenance": maintenance, "example.com/carbon-intensity": carbon})
-    };
+    let labels = |maintenance: &str, carbon: &str| json!({"example.com/maintenance": maintenance, "example.com/carbon-intensity": carbon});
     let api = nodes([
         ("dirty", labels("none", "700")),
         ("green", labels("none", "40")),

@@ -60,7 +60,8 @@ async fn a_guest_that_loops() {
 /// A guest that holds the only thread that there is.
 #[tokio::test]
 async fn a_guest_that_loops_where_there_is_one_thread() {
-    let cluster = Cluster::start(&module(&body("(loop $l (br $l))")), json!({"fuel": i64::MAX, "timeout": "5ms"})).await;
+    let cluster =
+        Cluster::start(&module(&body("(loop $l (br $l))")), json!({"fuel": i64::MAX, "timeout": "5ms"})).await;
     cluster.node("a", &json!({}));
     cluster.pod("p", &json!({}));
     cluster.waits("p", "took longer than 5ms").await;
@@ -82,9 +83,8 @@ async fn a_guest_that_eats_memory() {
 async fn a_guest_that_lies() {
     check(&filter(7), json!({}), "status", "answered with the status code 7").await;
     check(&filter(-1), json!({}), "status", "answered with the status code -1").await;
-    let score = |score: i64, code: i64| {
-        format!("(func (export \"score\") (result i64) (i64.const {}))", (score << 32) | code)
-    };
+    let score =
+        |score: i64, code: i64| format!("(func (export \"score\") (result i64) (i64.const {}))", (score << 32) | code);
     check(&score(101, 0), json!({}), "score", "gave the score 101").await;
     check(&score(-1, 0), json!({}), "score", "gave the score -1").await;
     check(&score(50, 2), json!({}), "status", "answered with the status code 2").await;

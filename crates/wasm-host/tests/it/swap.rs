@@ -43,9 +43,7 @@ async fn another_module_takes_over_and_a_bad_one_does_not() {
 async fn until_a_module_is_there_the_policy_applies() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("later.wasm");
-    let args = |policy: &str| {
-        json!({"guestURL": format!("file://{}", path.display()), "pollInterval": "20ms", "failurePolicy": policy})
-    };
+    let args = |policy: &str| json!({"guestURL": format!("file://{}", path.display()), "pollInterval": "20ms", "failurePolicy": policy});
     let cluster = Cluster::with_args(&args("Ignore"));
     cluster.pod("p", &json!({}));
     assert_eq!(cluster.bound("p").await, "a");
