@@ -73,11 +73,14 @@ fn part_arguments(args: &[OsString], part: &str, stands_for: &str) -> Option<Vec
 }
 
 /// The kinds of plugins that the scheduler takes beside Kubernetes' own.
+#[cfg(feature = "wasm")]
 fn scheduler_plugins() -> Vec<Arc<dyn scheduler::Plugins>> {
-    vec![
-        #[cfg(feature = "wasm")]
-        Arc::new(wasm_host::SchedulerPlugins::default()),
-    ]
+    vec![Arc::new(wasm_host::SchedulerPlugins::default())]
+}
+
+#[cfg(not(feature = "wasm"))]
+fn scheduler_plugins() -> Vec<Arc<dyn scheduler::Plugins>> {
+    Vec::new()
 }
 
 async fn run(command: cli::Command) -> anyhow::Result<ExitCode> {

@@ -23,10 +23,13 @@ fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }
 
+/// A content's type and bytes.
+type Content = (String, Vec<u8>);
+
 /// A server of files by path, each with the digest of its content as tag and as digest.
 #[derive(Clone)]
 struct Files {
-    files: Arc<Mutex<HashMap<String, (String, Vec<u8>)>>>,
+    files: Arc<Mutex<HashMap<String, Content>>>,
     /// Whole answers so far.
     sent: Arc<Mutex<HashMap<String, usize>>>,
     address: String,
