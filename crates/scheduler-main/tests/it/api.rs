@@ -14,9 +14,9 @@ pub const ADMIN: &str = "admin-token";
 pub const NOBODY: &str = "nobody-token";
 
 pub struct Api {
-    handle: apiserver::Handle,
     tasks: Tasks,
-    certificate: String,
+    client: Client,
+    kubeconfig: PathBuf,
     pub dir: TempDir,
 }
 
@@ -50,28 +50,36 @@ impl Api {
             vec![token(ADMIN, Identity::admin()), token(NOBODY, Identity::new("nobody", Vec::<String>::new()))];
         let handle = ApiServer::start(options).await.unwrap();
         tokio::time::timeout(Duration::from_secs(20), handle.ready()).await.unwrap();
-        Api { handle, tasks, certificate, dir }
-    }
-
-    /// A client of the administrator, in this process.
-    pub fn client(&self) -> Client {
-        Client::new(self.handle.local(Identity::admin()), "default")
-    }
-
-    /// A kubeconfig of the administrator.
-    pub fn kubeconfig(&self) -> PathBuf {
-        let ca = self.dir.path().join("ca.pem");
-        std::fs::write(&ca, &self.certificate).unwrap();
-        let path = self.dir.path().join("kubeconfig");
-        let server = format!("https://{}", self.handle.addresses()[0]);
+        let ca = dir.path().join("ca.pem");
+        std::fs::write(&ca, &certificate).unwrap();
+        let kubeconfig = dir.path().join("kubeconfig");
+        let server = format!("https://{}", handle.addresses()[0]);
         let document = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "a",
             "clusters": [{"name": "a", "cluster": {"server": server, "certificate-authority": ca}}],
             "users": [{"name": "a", "user": {"token": ADMIN}}],
             "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
         });
-        std::fs::write(&path, document.to_string()).unwrap();
-        path
+        std::fs::write(&kubeconfig, document.to_string()).unwrap();
+        let client = Client::new(handle.local(Identity::admin()), "default");
+        Api { tasks, client, kubeconfig, dir }
+    }
+
+    /// One that runs elsewhere, such as a kube-apiserver.
+    pub async fn elsewhere(kubeconfig: PathBuf) -> Self {
+        let config = client::configuration(Some(&kubeconfig), None).await.unwrap();
+        let client = client::connect(&config, client::Protocol::Http1).unwrap();
+        Api { tasks: Tasks::root(), client, kubeconfig, dir: tempfile::tempdir().unwrap() }
+    }
+
+    /// A client of the administrator.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// A kubeconfig of the administrator.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.kubeconfig.clone()
     }
 
     /// Sends a body to a path; panics when the API refuses it.
@@ -79,6 +87,14 @@ impl Api {
         let request = http::Request::builder().method(method).uri(path).header("content-type", "application/json");
         let request = request.body(body.to_string().into_bytes()).unwrap();
         self.client().request(request).await.unwrap()
+    }
+
+    /// Makes an object, unless it is there.
+    pub async fn make(&self, path: &str, object: Value) {
+        let name = object["metadata"]["name"].as_str().unwrap();
+        if self.get(&format!("{path}/{name}")).await.is_null() {
+            self.send("POST", path, object).await;
+        }
     }
 
     /// What is at a path; null where nothing is.

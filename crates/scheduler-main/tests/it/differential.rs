@@ -1,7 +1,8 @@
 //! Ours and a real kube-scheduler on the same cluster states, made by chance: who fits nowhere is told the same, who is placed
 //! is placed by the real one on a node that ours holds for one of the best, and evictions do equally little harm.
 //!
-//! `PLINTH_DIFFERENTIAL` is the number of states (40), or `seed=N` for one alone.
+//! `PLINTH_DIFFERENTIAL` is the number of states (40), or `seed=N` for one alone. `PLINTH_DIFFERENTIAL_KUBECONFIG` names an API
+//! server elsewhere, where nothing else runs: its nodes and the pods of namespace `default` are deleted.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -99,15 +100,18 @@ impl Drop for Cluster {
 
 impl Cluster {
     async fn start(real: &Path) -> Self {
-        let api = Api::start().await;
+        let api = match std::env::var_os("PLINTH_DIFFERENTIAL_KUBECONFIG") {
+            Some(path) => Api::elsewhere(path.into()).await,
+            None => Api::start().await,
+        };
         for priority in 0..states::PRIORITIES {
             let class = json!({"metadata": {"name": format!("p{priority}")}, "value": priority * 100});
-            api.send("POST", "/apis/scheduling.k8s.io/v1/priorityclasses", class).await;
+            api.make("/apis/scheduling.k8s.io/v1/priorityclasses", class).await;
         }
         let never = json!({"metadata": {"name": states::NEVER}, "value": 1000, "preemptionPolicy": "Never"});
-        api.send("POST", "/apis/scheduling.k8s.io/v1/priorityclasses", never).await;
+        api.make("/apis/scheduling.k8s.io/v1/priorityclasses", never).await;
         let account = json!({"metadata": {"name": "default"}});
-        api.send("POST", "/api/v1/namespaces/default/serviceaccounts", account).await;
+        api.make("/api/v1/namespaces/default/serviceaccounts", account).await;
         let config = api.dir.path().join("theirs.yaml");
         let head = "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\n";
         let connection = format!("{{kubeconfig: {}, qps: 10000, burst: 10000}}", api.kubeconfig().display());
