@@ -97,6 +97,17 @@ impl Api {
         }
     }
 
+    /// Deletes at once what is there.
+    pub async fn delete(&self, path: &str) {
+        let body = json!({"gracePeriodSeconds": 0}).to_string().into_bytes();
+        let request = http::Request::delete(path).header("content-type", "application/json").body(body).unwrap();
+        match self.client().request::<Value>(request).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            Err(error) => panic!("{path}: {error}"),
+        }
+    }
+
     /// What is at a path; null where nothing is.
     pub async fn get(&self, path: &str) -> Value {
         let request = http::Request::get(path).body(Vec::new()).unwrap();

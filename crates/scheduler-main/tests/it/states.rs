@@ -102,8 +102,8 @@ fn node(chance: &mut Chance, name: &str) -> Value {
     }
     let mut images = Vec::new();
     if chance.percent(50) {
-        let size = 100_000_000 * (1 + chance.below(9));
-        images.push(json!({"names": ["registry.example/app:1"], "sizeBytes": size}));
+        // An image has one size, wherever it is: a real one goes by that of the node that it saw first.
+        images.push(json!({"names": ["registry.example/app:1"], "sizeBytes": 700_000_000}));
     }
     let allocatable = json!({"cpu": (1 + chance.below(6)).to_string(), "memory": format!("{}Gi", 2 + chance.below(14)),
         "pods": (3 + chance.below(6)).to_string()});
