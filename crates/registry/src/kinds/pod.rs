@@ -120,8 +120,8 @@ impl Strategy for Pod {
         ]
     }
 
-    fn fields_are_paths(&self) -> bool {
-        true
+    fn unset_field(&self, field: &str) -> Option<&'static str> {
+        Some(if field == "spec.hostNetwork" { "false" } else { "" })
     }
 
     fn field(&self, object: &Value, field: &str) -> String {
