@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use registry::{Context, Registry, Resource, Status, User};
+use registry::{Context, Registry, Resource, Status};
 use runtime::{CancellationToken, Clock, Tasks, entropy};
 use store_api::{KeyValue, RangeRequest, Store};
 use tokio::sync::watch;
@@ -14,7 +14,6 @@ use crate::{
     cache::Cache,
     events::EventLeases,
     fairness::Fairness,
-    identity::Identity,
     metrics::ServerMetrics,
     options::{ConnectionLimits, NodeDialer},
     parsed::Parsed,
@@ -146,13 +145,8 @@ impl Core {
     }
 
     /// The circumstances of one write.
-    pub fn context(&self, identity: &Identity) -> Context {
-        let user = User {
-            name: identity.user().to_owned(),
-            uid: identity.uid().to_owned(),
-            groups: identity.groups().to_vec(),
-        };
-        Context::new(self.now(), &entropy::bytes(), user)
+    pub fn context(&self) -> Context {
+        Context::new(self.now(), entropy::bytes())
     }
 
     /// An object's key and value, straight from the store.

@@ -18,7 +18,6 @@ use crate::{
     body::Body,
     commit::{Change, Committed, Live, commit, live},
     core::{Core, Served},
-    identity::Identity,
     negotiate,
     pipeline::Call,
     respond,
@@ -44,7 +43,7 @@ pub(crate) async fn create(mut call: Call, served: &Served) -> Result<Response<B
         return Err(Status::method_not_allowed());
     }
     let object = call.decode(resource, Target::Object).await?;
-    let stored = insert(&call.core, &call.identity, resource, call.namespace(), object, dry_run).await?;
+    let stored = insert(&call.core, resource, call.namespace(), object, dry_run).await?;
     let mut response = shape.one(StatusCode::CREATED, resource, &stored.encoded, stored.revision);
     respond::warn(&mut response, &call.warnings);
     Ok(response)
@@ -53,13 +52,12 @@ pub(crate) async fn create(mut call: Call, served: &Served) -> Result<Response<B
 /// Creates a decoded object.
 pub(crate) async fn insert(
     core: &Core,
-    identity: &Identity,
     resource: &Resource,
     namespace: &str,
     mut object: Value,
     dry_run: bool,
 ) -> Result<Stored, Status> {
-    let mut context = core.context(identity);
+    let mut context = core.context();
     admit(core, &context, resource, namespace, &mut object).await?;
     let metadata = &object["metadata"];
     let given = |field: &str| metadata[field].as_str().is_some_and(|text| !text.is_empty());
@@ -91,7 +89,7 @@ pub(crate) async fn insert(
             Committed::Taken => spare.clone(),
         };
         object = again.ok_or_else(|| Status::conflict(resource.kind(), &name, "its addresses were taken meanwhile"))?;
-        context = core.context(identity);
+        context = core.context();
     }
     unreachable!("the last attempt returns")
 }
@@ -164,7 +162,7 @@ pub(crate) async fn update(mut call: Call, served: &Served, target: Target) -> R
     let key = resource.key(call.namespace(), call.name());
     // With a resource version a lost race is the client's conflict; without one the client wants to win.
     let conditional = new["metadata"]["resourceVersion"].as_str().is_some_and(|text| !text.is_empty() && text != "0");
-    let context = call.core.context(&call.identity);
+    let context = call.core.context();
     let mut new = Some(new);
     for attempt in 1..=ATTEMPTS {
         let given = if conditional || attempt == ATTEMPTS { new.take() } else { new.clone() };
@@ -193,7 +191,7 @@ async fn create_by_update(
     if let Some(metadata) = object["metadata"].as_object_mut() {
         metadata.remove("resourceVersion");
     }
-    let stored = insert(&call.core, &call.identity, resource, call.namespace(), object, dry_run).await?;
+    let stored = insert(&call.core, resource, call.namespace(), object, dry_run).await?;
     Ok(shape.one(StatusCode::CREATED, resource, &stored.encoded, stored.revision))
 }
 
@@ -206,7 +204,7 @@ pub(crate) async fn patch(mut call: Call, served: &Served, target: Target) -> Re
     let validation = call.field_validation()?;
     let body = call.read_body().await?;
     let key = resource.key(call.namespace(), call.name());
-    let context = call.core.context(&call.identity);
+    let context = call.core.context();
     for _ in 0..ATTEMPTS {
         let Some(live) = live(&call.core, resource, &key).await? else {
             return Err(Status::not_found(resource.kind(), call.name()));

@@ -178,7 +178,7 @@ fn admit_service_account(
 fn mount_token(context: &Context, spec: &mut Value) {
     let existing = items(&spec["volumes"]).iter().map(|v| text(v, "name")).find(|n| n.starts_with(TOKEN_VOLUME_PREFIX));
     let fresh = existing.is_none();
-    let volume = existing.map_or_else(|| format!("{TOKEN_VOLUME_PREFIX}{}", context.name_suffix), str::to_owned);
+    let volume = existing.map_or_else(|| format!("{TOKEN_VOLUME_PREFIX}{}", context.name_suffix()), str::to_owned);
     let mut mounted = false;
     for list in ["initContainers", "containers"] {
         for container in items_mut(spec, list) {
