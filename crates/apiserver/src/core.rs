@@ -18,6 +18,7 @@ use crate::{
     options::{ConnectionLimits, NodeDialer},
     parsed::Parsed,
     respond,
+    specs::Specs,
     token::Tokens,
 };
 
@@ -57,6 +58,7 @@ pub(crate) struct Core {
     pub node_dialer: Arc<dyn NodeDialer>,
     pub event_leases: EventLeases,
     pub parsed: Parsed,
+    pub specs: Specs,
     /// Why the server is not ready; empty when it is.
     pub not_ready: watch::Sender<String>,
     pub stopping: CancellationToken,
@@ -116,6 +118,7 @@ impl Core {
             kinds,
             event_leases: EventLeases::default(),
             parsed: Parsed::default(),
+            specs: Specs::default(),
             authenticator,
             tokens,
             fairness,

@@ -200,4 +200,4 @@ pub(crate) fn strategy_of(kind: &Kind) -> &'static dyn Strategy {
 }
 
 pub(crate) use pod::bind as bind_pod;
-pub use pod::PlainBinding;
+pub use pod::{PlainBinding, PodBody, RememberedSpec};

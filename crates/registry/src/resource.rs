@@ -18,6 +18,7 @@ use crate::{
     field::Errors,
     kinds::{Strategy, strategy_of},
     meta,
+    names::Rule,
     patch,
     table::Column,
     value::{copy, object_mut, remove, set, text},
@@ -165,6 +166,11 @@ impl Resource {
     /// The key of one object in the store.
     pub fn key(&self, namespace: &str, name: &str) -> String {
         self.kind.key(namespace, name)
+    }
+
+    /// Which names its objects may have.
+    pub(crate) fn name_rule(&self) -> Rule {
+        self.strategy.name_rule()
     }
 
     /// Whether PUT or PATCH of an object that is not there creates it.

@@ -4,11 +4,13 @@ mod bind;
 mod cells;
 mod label_keys;
 mod qos;
+mod remembered;
 mod status;
 mod update;
 
 pub use bind::PlainBinding;
 pub(crate) use bind::bind;
+pub use remembered::{PodBody, RememberedSpec};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
