@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 use crate::{
     commit::live,
     core::Core,
-    identity::{Identity, MASTERS},
     write::{apply, insert},
 };
 
@@ -35,10 +34,6 @@ pub(crate) async fn bootstrap(core: &Core, advertise: Option<SocketAddr>) -> Res
     Ok(())
 }
 
-fn identity() -> Identity {
-    Identity::new("system:apiserver", [MASTERS])
-}
-
 /// Creates an object unless it is there.
 async fn ensure(core: &Core, group: &str, plural: &str, namespace: &str, object: Value) -> Result<(), Status> {
     let served = core.find(group, "v1", plural).ok_or_else(Status::no_such_path)?;
@@ -46,7 +41,7 @@ async fn ensure(core: &Core, group: &str, plural: &str, namespace: &str, object:
     if core.read(served.resource.key(namespace, name)).await?.is_some() {
         return Ok(());
     }
-    match insert(core, &identity(), served.resource, namespace, object, false).await {
+    match insert(core, served.resource, namespace, object, false).await {
         Err(status) if status.reason == "AlreadyExists" => Ok(()),
         result => result.map(|_| ()),
     }
@@ -65,7 +60,7 @@ async fn keep(core: &Core, group: &str, plural: &str, object: Value) -> Result<(
                 new[field] = value.clone();
             }
         }
-        let context = core.context(&identity());
+        let context = core.context();
         let outcome = served.resource.update(&context, Target::Object, live.existing(), new)?;
         if apply(core, served.resource, &key, &live, outcome, false).await?.is_some() {
             return Ok(());

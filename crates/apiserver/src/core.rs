@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use registry::{Context, Registry, Resource, Status, User};
+use registry::{Context, Registry, Resource, Status};
 use runtime::{CancellationToken, Clock, Tasks, entropy};
 use store_api::{KeyValue, RangeRequest, Store};
 use tokio::sync::watch;
@@ -14,11 +14,11 @@ use crate::{
     cache::Cache,
     events::EventLeases,
     fairness::Fairness,
-    identity::Identity,
     metrics::ServerMetrics,
     options::{ConnectionLimits, NodeDialer},
     parsed::Parsed,
     respond,
+    specs::Specs,
     token::Tokens,
 };
 
@@ -58,6 +58,7 @@ pub(crate) struct Core {
     pub node_dialer: Arc<dyn NodeDialer>,
     pub event_leases: EventLeases,
     pub parsed: Parsed,
+    pub specs: Specs,
     /// Why the server is not ready; empty when it is.
     pub not_ready: watch::Sender<String>,
     pub stopping: CancellationToken,
@@ -117,6 +118,7 @@ impl Core {
             kinds,
             event_leases: EventLeases::default(),
             parsed: Parsed::default(),
+            specs: Specs::default(),
             authenticator,
             tokens,
             fairness,
@@ -146,13 +148,8 @@ impl Core {
     }
 
     /// The circumstances of one write.
-    pub fn context(&self, identity: &Identity) -> Context {
-        let user = User {
-            name: identity.user().to_owned(),
-            uid: identity.uid().to_owned(),
-            groups: identity.groups().to_vec(),
-        };
-        Context::new(self.now(), &entropy::bytes(), user)
+    pub fn context(&self) -> Context {
+        Context::new(self.now(), entropy::bytes())
     }
 
     /// An object's key and value, straight from the store.

@@ -11,7 +11,6 @@ use crate::{
     body::Body,
     commit::{Change, Committed, commit, live},
     core::{Core, Served},
-    identity::Identity,
     list,
     pipeline::Call,
     respond,
@@ -36,7 +35,7 @@ pub(crate) async fn delete(mut call: Call, served: &Served) -> Result<Response<B
     let options = options(&mut call).await?;
     let resource = served.resource;
     let (namespace, name) = (call.namespace(), call.name());
-    match remove(&call.core, &call.identity, resource, namespace, name, &options).await? {
+    match remove(&call.core, resource, namespace, name, &options).await? {
         Deleted::Going(encoded, revision) => Ok(shape.one(StatusCode::OK, resource, &encoded, Some(revision))),
         Deleted::Gone(encoded, revision) if resource.returns_deleted_object() => {
             Ok(shape.one(StatusCode::OK, resource, &encoded, Some(revision)))
@@ -59,12 +58,12 @@ pub(crate) async fn delete_collection(mut call: Call, served: &Served) -> Result
     let (entries, revision) = list::most_recent(&call.core, cache, &scope).await?;
     let chosen = entries.into_iter().filter(|entry| selection.matches(entry.attributes(resource)));
     let kind = resource.kind();
-    let (core, identity, options) = (&call.core, &call.identity, &options);
+    let (core, options) = (&call.core, &options);
     let deleted: Vec<Option<Value>> = stream::iter(chosen)
         .map(|entry| async move {
             let key = String::from_utf8_lossy(&entry.key).into_owned();
             let Some((namespace, name)) = kind.split_key(&key) else { return Ok(None) };
-            match remove(core, identity, resource, namespace.unwrap_or_default(), name, options).await {
+            match remove(core, resource, namespace.unwrap_or_default(), name, options).await {
                 Ok(_) => Ok(Some(entry.decode_with_revision())),
                 // Someone else was quicker: it is gone, as was asked.
                 Err(status) if status.code == 404 => Ok(None),
@@ -110,7 +109,6 @@ async fn options(call: &mut Call) -> Result<DeleteOptions, Status> {
 
 async fn remove(
     core: &Core,
-    identity: &Identity,
     resource: &Resource,
     namespace: &str,
     name: &str,
@@ -121,7 +119,7 @@ async fn remove(
         let Some(live) = live(core, resource, &key).await? else {
             return Err(Status::not_found(resource.kind(), name));
         };
-        let context = core.context(identity);
+        let context = core.context();
         let (value, encoded, reservations) = match resource.delete(&context, live.existing(), options)? {
             DeleteOutcome::Pending => return Ok(Deleted::Going(live.encoded, live.revision)),
             DeleteOutcome::Write(new) => {

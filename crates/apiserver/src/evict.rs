@@ -48,7 +48,7 @@ async fn agree(call: &Call, served: &Served, options: &DeleteOptions) -> Result<
         let scope = Scope::Prefix(kind.prefix(Some(call.namespace())).into());
         let (entries, _) = list::most_recent(core, cache, &scope).await?;
         let known: Vec<Value> = entries.iter().map(|entry| entry.decode()).collect();
-        let decision = eviction::decide(kind, &core.context(&call.identity), &pod.value, &known)?;
+        let decision = eviction::decide(kind, &core.context(), &pod.value, &known)?;
         let Some((at, new)) = decision.budget.clone().filter(|_| !options.dry_run) else {
             return Ok((pod, decision));
         };
@@ -74,7 +74,7 @@ async fn remove(
     let (core, pods) = (&call.core, served.resource);
     let key = pods.key(call.namespace(), call.name());
     for _ in 0..ATTEMPTS {
-        let context = core.context(&call.identity);
+        let context = core.context();
         let marked = eviction::mark(&context, &pod.value);
         let existing = Existing { object: &marked, ..pod.existing() };
         let value = match pods.delete(&context, existing, options)? {

@@ -42,6 +42,7 @@ mod respond;
 mod reviews;
 mod route;
 mod server;
+mod specs;
 mod subresource;
 mod tls;
 mod token;

@@ -71,7 +71,7 @@ pub(crate) async fn handle(core: Arc<Core>, peer: Peer, request: Request<Request
         Peer::Local(_) => None,
     };
     let span = span(&info, request.headers());
-    let labels = labels(&info);
+    let labels = labels(&core, &info);
     let long_running = info.long_running();
     // What a handler holds is dropped with it, so a panic in one request leaves the others as they were.
     let steps = AssertUnwindSafe(steps(core.clone(), peer, info, request)).catch_unwind().instrument(span.clone());
@@ -84,7 +84,7 @@ pub(crate) async fn handle(core: Arc<Core>, peer: Peer, request: Request<Request
     if response.status().is_server_error() {
         span.record("otel.status_code", "ERROR");
     }
-    if let Ok(id) = HeaderValue::from_str(&runtime::entropy::uuid()) {
+    if let Ok(id) = HeaderValue::try_from(runtime::entropy::uuid()) {
         response.headers_mut().insert("audit-id", id);
     }
     let elapsed = core.clock.monotonic().saturating_sub(started);
@@ -221,7 +221,7 @@ fn span(info: &RequestInfo, headers: &HeaderMap) -> tracing::Span {
     span
 }
 
-fn labels(info: &RequestInfo) -> RequestLabels {
+fn labels(core: &Core, info: &RequestInfo) -> RequestLabels {
     let verb = match info.verb {
         "get" => "GET",
         "list" => "LIST",
@@ -233,45 +233,25 @@ fn labels(info: &RequestInfo) -> RequestLabels {
         "deletecollection" => "DELETECOLLECTION",
         _ => "other",
     };
-    let target = info.resource.as_ref();
-    let text = |field: fn(&crate::request::Target) -> &String| target.map(field).cloned().unwrap_or_default();
-    // Only names that are served become labels, or any client could fill the metrics with its own words.
-    let known = target.is_none_or(|target| {
-        registry::Registry::builtin().find(&target.group, &target.version, &target.resource).is_some_and(|resource| {
-            target.subresource.is_empty() || resource.kind().subresource(&target.subresource).is_some()
-        })
-    });
     let dry_run = if info.query.given("dryRun").is_some() { "All" } else { "" };
-    if !known {
-        let empty = String::new;
-        return RequestLabels {
-            verb,
-            dry_run,
-            group: empty(),
-            version: empty(),
-            resource: empty(),
-            subresource: empty(),
-            scope: "",
-            component: COMPONENT,
-            code: 0,
-        };
-    }
-    RequestLabels {
-        verb,
-        dry_run,
-        group: text(|t| &t.group),
-        version: text(|t| &t.version),
-        resource: text(|t| &t.resource),
-        subresource: text(|t| &t.subresource),
-        scope: match target {
-            None => "",
-            Some(target) if target.name.is_some() || info.verb == "create" => "resource",
-            Some(target) if target.namespace.is_some() => "namespace",
-            Some(_) => "cluster",
+    let plain = RequestLabels { verb, dry_run, component: COMPONENT, ..RequestLabels::default() };
+    let Some(target) = &info.resource else { return plain };
+    // Only names that are served become labels, or any client could fill the metrics with its own words.
+    let Some(served) = core.find(&target.group, &target.version, &target.resource) else { return plain };
+    let kind = served.resource.kind();
+    let subresource = match target.subresource.as_str() {
+        "" => "",
+        name => match kind.subresource(name) {
+            Some(known) => known.name,
+            None => return plain,
         },
-        component: COMPONENT,
-        code: 0,
-    }
+    };
+    let scope = match target {
+        _ if target.name.is_some() || info.verb == "create" => "resource",
+        _ if target.namespace.is_some() => "namespace",
+        _ => "cluster",
+    };
+    RequestLabels { group: &kind.group, version: &kind.version, resource: &kind.plural, subresource, scope, ..plain }
 }
 
 #[cfg(test)]

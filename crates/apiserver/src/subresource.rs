@@ -48,7 +48,7 @@ pub(crate) async fn bind(mut call: Call, served: &Served) -> Result<Response<Bod
     }
     let name = name.to_owned();
     copy_topology(&core, &mut binding).await;
-    let context = core.context(&call.identity);
+    let context = core.context();
     let key = pods.resource.key(call.namespace(), &name);
     for _ in 0..ATTEMPTS {
         let Some(live) = live(&core, pods.resource, &key).await? else {
@@ -84,7 +84,7 @@ async fn bind_stored(
             binding.set_label(label, value);
         }
     }
-    let bound = binding.bind(&core.context(&call.identity), &pod.value, pod.revision.unsigned_abs());
+    let bound = binding.bind(&core.context(), &pod.value, pod.revision.unsigned_abs());
     let Some(value) = bound else { return Ok(None) };
     let reservations = Reservations::default();
     // The revision says whether the cache was right.

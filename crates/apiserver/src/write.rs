@@ -1,11 +1,11 @@
 //! Create, update and patch: read, decide (in `registry`), write if nothing changed meanwhile, and again if it did.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use registry::{
-    Context, Outcome, Resource, Status, Target,
+    FieldValidation, Outcome, PodBody, Resource, Status, Target,
     admission::{self, Neighbours},
     allocate::{self, Reservations},
     decode_stored, encode,
@@ -18,10 +18,9 @@ use crate::{
     body::Body,
     commit::{Change, Committed, Live, commit, live},
     core::{Core, Served},
-    identity::Identity,
-    negotiate,
+    negotiate::{self, Format},
     pipeline::Call,
-    respond,
+    respond, specs,
     view::Shape,
 };
 
@@ -43,8 +42,25 @@ pub(crate) async fn create(mut call: Call, served: &Served) -> Result<Response<B
     if resource.kind().namespaced && call.namespace().is_empty() {
         return Err(Status::method_not_allowed());
     }
-    let object = call.decode(resource, Target::Object).await?;
-    let stored = insert(&call.core, &call.identity, resource, call.namespace(), object, dry_run).await?;
+    let (format, validation) = (negotiate::format(&call.headers)?, call.field_validation()?);
+    let body = call.read_body().await?;
+    let known = admission::is_pod(resource) && format == Format::Json && !dry_run;
+    let pod = if known { PodBody::parse(&body) } else { None };
+    let core = call.core.clone();
+    if let Some(pod) = &pod
+        && let Some(stored) = specs::create(&core, resource, call.namespace(), pod, validation).await?
+    {
+        return Ok(shape.one(StatusCode::CREATED, resource, &stored.encoded, stored.revision));
+    }
+    let object = call.decode_body(resource, Target::Object, (format, validation), &body)?;
+    let found = Found::read(&core, resource, call.namespace(), &object).await?;
+    let stored = insert_beside(&core, resource, call.namespace(), object, &found, dry_run).await?;
+    if let Some(pod) = &pod
+        && validation != FieldValidation::Ignore
+        && call.warnings.is_empty()
+    {
+        core.specs.learn(call.namespace(), pod.spec(), &stored.encoded, &found);
+    }
     let mut response = shape.one(StatusCode::CREATED, resource, &stored.encoded, stored.revision);
     respond::warn(&mut response, &call.warnings);
     Ok(response)
@@ -53,14 +69,26 @@ pub(crate) async fn create(mut call: Call, served: &Served) -> Result<Response<B
 /// Creates a decoded object.
 pub(crate) async fn insert(
     core: &Core,
-    identity: &Identity,
+    resource: &Resource,
+    namespace: &str,
+    object: Value,
+    dry_run: bool,
+) -> Result<Stored, Status> {
+    let found = Found::read(core, resource, namespace, &object).await?;
+    insert_beside(core, resource, namespace, object, &found, dry_run).await
+}
+
+/// Creates a decoded object beside the neighbours that were found.
+async fn insert_beside(
+    core: &Core,
     resource: &Resource,
     namespace: &str,
     mut object: Value,
+    found: &Found,
     dry_run: bool,
 ) -> Result<Stored, Status> {
-    let mut context = core.context(identity);
-    admit(core, &context, resource, namespace, &mut object).await?;
+    let mut context = core.context();
+    admission::admit_create(resource, &context, namespace, &mut object, found.neighbours())?;
     let metadata = &object["metadata"];
     let given = |field: &str| metadata[field].as_str().is_some_and(|text| !text.is_empty());
     let generated = !given("name") && given("generateName");
@@ -91,47 +119,57 @@ pub(crate) async fn insert(
             Committed::Taken => spare.clone(),
         };
         object = again.ok_or_else(|| Status::conflict(resource.kind(), &name, "its addresses were taken meanwhile"))?;
-        context = core.context(identity);
+        context = core.context();
     }
     unreachable!("the last attempt returns")
 }
 
-/// Reads the neighbours that admission asks for, and asks it.
-async fn admit(
-    core: &Core,
-    context: &Context,
-    resource: &Resource,
-    namespace: &str,
-    object: &mut Value,
-) -> Result<(), Status> {
-    let needs = admission::needs(resource, namespace, object);
-    let found = |group, plural, namespace, name: Option<String>| async move {
-        match name {
-            Some(name) => core.neighbour(group, plural, namespace, &name).await,
-            None => Ok(None),
+/// The neighbours that admission asks for.
+#[derive(Default)]
+pub(crate) struct Found {
+    namespace: Option<Arc<Value>>,
+    pub service_account: Option<Arc<Value>>,
+    pub priority_classes: Vec<Arc<Value>>,
+    storage_classes: Vec<Arc<Value>>,
+    node: Option<Arc<Value>>,
+    workload: Option<Arc<Value>>,
+}
+
+impl Found {
+    async fn read(core: &Core, resource: &Resource, namespace: &str, object: &Value) -> Result<Self, Status> {
+        let needs = admission::needs(resource, namespace, object);
+        let found = |group, plural, namespace, name: Option<String>| async move {
+            match name {
+                Some(name) => core.neighbour(group, plural, namespace, &name).await,
+                None => Ok(None),
+            }
+        };
+        Ok(Found {
+            namespace: found("", "namespaces", "", needs.namespace).await?,
+            service_account: found("", "serviceaccounts", namespace, needs.service_account).await?,
+            node: found("", "nodes", "", needs.node).await?,
+            workload: found("scheduling.k8s.io", "workloads", namespace, needs.workload).await?,
+            priority_classes: match needs.priority_classes {
+                true => core.all("scheduling.k8s.io", "priorityclasses").await?,
+                false => Vec::new(),
+            },
+            storage_classes: match needs.storage_classes {
+                true => core.all("storage.k8s.io", "storageclasses").await?,
+                false => Vec::new(),
+            },
+        })
+    }
+
+    fn neighbours(&self) -> Neighbours<'_> {
+        Neighbours {
+            namespace: self.namespace.as_deref(),
+            service_account: self.service_account.as_deref(),
+            priority_classes: &self.priority_classes,
+            storage_classes: &self.storage_classes,
+            node: self.node.as_deref(),
+            workload: self.workload.as_deref(),
         }
-    };
-    let namespace_object = found("", "namespaces", "", needs.namespace).await?;
-    let service_account = found("", "serviceaccounts", namespace, needs.service_account).await?;
-    let node = found("", "nodes", "", needs.node).await?;
-    let workload = found("scheduling.k8s.io", "workloads", namespace, needs.workload).await?;
-    let priority_classes = match needs.priority_classes {
-        true => core.all("scheduling.k8s.io", "priorityclasses").await?,
-        false => Vec::new(),
-    };
-    let storage_classes = match needs.storage_classes {
-        true => core.all("storage.k8s.io", "storageclasses").await?,
-        false => Vec::new(),
-    };
-    let neighbours = Neighbours {
-        namespace: namespace_object.as_deref(),
-        service_account: service_account.as_deref(),
-        priority_classes: &priority_classes,
-        storage_classes: &storage_classes,
-        node: node.as_deref(),
-        workload: workload.as_deref(),
-    };
-    admission::admit_create(resource, context, namespace, object, neighbours)
+    }
 }
 
 pub(crate) fn is_service(resource: &Resource) -> bool {
@@ -164,7 +202,7 @@ pub(crate) async fn update(mut call: Call, served: &Served, target: Target) -> R
     let key = resource.key(call.namespace(), call.name());
     // With a resource version a lost race is the client's conflict; without one the client wants to win.
     let conditional = new["metadata"]["resourceVersion"].as_str().is_some_and(|text| !text.is_empty() && text != "0");
-    let context = call.core.context(&call.identity);
+    let context = call.core.context();
     let mut new = Some(new);
     for attempt in 1..=ATTEMPTS {
         let given = if conditional || attempt == ATTEMPTS { new.take() } else { new.clone() };
@@ -193,7 +231,7 @@ async fn create_by_update(
     if let Some(metadata) = object["metadata"].as_object_mut() {
         metadata.remove("resourceVersion");
     }
-    let stored = insert(&call.core, &call.identity, resource, call.namespace(), object, dry_run).await?;
+    let stored = insert(&call.core, resource, call.namespace(), object, dry_run).await?;
     Ok(shape.one(StatusCode::CREATED, resource, &stored.encoded, stored.revision))
 }
 
@@ -206,7 +244,7 @@ pub(crate) async fn patch(mut call: Call, served: &Served, target: Target) -> Re
     let validation = call.field_validation()?;
     let body = call.read_body().await?;
     let key = resource.key(call.namespace(), call.name());
-    let context = call.core.context(&call.identity);
+    let context = call.core.context();
     for _ in 0..ATTEMPTS {
         let Some(live) = live(&call.core, resource, &key).await? else {
             return Err(Status::not_found(resource.kind(), call.name()));

@@ -22,7 +22,7 @@ const DEFAULT_TOLERATION_SECONDS: i64 = 300;
 /// tokens that somebody asked for.
 const TOKEN_EXPIRATION_SECONDS: i64 = 3607;
 const TOKEN_MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
-const TOKEN_VOLUME_PREFIX: &str = "kube-api-access-";
+pub(crate) const TOKEN_VOLUME_PREFIX: &str = "kube-api-access-";
 /// The names of built-in classes begin with this, and none but these may.
 const SYSTEM_PRIORITIES: [(&str, i64); 2] =
     [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)];
@@ -90,8 +90,7 @@ pub fn admit_create(
     let name = text(&object["metadata"], "name").to_owned();
     if kind.namespaced {
         let Some(found) = neighbours.namespace else { return Err(no_such_namespace(namespace)) };
-        let terminating = !text(&found["metadata"], "deletionTimestamp").is_empty();
-        if terminating || text(&found["status"], "phase") == "Terminating" {
+        if is_terminating(found) {
             return Err(Status::namespace_terminating(kind, &name, namespace));
         }
     }
@@ -106,6 +105,12 @@ pub fn admit_create(
         }
     }
     Ok(())
+}
+
+/// Whether a namespace goes away, and takes no new objects.
+pub fn is_terminating(namespace: &Value) -> bool {
+    let deleted = !text(&namespace["metadata"], "deletionTimestamp").is_empty();
+    deleted || text(&namespace["status"], "phase") == "Terminating"
 }
 
 /// Tells a pod the region and the zone of its node, as labels. `object` is the pod, or the binding that gives it its node;
@@ -127,12 +132,13 @@ fn no_such_namespace(namespace: &str) -> Status {
     Status::not_found(kind, namespace)
 }
 
-fn is_pod(resource: &Resource) -> bool {
+/// Whether a kind's objects are pods.
+pub fn is_pod(resource: &Resource) -> bool {
     resource.kind().group.is_empty() && resource.kind().kind == "Pod"
 }
 
 /// Mirror pods stand for what a node runs by itself; they get no service account.
-fn is_mirror(object: &Value) -> bool {
+pub(crate) fn is_mirror(object: &Value) -> bool {
     object["metadata"]["annotations"].get(LAST_APPLIED_MIRROR).is_some()
 }
 
@@ -178,7 +184,7 @@ fn admit_service_account(
 fn mount_token(context: &Context, spec: &mut Value) {
     let existing = items(&spec["volumes"]).iter().map(|v| text(v, "name")).find(|n| n.starts_with(TOKEN_VOLUME_PREFIX));
     let fresh = existing.is_none();
-    let volume = existing.map_or_else(|| format!("{TOKEN_VOLUME_PREFIX}{}", context.name_suffix), str::to_owned);
+    let volume = existing.map_or_else(|| format!("{TOKEN_VOLUME_PREFIX}{}", context.name_suffix()), str::to_owned);
     let mut mounted = false;
     for list in ["initContainers", "containers"] {
         for container in items_mut(spec, list) {

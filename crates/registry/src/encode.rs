@@ -44,7 +44,7 @@ pub fn encode(object: &Value) -> Bytes {
     out.into()
 }
 
-fn write_json<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
+pub(crate) fn write_json<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
     serde_json::to_writer(out, value).expect("a Vec takes every byte, and JSON values have no keys but strings");
 }
 

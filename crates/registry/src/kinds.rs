@@ -138,9 +138,10 @@ pub(crate) trait Strategy: Send + Sync {
         &[]
     }
 
-    /// Whether these fields are values at two-step places of those names. Then the rest of the object need not be read for them.
-    fn fields_are_paths(&self) -> bool {
-        false
+    /// How one of these reads that is not set, where it is the value at the place of its name, of one or two steps: then
+    /// the rest of the object need not be read for it. None: it is made of more.
+    fn unset_field(&self, _field: &str) -> Option<&'static str> {
+        None
     }
 
     /// The value of one of these.
@@ -198,5 +199,5 @@ pub(crate) fn strategy_of(kind: &Kind) -> &'static dyn Strategy {
     }
 }
 
-pub use pod::PlainBinding;
 pub(crate) use pod::bind as bind_pod;
+pub use pod::{PlainBinding, PodBody, RememberedSpec};

@@ -33,11 +33,11 @@ mod status;
 pub mod table;
 mod value;
 
-pub use context::{Context, User, format_time, name_suffix, uid_from};
+pub use context::{Context, format_time, name_suffix, uid_from};
 pub use decode::{Decoded, FieldValidation};
 pub use delete::{DeleteOptions, DeleteOutcome, Preconditions, Propagation};
 pub use encode::{decode_stored, encode, set_resource_version, splice_point, splice_resource_version};
-pub use kinds::PlainBinding;
+pub use kinds::{PlainBinding, PodBody, RememberedSpec};
 pub use raw::metadata as stored_metadata;
 pub use resource::{Existing, Outcome, Registry, Resource, Target};
 pub use selector::{Attributes, FieldSelector, LabelSelector, Selection};

@@ -61,10 +61,10 @@ pub(crate) fn prepare_create(context: &Context, object: &mut Value) {
         while !base.is_char_boundary(end) {
             end -= 1;
         }
-        let name = format!("{}{}", &base[..end], context.name_suffix);
+        let name = format!("{}{}", &base[..end], context.name_suffix());
         set(metadata, "name", name);
     }
-    set(metadata, "uid", context.uid.as_str());
+    set(metadata, "uid", context.uid());
     set(metadata, "creationTimestamp", context.timestamp());
 }
 

@@ -2,9 +2,7 @@
 //! a few of them. It reads the compact form that [`crate::encode`] writes and gives up on any other, so that whoever asks
 //! parses the value instead. It does not check what it skips.
 
-use std::ops::Range;
-
-use serde_json::Value;
+use std::{borrow::Cow, ops::Range};
 
 /// One member of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,24 +26,13 @@ pub(crate) struct Object<'b> {
 impl<'b> Object<'b> {
     /// Reads the object that begins at `at`. None: there is none, or it is not written compactly.
     pub fn at(bytes: &'b [u8], at: usize) -> Option<Self> {
-        if bytes.get(at) != Some(&b'{') {
-            return None;
-        }
         let mut members = Vec::with_capacity(16);
-        let mut at = at + 1;
-        if bytes.get(at) == Some(&b'}') {
-            return Some(Object { members, close: at });
-        }
-        loop {
-            let (key, start) = read_key(bytes, at)?;
+        let behind = walk(bytes, at, |key, start| {
             let end = skip_value(bytes, start)?;
-            members.push(Member { key, at, start, end });
-            match bytes.get(end)? {
-                b',' => at = end + 1,
-                b'}' => return Some(Object { members, close: end }),
-                _ => return None,
-            }
-        }
+            members.push(Member { key, at: start - key.len() - 3, start, end });
+            Some(end)
+        })?;
+        Some(Object { members, close: behind - 1 })
     }
 
     /// The object that is the value of a member.
@@ -91,40 +78,39 @@ pub fn metadata(stored: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// Only the values at `paths` (such as `spec.nodeName`, two steps at most) of a stored object, as a value with nothing else.
-pub(crate) fn sparse<'p>(stored: &[u8], paths: impl Iterator<Item = &'p str> + Clone) -> Option<Value> {
-    let mut out = Value::Object(serde_json::Map::new());
-    let mut at = 0;
+/// Goes through the members of the object that begins at `at`, and says where it ends: behind its brace. `member` is told
+/// each key and where its value begins, and says behind what it ends. None: there is no object, it is not written
+/// compactly, or `member` has given up.
+pub(crate) fn walk<'b>(
+    bytes: &'b [u8],
+    at: usize,
+    mut member: impl FnMut(&'b [u8], usize) -> Option<usize>,
+) -> Option<usize> {
+    if bytes.get(at) != Some(&b'{') {
+        return None;
+    }
+    let mut at = at + 1;
+    if bytes.get(at) == Some(&b'}') {
+        return Some(at + 1);
+    }
     loop {
-        let before = if at == 0 { b'{' } else { b',' };
-        match stored.get(at)? {
-            b'}' if at > 0 => return Some(out),
-            byte if *byte == before => {}
+        let (key, start) = read_key(bytes, at)?;
+        let end = member(key, start)?;
+        match bytes.get(end)? {
+            b',' => at = end + 1,
+            b'}' => return Some(end + 1),
             _ => return None,
         }
-        let (key, start) = read_key(stored, at + 1)?;
-        let mut below = paths.clone().filter_map(|path| {
-            let (first, rest) = path.split_once('.').unwrap_or((path, ""));
-            (first.as_bytes() == key).then_some((first, rest))
-        });
-        let Some((first, rest)) = below.next() else {
-            at = skip_value(stored, start)?;
-            continue;
-        };
-        if rest.is_empty() || stored.get(start) != Some(&b'{') {
-            at = skip_value(stored, start)?;
-            out[first] = if rest.is_empty() { serde_json::from_slice(&stored[start..at]).ok()? } else { Value::Null };
-            continue;
-        }
-        let object = Object::at(stored, start)?;
-        // Of members of one name the last counts, as in a parsed value.
-        out[first] = Value::Object(serde_json::Map::new());
-        for (_, rest) in std::iter::once((first, rest)).chain(below) {
-            if let Some(member) = object.members.iter().rfind(|member| member.key == rest.as_bytes()) {
-                out[first][rest] = serde_json::from_slice(&stored[member.start..member.end]).ok()?;
-            }
-        }
-        at = object.close + 1;
+    }
+}
+
+/// A value as selectors read it: a string's text, nothing for null, all else as it is written.
+pub(crate) fn text(value: &[u8]) -> Option<Cow<'_, str>> {
+    match value {
+        b"null" => Some(Cow::Borrowed("")),
+        [b'"', inner @ .., b'"'] if !inner.contains(&b'\\') => Some(Cow::Borrowed(std::str::from_utf8(inner).ok()?)),
+        [b'"', ..] => Some(Cow::Owned(serde_json::from_slice(value).ok()?)),
+        other => Some(Cow::Borrowed(std::str::from_utf8(other).ok()?)),
     }
 }
 
@@ -144,33 +130,51 @@ pub(crate) fn replace(bytes: &[u8], edits: &[(Range<usize>, Vec<u8>)]) -> Vec<u8
 
 /// The key that begins at `at`, and where its value begins.
 fn read_key(bytes: &[u8], at: usize) -> Option<(&[u8], usize)> {
-    let behind = skip_string(bytes, at)?;
-    let key = &bytes[at + 1..behind - 1];
-    (!key.contains(&b'\\') && bytes.get(behind) == Some(&b':')).then_some((key, behind + 1))
+    let (behind, escaped) = read_string(bytes, at)?;
+    (!escaped && bytes.get(behind) == Some(&b':')).then(|| (&bytes[at + 1..behind - 1], behind + 1))
 }
 
-/// Behind the string that begins at `at`.
-fn skip_string(bytes: &[u8], at: usize) -> Option<usize> {
+/// Behind the string that begins at `at`, and whether it has escapes.
+fn read_string(bytes: &[u8], at: usize) -> Option<(usize, bool)> {
     if bytes.get(at) != Some(&b'"') {
         return None;
     }
-    let mut at = at + 1;
+    let (mut at, mut escaped) = (at + 1, false);
     loop {
-        at += bytes.get(at..)?.iter().position(|byte| matches!(byte, b'"' | b'\\'))?;
+        at += plain(bytes.get(at..)?)?;
         if bytes[at] == b'"' {
-            return Some(at + 1);
+            return Some((at + 1, escaped));
         }
+        escaped = true;
         at += 2;
     }
 }
 
+/// How many bytes come before the first quote or backslash. Eight are looked at at a time, as most of all bytes are in
+/// strings.
+fn plain(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    // The highest bit of each byte that is zero. Above the first of them it may err, and that is the one which counts.
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & (ONES << 7);
+    let mut at = 0;
+    while let Some(chunk) = bytes[at..].first_chunk::<8>() {
+        let word = u64::from_le_bytes(*chunk);
+        let found = zeros(word ^ (ONES * u64::from(b'"'))) | zeros(word ^ (ONES * u64::from(b'\\')));
+        if found != 0 {
+            return Some(at + found.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+    }
+    bytes[at..].iter().position(|byte| matches!(byte, b'"' | b'\\')).map(|rest| at + rest)
+}
+
 /// Behind the value that begins at `at`.
-fn skip_value(bytes: &[u8], start: usize) -> Option<usize> {
+pub(crate) fn skip_value(bytes: &[u8], start: usize) -> Option<usize> {
     let mut at = start;
     let mut depth = 0usize;
     loop {
         match bytes.get(at)? {
-            b'"' => at = skip_string(bytes, at)?,
+            b'"' => at = read_string(bytes, at)?.0,
             b'{' | b'[' => {
                 depth += 1;
                 at += 1;
@@ -197,10 +201,10 @@ fn skip_value(bytes: &[u8], start: usize) -> Option<usize> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     pub(crate) fn any_value() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
@@ -235,16 +239,25 @@ mod tests {
             if let Some(object) = Object::at(text.as_bytes(), 0) {
                 prop_assert!(object.close < text.len());
             }
-            let _ = (metadata(text.as_bytes()), sparse(text.as_bytes(), ["a.a", "b"].into_iter()));
+            let _ = (metadata(text.as_bytes()), super::text(text.as_bytes()));
         }
 
         #[test]
-        fn sparse_values_agree_with_whole_ones(value in any_value(), a in "[a-d]", b in "[a-d]{1,2}") {
+        fn texts_are_those_of_the_value(value in any_value()) {
+            let expected = match &value {
+                Value::String(text) => text.clone(),
+                Value::Null => String::new(),
+                other => other.to_string(),
+            };
             let bytes = serde_json::to_vec(&value).unwrap();
-            let path = format!("{a}.{b}");
-            if let Some(sparse) = sparse(&bytes, [path.as_str()].into_iter()) {
-                prop_assert_eq!(&sparse[&a][&b], &value[&a][&b]);
-            }
+            prop_assert_eq!(text(&bytes).unwrap(), expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_first_quote_or_backslash_is_found(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            prop_assert_eq!(plain(&bytes), bytes.iter().position(|byte| matches!(byte, b'"' | b'\\')));
         }
     }
 

@@ -17,7 +17,9 @@ use crate::{
     delete,
     field::Errors,
     kinds::{Strategy, strategy_of},
-    meta, patch, raw,
+    meta,
+    names::Rule,
+    patch,
     table::Column,
     value::{copy, object_mut, remove, set, text},
 };
@@ -164,6 +166,11 @@ impl Resource {
     /// The key of one object in the store.
     pub fn key(&self, namespace: &str, name: &str) -> String {
         self.kind.key(namespace, name)
+    }
+
+    /// Which names its objects may have.
+    pub(crate) fn name_rule(&self) -> Rule {
+        self.strategy.name_rule()
     }
 
     /// Whether PUT or PATCH of an object that is not there creates it.
@@ -479,10 +486,14 @@ impl Resource {
     /// The same in stored bytes, most of which need not be parsed for it.
     pub fn stored_attributes(&self, stored: &[u8]) -> Attributes {
         let own = self.strategy.selectable_fields();
-        let paths = ["metadata.name", "metadata.namespace", "metadata.labels"].into_iter().chain(own.iter().copied());
-        let few = own.is_empty() || self.strategy.fields_are_paths();
-        let sparse = if few { raw::sparse(stored, paths) } else { None };
-        self.attributes(&sparse.unwrap_or_else(|| serde_json::from_slice(stored).unwrap_or_default()))
+        let fields = ["metadata.name", "metadata.namespace"].into_iter().chain(own.iter().copied());
+        let unset = |field: &str| if own.contains(&field) { self.strategy.unset_field(field) } else { Some("") };
+        let read = if fields.clone().all(|field| unset(field).is_some()) {
+            Attributes::stored(stored, fields, |field| unset(field).unwrap_or_default())
+        } else {
+            None
+        };
+        read.unwrap_or_else(|| self.attributes(&serde_json::from_slice(stored).unwrap_or_default()))
     }
 
     /// The columns of the server-side table.

@@ -1,8 +1,13 @@
 //! Label and field selectors: parsing with Kubernetes' errors, and matching.
 
+use std::ops::Range;
+
 use serde_json::Value;
 
-use crate::names;
+use crate::{
+    names,
+    raw::{self, skip_value, walk},
+};
 
 mod field;
 mod label;
@@ -11,30 +16,110 @@ pub use field::{FieldSelector, FieldTerm};
 pub use label::{LabelSelector, Operator, Requirement};
 
 /// What selectors look at, taken out of an object once so that a cache need not keep the parsed object.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Attributes {
-    labels: Vec<(Box<str>, Box<str>)>,
-    fields: Vec<(&'static str, Box<str>)>,
+    /// All texts, one behind the other: a cache keeps many of these.
+    text: String,
+    labels: Vec<(Span, Span)>,
+    fields: Vec<(&'static str, Span)>,
 }
+
+/// Where a text stands among all.
+type Span = Range<u32>;
 
 impl Attributes {
     /// Takes the labels and the given fields of an object.
     pub fn new(object: &Value, fields: impl Iterator<Item = (&'static str, String)>) -> Self {
-        let labels = object["metadata"]["labels"].as_object().into_iter().flatten();
-        Attributes {
-            labels: labels.map(|(k, v)| (k.as_str().into(), v.as_str().unwrap_or_default().into())).collect(),
-            fields: fields.map(|(name, value)| (name, value.into())).collect(),
+        let mut out = Attributes::default();
+        for (key, value) in object["metadata"]["labels"].as_object().into_iter().flatten() {
+            out.add_label(key, value.as_str().unwrap_or_default());
         }
+        fields.for_each(|(name, value)| out.add_field(name, &value));
+        out
+    }
+
+    /// The same of stored bytes, where fields are values at places of one or two steps, such as `spec.nodeName`. One that
+    /// is not set reads as `unset` says. None: the bytes have to be parsed.
+    pub(crate) fn stored(
+        stored: &[u8],
+        fields: impl Iterator<Item = &'static str> + Clone,
+        unset: impl Fn(&str) -> &'static str,
+    ) -> Option<Self> {
+        let mut out = Attributes::default();
+        let mut found: Vec<(&'static str, Option<&[u8]>)> = fields.map(|field| (field, None)).collect();
+        let mut note = |step: &[u8], below: Option<&[u8]>, value: Range<usize>| {
+            let here = |field: &str| match field.split_once('.') {
+                Some((first, rest)) => first.as_bytes() == step && below == Some(rest.as_bytes()),
+                None => field.as_bytes() == step && below.is_none(),
+            };
+            // Of members of one name the last counts, as in a parsed value.
+            found
+                .iter_mut()
+                .filter(|(field, _)| here(field))
+                .for_each(|(_, slot)| *slot = Some(&stored[value.clone()]));
+        };
+        walk(stored, 0, |step, start| {
+            if stored.get(start) != Some(&b'{') {
+                let end = skip_value(stored, start)?;
+                note(step, None, start..end);
+                return Some(end);
+            }
+            walk(stored, start, |below, start| {
+                let labels = step == b"metadata" && below == b"labels" && stored.get(start) == Some(&b'{');
+                let end = if labels { out.take_labels(stored, start)? } else { skip_value(stored, start)? };
+                note(step, Some(below), start..end);
+                Some(end)
+            })
+        })?;
+        for (field, value) in found {
+            match value.filter(|value| *value != b"null") {
+                Some(value) => out.add_field(field, &raw::text(value)?),
+                None => out.add_field(field, unset(field)),
+            }
+        }
+        Some(out)
+    }
+
+    fn take_labels(&mut self, stored: &[u8], start: usize) -> Option<usize> {
+        self.labels.clear();
+        walk(stored, start, |key, start| {
+            let end = skip_value(stored, start)?;
+            let value =
+                Some(&stored[start..end]).filter(|value| value[0] == b'"').map_or(Some("".into()), raw::text)?;
+            self.add_label(std::str::from_utf8(key).ok()?, &value);
+            Some(end)
+        })
+    }
+
+    fn add_label(&mut self, key: &str, value: &str) {
+        let label = (self.add(key), self.add(value));
+        self.labels.push(label);
+    }
+
+    fn add_field(&mut self, name: &'static str, value: &str) {
+        let span = self.add(value);
+        self.fields.push((name, span));
+    }
+
+    fn add(&mut self, text: &str) -> Span {
+        let end = |text: &str| u32::try_from(text.len()).expect("an object's bound is far below 4 GiB");
+        let start = end(&self.text);
+        self.text.push_str(text);
+        start..end(&self.text)
+    }
+
+    fn text(&self, span: &Span) -> &str {
+        &self.text[span.start as usize..span.end as usize]
     }
 
     /// A label's value.
     pub fn label(&self, key: &str) -> Option<&str> {
-        self.labels.iter().find(|(k, _)| &**k == key).map(|(_, v)| &**v)
+        self.labels.iter().rfind(|(k, _)| self.text(k) == key).map(|(_, value)| self.text(value))
     }
 
     /// A field's value; empty when it is not set.
     pub fn field(&self, name: &str) -> &str {
-        self.fields.iter().find(|(k, _)| *k == name).map_or("", |(_, v)| v)
+        self.fields.iter().find(|(k, _)| *k == name).map_or("", |(_, value)| self.text(value))
     }
 }
 
@@ -56,5 +141,48 @@ impl Selection {
     /// Whether an object is selected.
     pub fn matches(&self, attributes: &Attributes) -> bool {
         self.labels.matches(|key| attributes.label(key)) && self.fields.matches(|name| attributes.field(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{Registry, raw::tests::any_value};
+
+    /// What selectors see is the same whether the bytes were parsed or not.
+    fn check(plural: &str, object: &Value) {
+        let resource =
+            Registry::builtin().resources().iter().find(|r| r.kind().plural == plural).expect("it is served");
+        let (parsed, read) = (resource.attributes(object), resource.stored_attributes(&crate::encode(object)));
+        assert_eq!(parsed.fields.len(), read.fields.len(), "{plural} {object}");
+        for (field, _) in &parsed.fields {
+            assert_eq!(read.field(field), parsed.field(field), "{field} of {object}");
+        }
+        for key in parsed.labels.iter().map(|(key, _)| parsed.text(key)).chain(["a"]) {
+            assert_eq!(read.label(key), parsed.label(key), "{key} of {object}");
+        }
+        assert_eq!(parsed.labels.len(), read.labels.len(), "{object}");
+    }
+
+    #[test]
+    fn attributes_are_read_out_of_stored_bytes() {
+        let metadata = json!({"name": "x", "namespace": "n", "labels": {"a": "b", "c\"": "\"\n"}});
+        let spec = json!({"nodeName": "é\"", "hostNetwork": true, "unschedulable": true, "containers": [{"spec": {}}]});
+        for plural in ["pods", "nodes", "events", "configmaps"] {
+            check(plural, &json!({}));
+            check(plural, &json!({"metadata": metadata, "spec": spec, "reason": "r", "status": {"phase": "Failed"}}));
+            check(plural, &json!({"metadata": null, "spec": {"nodeName": null}, "status": []}));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn attributes_of_any_object(labels in any_value(), spec in any_value(), name in any_value()) {
+            check("pods", &json!({"metadata": {"name": "p", "labels": labels}, "spec": {"nodeName": name}}));
+            check("pods", &json!({"metadata": spec}));
+        }
     }
 }

@@ -18,6 +18,8 @@ mod openapi;
 mod patch;
 #[path = "it/pods.rs"]
 mod pods;
+#[path = "it/remembered.rs"]
+mod remembered;
 #[path = "it/selector.rs"]
 mod selector;
 #[path = "it/services.rs"]

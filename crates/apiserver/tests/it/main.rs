@@ -12,6 +12,7 @@ mod openapi;
 mod pki;
 mod scheduling;
 mod subresources;
+mod templates;
 mod traces;
 mod watches;
 mod who;

@@ -9,14 +9,15 @@ use std::{
 };
 
 use futures::{StreamExt, stream::FuturesUnordered};
+use http::{Request, header::CONTENT_TYPE};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{Event, EventSource},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
 };
 use kube::{
-    Api, Client,
-    api::{Patch, PatchParams, PostParams},
+    Api, Client, Resource,
+    api::{Patch, PatchParams},
 };
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -202,19 +203,20 @@ fn annotation((name, value): &(&'static str, String)) -> BTreeMap<String, String
 }
 
 async fn perform(client: Client, write: Write) -> (Write, Outcome) {
-    let api = Api::<Event>::namespaced(client, &write.subject.namespace);
+    let namespace = &write.subject.namespace;
     let result = match &write.change {
-        Change::Create(event) => api.create(&PostParams::default(), event).await,
+        Change::Create(event) => create(&client, namespace, event).await,
         Change::Repeat { name, count, last } => {
             let mut patch = json!({ "count": count, "lastTimestamp": Time(*last) });
             if let Some(annotations) = write.record.annotation.iter().map(annotation).next() {
                 patch["metadata"] = json!({ "annotations": annotations });
             }
-            api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await
+            let api = Api::<Event>::namespaced(client, namespace);
+            api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
         }
     };
     let outcome = match result {
-        Ok(_) => Outcome::Written,
+        Ok(()) => Outcome::Written,
         Err(error) if matches!(write.change, Change::Repeat { .. }) && crate::is_not_found(&error) => Outcome::Missing,
         Err(error) => {
             tracing::debug!(reason = write.subject.reason, %error, "event not written");
@@ -222,4 +224,11 @@ async fn perform(client: Client, write: Write) -> (Write, Outcome) {
         }
     };
     (write, outcome)
+}
+
+/// The answer is the event once more, so nobody reads it.
+async fn create(client: &Client, namespace: &str, event: &Event) -> kube::Result<()> {
+    let body = serde_json::to_vec(event).map_err(kube::Error::SerdeError)?;
+    let request = Request::post(Event::url_path(&(), Some(namespace))).header(CONTENT_TYPE, "application/json");
+    client.request_text(request.body(body).map_err(kube::Error::HttpError)?).await.map(drop)
 }

@@ -100,8 +100,8 @@ impl Strategy for Event {
         ]
     }
 
-    fn fields_are_paths(&self) -> bool {
-        true
+    fn unset_field(&self, _field: &str) -> Option<&'static str> {
+        Some("")
     }
 
     fn field(&self, object: &Value, field: &str) -> String {

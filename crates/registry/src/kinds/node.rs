@@ -85,8 +85,8 @@ impl Strategy for Node {
         &["spec.unschedulable"]
     }
 
-    fn fields_are_paths(&self) -> bool {
-        true
+    fn unset_field(&self, _field: &str) -> Option<&'static str> {
+        Some("false")
     }
 
     fn field(&self, object: &Value, _field: &str) -> String {

@@ -4,11 +4,13 @@ mod bind;
 mod cells;
 mod label_keys;
 mod qos;
+mod remembered;
 mod status;
 mod update;
 
 pub use bind::PlainBinding;
 pub(crate) use bind::bind;
+pub use remembered::{PodBody, RememberedSpec};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -120,8 +122,8 @@ impl Strategy for Pod {
         ]
     }
 
-    fn fields_are_paths(&self) -> bool {
-        true
+    fn unset_field(&self, field: &str) -> Option<&'static str> {
+        Some(if field == "spec.hostNetwork" { "false" } else { "" })
     }
 
     fn field(&self, object: &Value, field: &str) -> String {

@@ -1,18 +1,16 @@
 //! What every test needs: a context that stands still, and short ways to create and update.
 
 use jiff::Timestamp;
-use registry::{Context, Existing, FieldValidation, Outcome, Registry, Resource, Status, Target, User};
+use registry::{Context, Existing, FieldValidation, Outcome, Registry, Resource, Status, Target};
 use serde_json::Value;
 
 pub const UID: &str = "00000000-0000-4000-8000-000000000000";
 
 pub fn context() -> Context {
-    Context {
-        now: Timestamp::from_second(1_000_000).unwrap(),
-        uid: UID.to_owned(),
-        name_suffix: "x7k2p".to_owned(),
-        user: User::default(),
-    }
+    let mut random = [0; 32];
+    // They spell x7k2p.
+    random[16..21].copy_from_slice(&[18, 24, 7, 20, 11]);
+    Context::new(Timestamp::from_second(1_000_000).unwrap(), random)
 }
 
 pub fn resource(plural: &str) -> &'static Resource {

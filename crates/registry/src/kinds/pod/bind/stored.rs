@@ -11,7 +11,7 @@ use serde::{
 
 use crate::{
     Context,
-    raw::{Object, replace},
+    raw::{Object, replace, skip_value, walk},
 };
 
 /// A `Binding` that says nothing unusual.
@@ -75,13 +75,19 @@ impl PlainBinding {
 
     /// The stored bytes of a pod, bound. None: the pod is to be parsed.
     pub fn bind(&self, context: &Context, stored: &[u8], revision: u64) -> Option<Bytes> {
-        let root = Object::at(stored, 0)?;
-        let (metadata, spec, status) =
-            (root.child(stored, "metadata")?, root.child(stored, "spec")?, root.child(stored, "status")?);
+        let (mut parts, mut top) = ([const { None }; PARTS.len()], 0);
+        walk(stored, 0, |key, start| {
+            top += 1;
+            let Some(part) = PARTS.iter().position(|part| *part == key) else { return skip_value(stored, start) };
+            let object = Object::at(stored, start)?;
+            let end = object.close + 1;
+            (parts[part].replace(object).is_none()).then_some(end)
+        })?;
+        let [Some(metadata), Some(spec), Some(status)] = parts else { return None };
         let parts = [&metadata, &spec, &status];
         let usual = |part: &&Object<'_>| part.sorted() && !part.members.is_empty();
         // As they are written; so the edits below come in the order of their places.
-        if !parts.iter().all(usual) || !parts.is_sorted_by_key(|part| part.close) || root.members.len() > MAX_TOP {
+        if !parts.iter().all(usual) || !parts.is_sorted_by_key(|part| part.close) || top > MAX_TOP {
             return None;
         }
         let settled = ["deletionTimestamp", "resourceVersion"].iter().any(|field| metadata.has(field))
@@ -142,6 +148,8 @@ fn unique<'de, D: Deserializer<'de>>(source: D) -> Result<BTreeMap<String, Strin
     source.deserialize_map(Entries)
 }
 
+/// What is looked into.
+const PARTS: [&[u8]; 3] = [b"metadata", b"spec", b"status"];
 /// A pod has no more top-level fields: apiVersion, kind, metadata, spec, status.
 const MAX_TOP: usize = 5;
 
