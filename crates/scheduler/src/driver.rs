@@ -147,6 +147,8 @@ impl Driver {
             }
             let pause = self.pause();
             tokio::select! {
+                // Each turn takes in all that is there, so that none of these keeps the others waiting.
+                biased;
                 received = self.inputs.recv_many(&mut inputs, CHANGES_PER_TURN) => {
                     if received == 0 {
                         return;

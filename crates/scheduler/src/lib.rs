@@ -37,12 +37,14 @@ pub struct Options {
     /// The profiles and all else that kube-scheduler's configuration says. Only pods that name one of the profiles are
     /// placed.
     pub configuration: Configuration,
+    /// Breaks ties between equal nodes. With the same seed, the same inputs give the same decisions; `None`: by chance.
+    pub seed: Option<u64>,
 }
 
 impl Options {
     /// A scheduler that was told nothing: kube-scheduler's default profile.
     pub fn new(client: Client, clock: Clock, tasks: Tasks, metrics: Metrics) -> Self {
-        Options { client, clock, tasks, metrics, configuration: Configuration::default() }
+        Options { client, clock, tasks, metrics, configuration: Configuration::default(), seed: None }
     }
 }
 
@@ -77,10 +79,14 @@ impl Handle {
 /// Starts the scheduler: it learns what there is, and places pods once it leads ([`Handle::lead`]). It runs until the group of
 /// tasks stops.
 pub fn start(options: Options) -> Result<Handle, ProfileError> {
-    let Options { client, clock, tasks, metrics, configuration } = options;
+    let Options { client, clock, tasks, metrics, configuration, seed } = options;
     let extenders = extenders::Extenders::new(&configuration.extenders, &client)?;
     let engine = profiles::engine(&configuration)?;
-    let engine = sched::Engine::new(sched::Options { extenders: extenders.facts(), ..engine });
+    let engine = sched::Engine::new(sched::Options {
+        extenders: extenders.facts(),
+        seed: seed.unwrap_or_else(runtime::entropy::random_u64),
+        ..engine
+    });
     let name = configuration.profiles.first().map_or(DEFAULT_NAME, |profile| profile.scheduler_name.as_str());
     let recorder = Recorder::new(client.clone(), name, "", clock.clone(), &tasks);
     let discarded = recorder.discarded();

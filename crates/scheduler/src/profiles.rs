@@ -52,7 +52,6 @@ pub(crate) fn engine(configuration: &Configuration) -> Result<sched::Options, Pr
         },
         preemption,
         parallelism: count(configuration.parallelism),
-        seed: runtime::entropy::random_u64(),
         ..Default::default()
     })
 }
