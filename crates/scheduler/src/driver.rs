@@ -340,22 +340,15 @@ impl Driver {
         let (api, extenders, ended) = (self.api.clone(), self.extenders.clone(), self.ended.0.clone());
         self.in_flight += 1;
         self.tasks.spawn("bind", async move {
-            let failure = match timeout(
-                WRITE_LIMIT,
-                api.bind(&reservation, &extenders, moments.times(reservation.history), moments.decided),
-            )
-            .await
-            {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(error),
-                Err(_) => Some(format!("no answer within {WRITE_LIMIT:?}")),
-            };
-            if let Some(error) = &failure {
+            // This has no limit: whoever gave up before it is known whether the pod is on the node would give away its room.
+            let times = moments.times(reservation.history);
+            let bound = api.bind(&reservation, &extenders, times, moments.decided).await;
+            if let Err(error) = &bound {
                 let (pod, node) = (&reservation.pod, &reservation.node);
                 tracing::warn!(pod = %pod.name, namespace = %pod.namespace, %node, error, "binding failed");
             }
             // The channel has room for all that are in flight; it closes only with the driver.
-            let _ = ended.send(Ended::Bound { reservation, moments, ok: failure.is_none() }).await;
+            let _ = ended.send(Ended::Bound { reservation, moments, ok: bound.is_ok() }).await;
         });
     }
 
