@@ -1,6 +1,6 @@
 //! The one task that owns the engine: changes in, decisions out, results back in.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use runtime::{Clock, Tasks};
 use sched::{
@@ -8,7 +8,11 @@ use sched::{
     pre_bind::Progress, preempt::Victims,
 };
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{
+        mpsc,
+        oneshot::{self, error::TryRecvError},
+        watch,
+    },
     time::timeout,
 };
 
@@ -46,6 +50,8 @@ pub(crate) struct Driver {
     told: Pending,
     /// Kinds whose objects have not all been told yet.
     unsynced: usize,
+    /// Pods that are being told why they wait, each until that is written.
+    telling: HashMap<Arc<str>, oneshot::Receiver<()>>,
     /// Pods whose volumes are being bound: they are bound themselves when that has come true.
     awaited: Vec<Awaited>,
 }
@@ -128,6 +134,7 @@ impl Driver {
             in_flight: 0,
             told: Pending::default(),
             unsynced: KINDS,
+            telling: HashMap::new(),
             awaited: Vec::new(),
         }
     }
@@ -338,8 +345,11 @@ impl Driver {
 
     fn bind(&mut self, reservation: Reservation, moments: Moments) {
         let (api, extenders, ended) = (self.api.clone(), self.extenders.clone(), self.ended.0.clone());
+        let told = self.telling.remove(&reservation.pod.uid);
         self.in_flight += 1;
         self.tasks.spawn("bind", async move {
+            // What an earlier attempt has to tell is written before, or a pod on a node would be said to wait.
+            wait(told).await;
             // This has no limit: whoever gave up before it is known whether the pod is on the node would give away its room.
             let times = moments.times(reservation.history);
             let bound = api.bind(&reservation, &extenders, times, moments.decided).await;
@@ -354,13 +364,18 @@ impl Driver {
 
     fn report(&mut self, pod: Arc<sched::Pod>, report: Report, victims: Option<Victims>) {
         let (api, ended) = (self.api.clone(), self.ended.0.clone());
+        let (telling, told) = oneshot::channel();
+        self.telling.retain(|_, told| matches!(told.try_recv(), Err(TryRecvError::Empty)));
+        let before = self.telling.insert(pod.uid.clone(), told);
         self.in_flight += 1;
         self.tasks.spawn("report", async move {
+            wait(before).await;
             let report = api.report(&pod, report);
             // What was not written is written by the next attempt.
             if let Ok(Err(error)) = timeout(WRITE_LIMIT, report).await {
                 tracing::debug!(pod = %pod.name, namespace = %pod.namespace, %error, "condition was not written");
             }
+            drop(telling);
             let ending = match victims {
                 None => Ended::Reported,
                 Some(victims) => {
@@ -420,5 +435,13 @@ impl Driver {
             self.metrics.pending(pending);
             self.told = pending;
         }
+    }
+}
+
+/// Waits until an earlier write about the same pod has ended, however it did.
+async fn wait(earlier: Option<oneshot::Receiver<()>>) {
+    if let Some(earlier) = earlier {
+        // The sender is dropped, not used.
+        let _ = earlier.await;
     }
 }
