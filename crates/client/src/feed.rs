@@ -15,6 +15,7 @@ use futures::{AsyncBufReadExt, AsyncReadExt};
 use http::Request;
 use kube::Client;
 use serde::{Deserialize, de::DeserializeOwned};
+use tokio::time::timeout;
 
 use crate::backoff::Backoff;
 
@@ -22,6 +23,10 @@ use crate::backoff::Backoff;
 const PAGE: usize = 2_000;
 /// How long a watch lasts before it is renewed.
 const WATCH_SECONDS: u32 = 290;
+/// How long to wait for a page, or for a watch to begin. A connection that was lost without a word never answers.
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+/// How long to wait for the next line of a watch: the server ends it before.
+const SILENCE_LIMIT: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 10);
 /// The longest line of a watch: an object may have 1.5 MiB in etcd, and JSON may escape every byte.
 const MAX_LINE_BYTES: u64 = 16 << 20;
 /// The status code that says that a version is too old to watch from.
@@ -116,6 +121,11 @@ fn retry(error: impl std::fmt::Display) -> Failure {
     Failure::Retry(error.to_string())
 }
 
+/// Waits for an answer, but not for ever.
+async fn answer<T>(request: impl Future<Output = T>) -> Result<T, Failure> {
+    timeout(ANSWER_LIMIT, request).await.map_err(|_| retry(format!("no answer within {ANSWER_LIMIT:?}")))
+}
+
 struct Feed {
     client: Client,
     /// UIDs by namespace and name.
@@ -206,7 +216,9 @@ impl Feed {
             match meta.next.filter(|token| !token.is_empty()) {
                 Some(token) => next = Some(token),
                 None => {
-                    let gone: Vec<_> = self.known.keys().filter(|key| !listed.contains(*key)).cloned().collect();
+                    let mut gone: Vec<_> = self.known.keys().filter(|key| !listed.contains(*key)).cloned().collect();
+                    // In the same order whatever that of the map is.
+                    gone.sort_unstable();
                     for (namespace, name) in gone {
                         self.gone(sink, namespace, name).await?;
                     }
@@ -218,7 +230,7 @@ impl Feed {
 
     async fn get(&self, uri: &str) -> Result<String, Failure> {
         let request = Request::get(uri).body(Vec::new()).map_err(retry)?;
-        match self.client.request_text(request).await {
+        match answer(self.client.request_text(request)).await? {
             Ok(text) => Ok(text),
             Err(kube::Error::Api(status)) if status.code == 404 => Err(Failure::Absent),
             Err(error) => Err(retry(error)),
@@ -232,7 +244,7 @@ impl Feed {
             escaped(version)
         );
         let request = Request::get(uri).body(Vec::new()).map_err(retry)?;
-        let lines = self.client.request_stream(request).await;
+        let lines = answer(self.client.request_stream(request)).await?;
         if matches!(&lines, Err(kube::Error::Api(status)) if status.code == GONE) {
             self.version = None;
         }
@@ -241,7 +253,9 @@ impl Feed {
         loop {
             line.clear();
             let mut bounded = (&mut lines).take(MAX_LINE_BYTES);
-            let read = bounded.read_until(b'\n', &mut line).await.map_err(retry)?;
+            let read = timeout(SILENCE_LIMIT, bounded.read_until(b'\n', &mut line)).await;
+            let read =
+                read.map_err(|_| retry(format!("the watch was silent for {SILENCE_LIMIT:?}")))?.map_err(retry)?;
             if read == 0 {
                 return Ok(());
             }

@@ -1,9 +1,10 @@
 //! What the scheduler writes: bindings, the pods' conditions, evictions, events.
 
+mod binding;
+
 use std::{sync::Arc, time::Duration};
 
 use client::{Client, EventType, Recorder, is_not_found};
-use http::Request;
 use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod as ApiPod};
 use kube::{
     Api as KubeApi,
@@ -68,8 +69,8 @@ impl Why {
 }
 
 impl Api {
-    /// Binds the pod to its node, or has the extender do it that does. The event is recorded here, so that it never comes
-    /// before the binding.
+    /// Binds the pod to its node, or has the extender do it that does; ends when it is known what came of it. The event is
+    /// recorded here, so that it never comes before the binding.
     pub async fn bind(
         &self,
         reservation: &Reservation,
@@ -79,6 +80,8 @@ impl Api {
     ) -> Result<(), String> {
         let pod = &reservation.pod;
         let bound = match extenders.bind(reservation).await {
+            // Its answer can be lost as any other.
+            Some(Err(_)) if self.is_bound(reservation).await => Ok(()),
             Some(answer) => answer.inspect_err(|error| self.failed(pod, error)),
             None => self.write_binding(reservation).await,
         };
@@ -88,25 +91,6 @@ impl Api {
             let why = Attempt::placed(&reservation.why, times, took).json();
             let annotation = (why::ANNOTATION, why);
             self.recorder.annotated_event(&reference(pod), EventType::Normal, "Scheduled", text, annotation);
-        })
-    }
-
-    async fn write_binding(&self, reservation: &Reservation) -> Result<(), String> {
-        let pod = &reservation.pod;
-        let binding = json!({
-            "apiVersion": "v1",
-            "kind": "Binding",
-            "metadata": {"name": &*pod.name, "namespace": &*pod.namespace, "uid": &*pod.uid},
-            "target": {"kind": "Node", "name": &*reservation.node},
-        });
-        let path = format!("/api/v1/namespaces/{}/pods/{}/binding", pod.namespace, pod.name);
-        let request = Request::post(path).header(http::header::CONTENT_TYPE, "application/json");
-        let request = request.body(binding.to_string().into_bytes()).map_err(|error| error.to_string())?;
-        self.client.request_text(request).await.map(drop).map_err(|error| {
-            if !is_not_found(&error) {
-                self.failed(pod, &format!("running Bind plugin \"DefaultBinder\": {error}"));
-            }
-            error.to_string()
         })
     }
 

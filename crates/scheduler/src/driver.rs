@@ -2,7 +2,7 @@
 
 mod awaited;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use runtime::{Clock, Tasks};
 use sched::{
@@ -10,7 +10,11 @@ use sched::{
     preempt::Victims,
 };
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{
+        mpsc,
+        oneshot::{self, error::TryRecvError},
+        watch,
+    },
     time::timeout,
 };
 
@@ -60,6 +64,8 @@ pub(crate) struct Driver {
     told_size: (usize, usize, usize),
     /// Kinds whose objects have not all been told yet.
     unsynced: usize,
+    /// Pods that are being told why they wait, each until that is written.
+    telling: HashMap<Arc<str>, oneshot::Receiver<()>>,
     /// Pods that are bound when something has come true.
     awaited: Vec<Awaited>,
 }
@@ -138,6 +144,7 @@ impl Driver {
             told: Pending::default(),
             told_size: (0, 0, 0),
             unsynced: KINDS,
+            telling: HashMap::new(),
             awaited: Vec::new(),
         }
     }
@@ -157,6 +164,8 @@ impl Driver {
             }
             let pause = self.pause();
             tokio::select! {
+                // Each turn takes in all that is there, so that none of these keeps the others waiting.
+                biased;
                 received = self.inputs.changes.recv_many(&mut inputs, CHANGES_PER_TURN) => {
                     if received == 0 {
                         return;
@@ -349,37 +358,37 @@ impl Driver {
 
     fn bind(&mut self, reservation: Reservation, moments: Moments) {
         let (api, extenders, ended) = (self.api.clone(), self.extenders.clone(), self.ended.0.clone());
-        let began = self.clock.monotonic();
+        let (began, told) = (self.clock.monotonic(), self.telling.remove(&reservation.pod.uid));
         self.in_flight += 1;
         self.tasks.spawn("bind", async move {
-            let failure = match timeout(
-                WRITE_LIMIT,
-                api.bind(&reservation, &extenders, moments.times(reservation.history), moments.decided),
-            )
-            .await
-            {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(error),
-                Err(_) => Some(format!("no answer within {WRITE_LIMIT:?}")),
-            };
-            if let Some(error) = &failure {
+            // What an earlier attempt has to tell is written before, or a pod on a node would be said to wait.
+            wait(told).await;
+            // This has no limit: whoever gave up before it is known whether the pod is on the node would give away its room.
+            let times = moments.times(reservation.history);
+            let bound = api.bind(&reservation, &extenders, times, moments.decided).await;
+            if let Err(error) = &bound {
                 let (pod, node) = (&reservation.pod, &reservation.node);
                 tracing::warn!(pod = %pod.name, namespace = %pod.namespace, %node, error, "binding failed");
             }
             // The channel has room for all that are in flight; it closes only with the driver.
-            let _ = ended.send(Ended::Bound { reservation, moments, began, ok: failure.is_none() }).await;
+            let _ = ended.send(Ended::Bound { reservation, moments, began, ok: bound.is_ok() }).await;
         });
     }
 
     fn report(&mut self, pod: Arc<sched::Pod>, report: Report, victims: Option<Victims>) {
         let (api, ended) = (self.api.clone(), self.ended.0.clone());
+        let (telling, told) = oneshot::channel();
+        self.telling.retain(|_, told| matches!(told.try_recv(), Err(TryRecvError::Empty)));
+        let before = self.telling.insert(pod.uid.clone(), told);
         self.in_flight += 1;
         self.tasks.spawn("report", async move {
+            wait(before).await;
             let report = api.report(&pod, report);
             // What was not written is written by the next attempt.
             if let Ok(Err(error)) = timeout(WRITE_LIMIT, report).await {
                 tracing::debug!(pod = %pod.name, namespace = %pod.namespace, %error, "condition was not written");
             }
+            drop(telling);
             let ending = match victims {
                 None => Ended::Reported,
                 Some(victims) => {
@@ -448,5 +457,13 @@ impl Driver {
             self.metrics.state(&self.engine, self.in_flight);
             self.told_size = size;
         }
+    }
+}
+
+/// Waits until an earlier write about the same pod has ended, however it did.
+async fn wait(earlier: Option<oneshot::Receiver<()>>) {
+    if let Some(earlier) = earlier {
+        // The sender is dropped, not used.
+        let _ = earlier.await;
     }
 }

@@ -45,13 +45,16 @@ pub struct Options {
     pub plugins: Vec<Arc<dyn Plugins>>,
     /// Of so many of the best nodes it is told why they were ([`why`]).
     pub named: usize,
+    /// Breaks ties between equal nodes. With the same seed, the same inputs give the same decisions; `None`: by chance.
+    pub seed: Option<u64>,
 }
 
 impl Options {
     /// A scheduler that was told nothing: kube-scheduler's default profile.
     pub fn new(client: Client, clock: Clock, tasks: Tasks, metrics: Metrics) -> Self {
         let (configuration, plugins) = (Configuration::default(), Vec::new());
-        Options { client, clock, tasks, metrics, configuration, plugins, named: sched::explanation::NAMED }
+        let named = sched::explanation::NAMED;
+        Options { client, clock, tasks, metrics, configuration, plugins, named, seed: None }
     }
 }
 
@@ -86,13 +89,18 @@ impl Handle {
 /// Starts the scheduler: it learns what there is, and places pods once it leads ([`Handle::lead`]). It runs until the group of
 /// tasks stops.
 pub fn start(options: Options) -> Result<Handle, ProfileError> {
-    let Options { client, clock, tasks, metrics, configuration, plugins, named } = options;
+    let Options { client, clock, tasks, metrics, configuration, plugins, named, seed } = options;
     let extenders = extenders::Extenders::new(&configuration.extenders, &client)?;
     let (notices, told) = Notices::new();
     let discarded_notices = notices.discarded();
     let place = Place { clock: clock.clone(), tasks: tasks.clone(), metrics: metrics.clone(), notices };
     let engine = profiles::engine(&configuration, &plugins, &place)?;
-    let engine = sched::Engine::new(sched::Options { extenders: extenders.facts(), named, ..engine });
+    let engine = sched::Engine::new(sched::Options {
+        extenders: extenders.facts(),
+        named,
+        seed: seed.unwrap_or_else(runtime::entropy::random_u64),
+        ..engine
+    });
     let name = configuration.profiles.first().map_or(DEFAULT_NAME, |profile| profile.scheduler_name.as_str());
     let recorder = Recorder::new(client.clone(), name, "", clock.clone(), &tasks);
     let discarded = recorder.discarded();

@@ -66,7 +66,6 @@ pub(crate) fn engine(
         },
         preemption,
         parallelism: count(configuration.parallelism),
-        seed: runtime::entropy::random_u64(),
         ..Default::default()
     })
 }

@@ -4,7 +4,7 @@
 //! few find a node, all is undone in the same step. So no gang ever holds nodes that another waits for.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -33,7 +33,8 @@ pub(super) struct Asking {
 struct Group {
     /// `None`: there is no such PodGroup; `Some(None)`: its pods are placed one by one.
     policy: Option<Option<Gang>>,
-    members: HashSet<Arc<str>>,
+    /// In an order, so that the same inputs give the same decisions.
+    members: BTreeSet<Arc<str>>,
 }
 
 #[derive(Default)]

@@ -79,8 +79,8 @@ fn answer(api: &Api, refusals: &AtomicUsize, write: Write) -> (u16, Value) {
 fn bind(api: &Api, refusals: &AtomicUsize, name: &str, binding: &Value) -> (u16, Value) {
     if refusals.try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
         let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": "not now", "reason": "ServiceUnavailable", "code": 503});
-        return (503, status);
+            "message": "not this one", "reason": "Forbidden", "code": 403});
+        return (403, status);
     }
     let mut pod = api.get("pods", name).unwrap();
     assert_eq!(pod["metadata"]["uid"], binding["metadata"]["uid"]);

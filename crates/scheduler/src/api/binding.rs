@@ -1,0 +1,151 @@
+//! Binding a pod until it is known what came of it.
+//!
+//! An answer can be lost though the binding was carried out. Whoever takes that for a failure gives the room to another pod,
+//! and the node has both. So the pod itself is asked, and if it has no node yet, the binding is sent again.
+
+use std::time::Duration;
+
+use client::is_not_found;
+use http::Request;
+use sched::{Pod, Reservation, object};
+use serde_json::json;
+use tokio::time::{sleep, timeout};
+
+use super::Api;
+
+/// How long to wait for one answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+/// For so long a binding is sent again.
+const SEND_LIMIT: Duration = Duration::from_secs(30);
+/// The pause before the pod is asked, and the binding is sent again; doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// What has come of a binding.
+enum Settled {
+    Bound,
+    Refused(String),
+    /// There is no such pod to bind any more; nobody need be told.
+    Lost(String),
+}
+
+/// What has come of one request.
+enum Sent {
+    Settled(Settled),
+    /// It may have been carried out, or may be the next time.
+    Open(String),
+}
+
+/// Where the pod is, as the API says.
+enum Found {
+    Here,
+    /// It has no node.
+    Waiting,
+    /// It has another node, or there is no such pod to bind any more.
+    Lost,
+    /// This cannot be asked, for good.
+    Hidden,
+}
+
+impl Api {
+    /// Binds the pod to its node. An error means that it is not there, and will not be by what was sent.
+    pub(super) async fn write_binding(&self, reservation: &Reservation) -> Result<(), String> {
+        match self.settle(reservation).await {
+            Settled::Bound => Ok(()),
+            Settled::Lost(error) => Err(error),
+            Settled::Refused(error) => {
+                self.failed(&reservation.pod, &format!("running Bind plugin \"DefaultBinder\": {error}"));
+                Err(error)
+            }
+        }
+    }
+
+    async fn settle(&self, reservation: &Reservation) -> Settled {
+        let until = self.clock.monotonic() + SEND_LIMIT;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let error = match self.send_binding(reservation).await {
+                Sent::Settled(settled) => return settled,
+                Sent::Open(error) => error,
+            };
+            let (pod, node) = (&reservation.pod, &reservation.node);
+            tracing::warn!(pod = %pod.name, namespace = %pod.namespace, %node, error, "binding is not settled yet");
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            match self.find(reservation).await {
+                Found::Here => return Settled::Bound,
+                Found::Lost => return Settled::Lost(error),
+                Found::Hidden => return Settled::Refused(error),
+                Found::Waiting if self.clock.monotonic() >= until => return Settled::Refused(error),
+                Found::Waiting => {}
+            }
+        }
+    }
+
+    /// Whether the pod is on its node, for a binding that somebody else has tried and failed.
+    pub(super) async fn is_bound(&self, reservation: &Reservation) -> bool {
+        matches!(self.find(reservation).await, Found::Here)
+    }
+
+    async fn send_binding(&self, Reservation { pod, node, .. }: &Reservation) -> Sent {
+        let binding = json!({
+            "apiVersion": "v1",
+            "kind": "Binding",
+            "metadata": {"name": &*pod.name, "namespace": &*pod.namespace, "uid": &*pod.uid},
+            "target": {"kind": "Node", "name": &**node},
+        });
+        let request = Request::post(format!("{}/binding", path(pod)));
+        let request = request.header(http::header::CONTENT_TYPE, "application/json");
+        let request = match request.body(binding.to_string().into_bytes()) {
+            Ok(request) => request,
+            Err(error) => return Sent::Settled(Settled::Refused(error.to_string())),
+        };
+        match timeout(ANSWER_LIMIT, self.client.request_text(request)).await {
+            Ok(Ok(_)) => Sent::Settled(Settled::Bound),
+            Ok(Err(error)) if is_not_found(&error) => Sent::Settled(Settled::Lost(error.to_string())),
+            Ok(Err(error)) if is_final(&error) => Sent::Settled(Settled::Refused(error.to_string())),
+            Ok(Err(error)) => Sent::Open(error.to_string()),
+            Err(_) => Sent::Open(format!("no answer within {ANSWER_LIMIT:?}")),
+        }
+    }
+
+    /// Asks until somebody answers: as long as nobody does, nothing can be bound anyway.
+    async fn find(&self, reservation: &Reservation) -> Found {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            if let Some(found) = self.look(reservation).await {
+                return found;
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn look(&self, Reservation { pod, node, .. }: &Reservation) -> Option<Found> {
+        let Ok(request) = Request::get(path(pod)).body(Vec::new()) else { return Some(Found::Hidden) };
+        let text = match timeout(ANSWER_LIMIT, self.client.request_text(request)).await {
+            Ok(Ok(text)) => text,
+            Ok(Err(error)) if is_not_found(&error) => return Some(Found::Lost),
+            Ok(Err(error)) if is_final(&error) => return Some(Found::Hidden),
+            Ok(Err(_)) | Err(_) => return None,
+        };
+        let Ok(object::Pod { metadata, spec, .. }) = serde_json::from_str(&text) else { return Some(Found::Hidden) };
+        let on = spec.and_then(|spec| spec.node_name).filter(|on| !on.is_empty());
+        Some(match on {
+            _ if metadata.uid.as_deref() != Some(&*pod.uid) => Found::Lost,
+            Some(on) if *on == **node => Found::Here,
+            Some(_) => Found::Lost,
+            None if metadata.deletion_timestamp.is_some() => Found::Lost,
+            None => Found::Waiting,
+        })
+    }
+}
+
+/// Whether the same request would be refused again. Conflicts, an overloaded server and one that failed are not final.
+fn is_final(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if (400..500).contains(&status.code) && ![408, 409, 429].contains(&status.code))
+}
+
+fn path(pod: &Pod) -> String {
+    format!("/api/v1/namespaces/{}/pods/{}", pod.namespace, pod.name)
+}
