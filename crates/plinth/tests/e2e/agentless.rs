@@ -4,7 +4,7 @@ use std::{
     fs,
     os::unix::{fs::chown, process::CommandExt},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, Output, Stdio},
 };
 
 use nix::{
@@ -58,6 +58,13 @@ impl Server {
         checks.iter().map(check).collect()
     }
 
+    fn why(&self, args: &[&str]) -> Output {
+        let kubeconfig = self.dir.path().join("kubeconfig.yaml");
+        let mut command = Command::new(self.dir.path().join("plinth"));
+        command.args(["why", "pod"]).args(args).arg(format!("--kubeconfig={}", kubeconfig.display()));
+        command.uid(USER).gid(USER).output().unwrap()
+    }
+
     /// The parts of the control plane that have figures.
     fn parts(&self) -> [bool; 2] {
         let metrics = self.kubectl.ok("get --raw /metrics");
@@ -109,6 +116,23 @@ fn pods_are_made_and_placed_without_a_node_or_controllers() {
         node if node == "far" => Ok(()),
         node => Err(node),
     });
+    let told = until("the event that says why is there", SOON, || {
+        let told = server.why(&["a", "--output=json"]);
+        let told: Value = serde_json::from_slice(&told.stdout).map_err(|error| error.to_string())?;
+        let scheduled =
+            told["steps"].as_array().into_iter().flatten().find(|step| step["what"] == "Scheduled").cloned();
+        scheduled.ok_or_else(|| told.to_string())
+    });
+    assert_eq!((&told["attempt"]["feasible"], &told["attempt"]["scores"][0]["node"]), (&json!(1), &json!("far")));
+    let text = String::from_utf8(server.why(&["a"]).stdout).unwrap();
+    assert!(text.starts_with("Pod default/a: Pending on node far\n"), "{text}");
+    assert!(text.contains("default-scheduler  Scheduled: Successfully assigned default/a to far\n"), "{text}");
+    assert!(text.contains("1 of 1 nodes fit\n") && text.contains("NodeResourcesFit"), "{text}");
+    let missing = server.why(&["b"]);
+    let error = String::from_utf8(missing.stderr).unwrap();
+    assert_eq!(missing.status.code(), Some(1));
+    assert_eq!(error.trim(), "error: Error from server (NotFound): pods \"b\" not found");
+
     // Nobody gives a new namespace its account.
     server.kubectl.ok("create namespace other");
     let refused = server.kubectl.fails("-n other run a --image=plinth.io/demo:v1");
