@@ -27,6 +27,22 @@ pub struct Attributes {
 /// Where a text stands among all.
 type Span = Range<u32>;
 
+/// A field that is looked for, and the last value that was found.
+struct Wanted<'s> {
+    field: &'static str,
+    step: &'static [u8],
+    /// Empty: the value is the member itself.
+    below: &'static [u8],
+    value: Option<&'s [u8]>,
+}
+
+impl Wanted<'_> {
+    fn new(field: &'static str) -> Self {
+        let (step, below) = field.split_once('.').unwrap_or((field, ""));
+        Wanted { field, step: step.as_bytes(), below: below.as_bytes(), value: None }
+    }
+}
+
 impl Attributes {
     /// Takes the labels and the given fields of an object.
     pub fn new(object: &Value, fields: impl Iterator<Item = (&'static str, String)>) -> Self {
@@ -46,32 +62,26 @@ impl Attributes {
         unset: impl Fn(&str) -> &'static str,
     ) -> Option<Self> {
         let mut out = Attributes::default();
-        let mut found: Vec<(&'static str, Option<&[u8]>)> = fields.map(|field| (field, None)).collect();
-        let mut note = |step: &[u8], below: Option<&[u8]>, value: Range<usize>| {
-            let here = |field: &str| match field.split_once('.') {
-                Some((first, rest)) => first.as_bytes() == step && below == Some(rest.as_bytes()),
-                None => field.as_bytes() == step && below.is_none(),
-            };
-            // Of members of one name the last counts, as in a parsed value.
-            found
-                .iter_mut()
-                .filter(|(field, _)| here(field))
-                .for_each(|(_, slot)| *slot = Some(&stored[value.clone()]));
-        };
+        let mut wanted: Vec<Wanted<'_>> = fields.map(Wanted::new).collect();
+        // Of members of one name the last counts, as in a parsed value.
         walk(stored, 0, |step, start| {
-            if stored.get(start) != Some(&b'{') {
+            let mut here = wanted.iter().filter(|wanted| wanted.step == step);
+            let open = step == b"metadata" || here.any(|wanted| !wanted.below.is_empty());
+            if !open || stored.get(start) != Some(&b'{') {
                 let end = skip_value(stored, start)?;
-                note(step, None, start..end);
+                let here = wanted.iter_mut().filter(|wanted| wanted.step == step && wanted.below.is_empty());
+                here.for_each(|wanted| wanted.value = Some(&stored[start..end]));
                 return Some(end);
             }
             walk(stored, start, |below, start| {
                 let labels = step == b"metadata" && below == b"labels" && stored.get(start) == Some(&b'{');
                 let end = if labels { out.take_labels(stored, start)? } else { skip_value(stored, start)? };
-                note(step, Some(below), start..end);
+                let here = wanted.iter_mut().filter(|wanted| wanted.below == below && wanted.step == step);
+                here.for_each(|wanted| wanted.value = Some(&stored[start..end]));
                 Some(end)
             })
         })?;
-        for (field, value) in found {
+        for Wanted { field, value, .. } in wanted {
             match value.filter(|value| *value != b"null") {
                 Some(value) => out.add_field(field, &raw::text(value)?),
                 None => out.add_field(field, unset(field)),
