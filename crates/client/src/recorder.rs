@@ -56,6 +56,8 @@ struct Record {
     kind: EventType,
     reason: String,
     message: String,
+    /// The name of an annotation, and its value.
+    annotation: Option<(&'static str, String)>,
     at: Timestamp,
 }
 
@@ -74,13 +76,31 @@ impl Recorder {
 
     /// Records that `reason` happened to `about`.
     pub fn event(&self, about: &ObjectReference, kind: EventType, reason: &str, message: impl Into<String>) {
-        let record = Record {
-            about: about.clone(),
-            kind,
-            reason: reason.to_owned(),
-            message: message.into(),
-            at: self.clock.now(),
-        };
+        self.record(about, kind, reason, message.into(), None);
+    }
+
+    /// As [`Recorder::event`], with an annotation of the event.
+    pub fn annotated_event(
+        &self,
+        about: &ObjectReference,
+        kind: EventType,
+        reason: &str,
+        message: impl Into<String>,
+        annotation: (&'static str, String),
+    ) {
+        self.record(about, kind, reason, message.into(), Some(annotation));
+    }
+
+    fn record(
+        &self,
+        about: &ObjectReference,
+        kind: EventType,
+        reason: &str,
+        message: String,
+        annotation: Option<(&'static str, String)>,
+    ) {
+        let record =
+            Record { about: about.clone(), kind, reason: reason.to_owned(), message, annotation, at: self.clock.now() };
         // A closed channel is the group's end, when nothing is written any more.
         if let Err(TrySendError::Full(_)) = self.sender.try_send(record) {
             self.discard();

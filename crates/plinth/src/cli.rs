@@ -16,6 +16,7 @@ node agent, service load balancing in eBPF and DNS. Use it with kubectl, etcdctl
   plinth up               start the cluster here (root; Ctrl-C stops it, containers go on)
   plinth status           one screen of health
   plinth demo             run the example and watch it answer
+  plinth why pod NAME     say what happened to a pod, and what the scheduler thought of the nodes
   plinth down             stop it and remove what it left on this machine
   plinth store            run the store alone, in place of etcd and with its flags: plinth store --help
   plinth scheduler        run the scheduler alone, in place of kube-scheduler and with its flags: plinth scheduler --help";
@@ -40,6 +41,8 @@ pub enum Command {
     Demo(DemoArgs),
     /// Import, list or remove container images.
     Image(ImageArgs),
+    /// Say why a pod is where it is, or is not: what happened to it, and what the scheduler thought of the nodes.
+    Why(WhyArgs),
 }
 
 /// Where things are. Shared by all commands.
@@ -199,6 +202,35 @@ pub struct StatusArgs {
     /// Wait so many seconds for everything to be well.
     #[arg(long, value_name = "SECONDS")]
     pub wait: Option<u64>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct WhyArgs {
+    #[command(subcommand)]
+    pub what: WhyWhat,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum WhyWhat {
+    /// A pod: from its creation until it runs, attempt by attempt.
+    #[command(visible_aliases = ["po", "pods"])]
+    Pod(WhyPodArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct WhyPodArgs {
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// The pod's namespace; without it, the kubeconfig's.
+    #[arg(short, long)]
+    pub namespace: Option<String>,
+    /// Kubeconfig of the cluster, which may be any Kubernetes cluster with Plinth's scheduler. Without it, $KUBECONFIG, and
+    /// then the one that plinth up has written.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Output for machines.
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Output::Text)]
+    pub output: Output,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -16,6 +16,7 @@ mod pki;
 mod status;
 mod terminal;
 mod up;
+mod why;
 
 use std::{ffi::OsString, path::Path, process::ExitCode, sync::Arc};
 
@@ -89,6 +90,7 @@ async fn run(command: cli::Command) -> anyhow::Result<ExitCode> {
         cli::Command::Status(args) => status::run(args).await,
         cli::Command::Demo(args) => demo::run(args).await,
         cli::Command::Image(args) => image::run(args).await,
+        cli::Command::Why(args) => why::run(args).await,
     }
 }
 

@@ -27,7 +27,7 @@ pub use field::{Aggregate, FieldError};
 pub use gates::{GateError, Gates};
 pub use plugins::{Catalogue, Point};
 pub use resolve::{Configuration, Enabled, Enabling, PluginArgs, Profile, ProfileError, ResolveError};
-pub use v1::KubeSchedulerConfiguration;
+pub use v1::{Extender, KubeSchedulerConfiguration};
 pub use validate::validate;
 pub use value::{MAX_BYTES, Value};
 

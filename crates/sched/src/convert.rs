@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 mod requests;
 pub mod storage;
+pub mod traffic;
 mod volumes;
 
 use k8s_openapi::{
@@ -62,7 +63,9 @@ pub fn pod(object: &object::Pod) -> Result<Pod, ConvertError> {
     let labels = labels(meta.labels.as_ref());
     let conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
     let told = conditions.into_iter().find(|known| {
-        known.type_ == "PodScheduled" && known.status == "False" && known.reason.as_deref() == Some("Unschedulable")
+        known.type_ == "PodScheduled"
+            && known.status == "False"
+            && matches!(known.reason.as_deref(), Some("Unschedulable" | "SchedulerError"))
     });
     let group = spec.scheduling_group.as_ref().and_then(|group| group.pod_group_name.as_deref());
     Ok(Pod {
@@ -125,6 +128,7 @@ fn pod_spec(
         never_preempts: spec.preemption_policy.as_deref() == Some("Never"),
         owner: owner(object),
         volumes: volumes::of(object, spec),
+        traffic: traffic::traffic(object.metadata.annotations.talks_to.as_deref(), namespace),
         claims: spec.resource_claims.iter().flatten().map(|claim| claim.name.as_str().into()).collect(),
     })
 }

@@ -61,6 +61,8 @@ pub struct Diagnosis {
     /// A plugin rejected the pod before it looked at any node.
     pub before_nodes: Option<(String, String)>,
     pub preemption: Preemption,
+    /// What plugins say that could have done something for it, and could not.
+    pub said: Vec<Reason>,
 }
 
 impl Diagnosis {
@@ -94,11 +96,14 @@ impl Diagnosis {
                 self.sentence(&counts)
             }
         };
+        let mut said: Vec<String> = self.said.iter().map(ToString::to_string).collect();
         match &self.preemption {
-            Preemption::NotTried | Preemption::Nominated(_) => why,
-            Preemption::NotEligible(reason) => format!("{why} preemption: {reason}"),
-            Preemption::Failed(counts) => format!("{why} preemption: {}", self.sentence(counts)),
+            Preemption::NotTried => {}
+            Preemption::Nominated(_) => said.clear(),
+            Preemption::NotEligible(reason) => said.push(format!("preemption: {reason}")),
+            Preemption::Failed(counts) => said.push(format!("preemption: {}", self.sentence(counts))),
         }
+        if said.is_empty() { why } else { format!("{why} {}", said.join(", ")) }
     }
 
     fn sentence(&self, counts: &BTreeMap<Reason, usize>) -> String {

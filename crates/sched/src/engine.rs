@@ -1,6 +1,7 @@
 //! The engine: changes and ticks go in, decisions come out. The driver carries them out and tells how it went.
 
 mod attempt;
+mod consult;
 mod gangs;
 mod storage;
 
@@ -11,29 +12,40 @@ use std::{
 };
 
 use crate::{
-    Diagnosis, Node, Pending, Pod,
+    Diagnosis, Explanation, Node, Pending, Pod,
+    explanation::NAMED,
+    extender::Extender,
     framework::{Event, Gang},
     labels::{Labels, Selector},
     plans::Plans,
     plugins,
     pod::OwnerKind,
-    pre_bind::PreBind,
+    pre_bind::{PreBind, Progress},
     preempt::{Budget, Victims},
     profile::Profile,
-    queue::{History, Pauses, Queue},
+    queue::{History, Incoming, Pauses, Queue, Turn},
     random::Random,
     world::{COARSE_DOMAINS, World},
 };
-use attempt::Unfit;
+use attempt::{How, Unfit};
+use consult::Consulting;
 use gangs::Gangs;
+
+/// For so many pods at a time extenders are asked, unless it is said otherwise; kube-scheduler's `parallelism`.
+const PARALLELISM: usize = 16;
 
 /// How to build an engine.
 pub struct Options {
     pub profiles: Vec<Profile>,
     pub pauses: Pauses,
     pub preemption: plugins::default_preemption::Args,
+    pub extenders: Vec<Extender>,
+    /// For so many pods at a time they are asked.
+    pub parallelism: usize,
     /// See [`COARSE_DOMAINS`]; tests choose others, to have both ways with few nodes.
     pub coarse_domains: usize,
+    /// So many of the best nodes are named when one is chosen.
+    pub named: usize,
     /// Breaks ties between equal nodes; the same seed and inputs give the same decisions.
     pub seed: u64,
 }
@@ -44,7 +56,10 @@ impl Default for Options {
             profiles: vec![plugins::default_profile("default-scheduler")],
             pauses: Pauses::default(),
             preemption: plugins::default_preemption::Args::default(),
+            extenders: Vec::new(),
+            parallelism: PARALLELISM,
             coarse_domains: COARSE_DOMAINS,
+            named: NAMED,
             seed: 1,
         }
     }
@@ -56,12 +71,12 @@ impl Default for Options {
 pub struct Reservation {
     pub pod: Arc<Pod>,
     pub node: Arc<str>,
-    /// The attempts that it took, this one included.
-    pub attempts: u32,
-    /// When the pod was first seen waiting.
-    pub first_seen: Duration,
-    /// How many nodes fitted.
-    pub feasible: usize,
+    pub history: History,
+    /// What was thought of the nodes.
+    pub why: Explanation,
+    /// A plugin has the pod wait so long at most: the driver asks [`Engine::permitted`] until the answer is
+    /// [`crate::pre_bind::Progress::Done`], and only then goes on.
+    pub permit: Option<Duration>,
     /// What goes before the binding.
     pub pre_bind: PreBind,
 }
@@ -74,7 +89,15 @@ pub enum Decision {
     Bind(Reservation),
     /// Tell why the pod waits. It is tried again by itself when something changes that can help. If there are victims, evict
     /// them and nominate the node; if that fails, [`Engine::preemption_failed`].
-    Unschedulable { pod: Arc<Pod>, diagnosis: Diagnosis, attempts: u32, victims: Option<Victims> },
+    Unschedulable { pod: Arc<Pod>, diagnosis: Diagnosis, history: History, victims: Option<Victims> },
+    /// Ask the extenders that are interested in the pod about these nodes, which fit by all that is known here, and give
+    /// their answer to [`Engine::advised`].
+    Consult { pod: Arc<Pod>, nodes: Vec<Arc<str>> },
+    /// Ask the extenders that are interested in the pod which of these evictions may be, and give their answer to
+    /// [`Engine::advised_victims`].
+    ConsultVictims { pod: Arc<Pod>, candidates: Vec<Victims> },
+    /// Tell that the attempt has failed for this reason; the pod is tried again after its pause.
+    Failed { pod: Arc<Pod>, error: String, history: History },
 }
 
 struct Reserved {
@@ -100,6 +123,11 @@ pub struct Engine {
     /// Decisions that were made together with one that was asked for.
     ready: VecDeque<Decision>,
     reserved: HashMap<Arc<str>, Reserved>,
+    extenders: Vec<Extender>,
+    parallelism: usize,
+    named: usize,
+    /// Pods that extenders are being asked about.
+    consulting: HashMap<Arc<str>, Consulting>,
 }
 
 impl Engine {
@@ -117,6 +145,10 @@ impl Engine {
             gangs: Gangs::default(),
             ready: VecDeque::new(),
             reserved: HashMap::new(),
+            extenders: options.extenders,
+            parallelism: options.parallelism.max(1),
+            named: options.named,
+            consulting: HashMap::new(),
         }
     }
 
@@ -127,6 +159,10 @@ impl Engine {
 
     fn profile(&self, pod: &Pod) -> Option<usize> {
         self.profiles.iter().position(|profile| *profile.scheduler_name == *pod.spec.scheduler_name)
+    }
+
+    fn turn(&self, profile: usize, pod: &Pod) -> Turn {
+        Turn { rank: self.profiles[profile].rank(pod), consults: self.consults(pod) }
     }
 }
 
@@ -213,6 +249,7 @@ impl Engine {
 
     fn assigned(&mut self, pod: Arc<Pod>, node: &Arc<str>, now: Duration) {
         self.queue.remove(&pod.uid);
+        self.consulting.remove(&pod.uid);
         self.world.denominate(&pod.uid);
         self.preempting.remove(&pod.uid);
         if let Some(reserved) = self.reserved.remove(&pod.uid) {
@@ -248,6 +285,7 @@ impl Engine {
     fn waiting(&mut self, pod: Arc<Pod>, now: Duration) {
         let Some(profile) = self.profile(&pod).filter(|_| !pod.deleting) else {
             self.queue.remove(&pod.uid);
+            self.consulting.remove(&pod.uid);
             self.world.denominate(&pod.uid);
             return;
         };
@@ -260,21 +298,24 @@ impl Engine {
         } else if !self.preempting.contains_key(&pod.uid) {
             self.world.denominate(&pod.uid);
         }
-        let profile = &self.profiles[profile];
-        let rank = profile.rank(&pod);
-        let gated = profile.pre_enqueue(&pod).is_err() || !self.gangs.is_complete(&pod);
+        if let Some(consulting) = self.consulting.get_mut(&pod.uid) {
+            return consulting.refresh(pod);
+        }
+        let turn = self.turn(profile, &pod);
+        let gated = self.profiles[profile].pre_enqueue(&pod).is_err() || !self.gangs.is_complete(&pod);
         match self.queue.pod(&pod.uid) {
             Some(known) if counts_alike(known, &pod) => self.queue.refresh(pod),
             Some(known) if known.spec.scheduling_gates == pod.spec.scheduling_gates => {
-                self.queue.update(pod, rank, now);
+                self.queue.update(pod, turn, now);
             }
-            _ => self.queue.add(pod, rank, gated, now),
+            _ => self.queue.add(pod, turn, gated, now),
         }
     }
 
     /// A pod is gone, or has ended.
     pub fn remove_pod(&mut self, uid: &str, now: Duration) {
         self.queue.remove(uid);
+        self.consulting.remove(uid);
         self.gangs.leave(uid);
         self.world.denominate(uid);
         self.preempting.remove(uid);
@@ -294,15 +335,17 @@ impl Engine {
             self.plans.forget(at);
             let name = &self.profiles[at].scheduler_name;
             let helps = |pod: &Pod, by: u64| *pod.spec.scheduler_name == **name && by & (1 << index) != 0;
-            self.queue.wake(now, helps);
+            self.queue.wake(now, "PluginRenewed", helps);
         }
+        self.consulting.values_mut().for_each(Consulting::something_happened);
     }
 
     fn wake(&mut self, event: &Event, now: Duration) {
+        self.consulting.values_mut().for_each(Consulting::something_happened);
         let (profiles, world) = (&self.profiles, &self.world);
         let profile_of =
             |pod: &Pod| profiles.iter().find(|profile| *profile.scheduler_name == *pod.spec.scheduler_name);
-        self.queue.wake(now, |pod, rejected_by| {
+        self.queue.wake(now, event.label(), |pod, rejected_by| {
             profile_of(pod).is_some_and(|profile| profile.helps(pod, rejected_by, event, world))
         });
     }
@@ -316,16 +359,21 @@ impl Engine {
             return Some(decision);
         }
         loop {
-            let (pod, history) = self.queue.pop(now)?;
+            let (pod, history) = self.queue.pop(now, self.may_consult())?;
             // Its scheduler may not be ours any more: then nothing is to be decided.
             let Some(profile) = self.profile(&pod) else { continue };
             return match self.gangs.of(&pod) {
                 Some(gang) => self.decide_together(gang, pod, history, now),
-                None => Some(match self.attempt(profile, &pod, history, true, now) {
-                    Ok(reservation) => Decision::Bind(reservation),
-                    Err(unfit) => self.unschedulable(profile, pod, history, *unfit, now),
-                }),
+                None if self.consults(&pod) => Some(self.consult(profile, pod, history, now)),
+                None => Some(self.decide(profile, pod, history, How::ALONE, now)),
             };
+        }
+    }
+
+    fn decide(&mut self, profile: usize, pod: Arc<Pod>, history: History, how: How<'_>, now: Duration) -> Decision {
+        match self.attempt(profile, &pod, history, how, now) {
+            Ok(reservation) => Decision::Bind(reservation),
+            Err(unfit) => self.unschedulable(profile, pod, history, *unfit, now),
         }
     }
 
@@ -337,10 +385,13 @@ impl Engine {
         unfit: Unfit,
         now: Duration,
     ) -> Decision {
-        let rank = self.profiles[profile].rank(&pod);
-        self.queue.add_unschedulable(pod.clone(), rank, history, unfit.rejected_by, now);
+        if !unfit.candidates.is_empty() {
+            return self.consult_victims(pod, history, unfit);
+        }
+        let turn = self.turn(profile, &pod);
+        self.queue.add_unschedulable(pod.clone(), turn, history, unfit.rejected_by, now);
         let Unfit { diagnosis, victims, .. } = unfit;
-        Decision::Unschedulable { pod, diagnosis, attempts: history.attempts, victims }
+        Decision::Unschedulable { pod, diagnosis, history, victims }
     }
 
     fn unreserve(&mut self, pod: &Pod, node: &str) {
@@ -359,8 +410,8 @@ impl Engine {
         if !pod.deleting
             && let Some(profile) = self.profile(&pod)
         {
-            let rank = self.profiles[profile].rank(&pod);
-            self.queue.add_failed(pod, rank, history, now);
+            let turn = self.turn(profile, &pod);
+            self.queue.add_failed(pod, turn, history, now);
         }
     }
 
@@ -369,6 +420,20 @@ impl Engine {
         let reserved = self.reserved.remove(uid)?;
         self.unreserve(&reserved.latest, &reserved.node);
         Some((reserved.latest, reserved.history, self.world.remove(uid)))
+    }
+
+    /// Whether a reserved pod needs to wait no more. `None`: it is not reserved any more.
+    pub fn permitted(&self, uid: &str) -> Option<Progress> {
+        let reserved = self.reserved.get(uid)?;
+        let profile = self.profile(&reserved.latest)?;
+        Some(self.profiles[profile].permitted(&reserved.latest, &reserved.node, &self.world))
+    }
+
+    /// The pod is bound: plugins that do something then have their turn.
+    pub fn bound(&mut self, reservation: &Reservation) {
+        if let Some(profile) = self.profile(&reservation.pod) {
+            self.profiles[profile].post_bind(&reservation.pod, &reservation.node, &mut self.world);
+        }
     }
 
     /// The victims could not be evicted: the pod is tried again.
@@ -380,12 +445,34 @@ impl Engine {
 
     /// When [`Engine::next`] has something again without any change; zero: now; `None`: never.
     pub fn wake_at(&self) -> Option<Duration> {
-        if self.ready.is_empty() { self.queue.wake_at() } else { Some(Duration::ZERO) }
+        if self.ready.is_empty() { self.queue.wake_at(self.may_consult()) } else { Some(Duration::ZERO) }
     }
 
     /// How many pods wait, and where.
     pub fn pending(&self) -> Pending {
         self.queue.pending()
+    }
+
+    /// How many pods have come into which part of the queue, and why.
+    pub fn incoming(&self) -> &Incoming {
+        self.queue.incoming()
+    }
+
+    /// How many pods are unschedulable, by the scheduler that they name and each plugin that rejected them.
+    pub fn unschedulable_by(&self) -> BTreeMap<(&str, &str), usize> {
+        let mut counts = BTreeMap::new();
+        for (pod, rejected_by, pods) in self.queue.unschedulable() {
+            let Some(profile) = self.profile(pod).map(|profile| &self.profiles[profile]) else { continue };
+            for plugin in profile.named(rejected_by) {
+                *counts.entry((profile.scheduler_name.as_str(), plugin)).or_default() += pods;
+            }
+        }
+        counts
+    }
+
+    /// How many pods have been given a node that the API does not show yet.
+    pub fn assumed(&self) -> usize {
+        self.reserved.len()
     }
 
     /// Whether the pod waits for a node.

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  pre_enqueue ─▶ sort ─▶ pre_filter ─▶ Filter, GroupFilter ─▶ pre_score ─▶ Score, GroupScore ─▶ reserve
-//!                                 └─ no node ─▶ post_filter                  (unreserve) pre_bind ◀─┘
+//!                                 └─ no node ─▶ post_filter   post_bind ◀── pre_bind ◀── permit ◀──┘ (unreserve)
 //! ```
 //!
 //! `pre_filter` and `pre_score` look at a pod once and hand out what is then asked about each node. Pods with the same spec
@@ -11,11 +11,11 @@
 //! depends on more than one node is asked about a *group*: nodes that the plugin cannot tell apart, because it describes
 //! them by the same key. So the cost of a decision follows the change and the number of groups, not that of nodes.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     Node, NodeInfo, Pod,
-    diagnosis::Rejection,
+    diagnosis::{Reason, Rejection},
     pre_bind::{PreBind, Progress},
     storage::StorageEvent,
     world::{NodeId, World},
@@ -35,8 +35,10 @@ pub enum Point {
     PreScore,
     Score,
     Reserve,
+    Permit,
     PreBind,
     Bind,
+    PostBind,
 }
 
 /// All that a plugin can take part in. Every method has a default that lets pods pass.
@@ -61,6 +63,11 @@ pub trait Plugin: Send + Sync {
         Ok(PreFilter::default())
     }
 
+    /// What is done for a pod that no node takes.
+    fn post_filter(&self, _pod: &Pod) -> PostFilter {
+        PostFilter::Nothing
+    }
+
     /// What makes nodes better for this pod.
     fn pre_score(&self, _pod: &Pod, _world: &mut World) -> PreScore {
         PreScore::default()
@@ -74,7 +81,18 @@ pub trait Plugin: Send + Sync {
     /// Gives it back; also called when `reserve` was not, or failed.
     fn unreserve(&mut self, _pod: &Pod, _node: &str, _world: &mut World) {}
 
-    /// What must be written, and then come true, before the pod is bound; asked when all have reserved.
+    /// Asked when all have reserved and the pod is counted on its node: it may go on, it waits so long at most, or it is to
+    /// have another node.
+    fn permit(&self, _pod: &Pod, _node: &str, _world: &World) -> Result<Option<Duration>, Rejection> {
+        Ok(None)
+    }
+
+    /// Whether a pod that this plugin has waiting may go on; asked whenever something has changed.
+    fn permitted(&self, _pod: &Pod, _node: &str, _world: &World) -> Progress {
+        Progress::Done
+    }
+
+    /// What must be written, and then come true, before the pod is bound; asked when all have permitted it.
     fn pre_bind(&self, _pod: &Pod, _world: &World) -> PreBind {
         PreBind::default()
     }
@@ -84,6 +102,9 @@ pub trait Plugin: Send + Sync {
         Progress::Done
     }
 
+    /// The pod is bound.
+    fn post_bind(&mut self, _pod: &Pod, _node: &str, _world: &mut World) {}
+
     /// Takes up what has changed in the plugin itself: called when it was asked for ([`crate::Engine::renew`]), and never
     /// while a decision is made. What the plugin has said before is forgotten.
     fn renew(&mut self) {}
@@ -92,6 +113,17 @@ pub trait Plugin: Send + Sync {
     fn helps(&self, _pod: &Pod, _event: &Event, _world: &World) -> bool {
         true
     }
+}
+
+/// What [`Plugin::post_filter`] does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum PostFilter {
+    #[default]
+    Nothing,
+    /// Nothing either, and the pod is told why.
+    Says(Reason),
+    /// Others are evicted, if that makes room ([`crate::preempt`]).
+    Preempts,
 }
 
 /// What [`Plugin::pre_filter`] found out.
@@ -183,6 +215,23 @@ pub enum Event {
     NamespaceChanged,
     /// What Services and workloads select, which default spreading goes by.
     WorkloadChanged,
+}
+
+impl Event {
+    /// kube-scheduler's name of it, as its metrics have it.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Event::NodeAdded(_) => "NodeAdd",
+            Event::NodeUpdated { .. } => "NodeUpdate",
+            Event::NodeRemoved(_) => "NodeDelete",
+            Event::PodAdded(_) => "AssignedPodAdd",
+            Event::PodUpdated { .. } => "AssignedPodUpdate",
+            Event::PodRemoved(_) => "AssignedPodDelete",
+            Event::Storage(event) => event.label(),
+            Event::NamespaceChanged => "NamespaceUpdate",
+            Event::WorkloadChanged => "WorkloadUpdate",
+        }
+    }
 }
 
 /// Scales numbers to 0 to [`MAX_SCORE`] by the highest; `reverse` makes the highest the worst (DefaultNormalizeScore).

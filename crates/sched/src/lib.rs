@@ -15,6 +15,8 @@
 pub mod convert;
 pub mod diagnosis;
 mod engine;
+pub mod explanation;
+pub mod extender;
 pub mod framework;
 pub mod labels;
 mod node;
@@ -35,10 +37,12 @@ pub mod world;
 
 pub use diagnosis::Diagnosis;
 pub use engine::{Decision, Engine, Options, Reservation};
+pub use explanation::Explanation;
+pub use extender::{Advice, Extender};
 pub use node::{Node, Taint, TaintEffect};
-pub use pod::{HostPort, Pod, PreferredTerm, Spec, Toleration, TolerationOperator};
+pub use pod::{HostPort, Pod, PreferredTerm, Spec, Talk, Toleration, TolerationOperator, Traffic};
 pub use profile::Profile;
-pub use queue::{Pauses, Pending};
+pub use queue::{History, Incoming, Pauses, Pending};
 pub use resources::Resources;
 pub use selector::{Field, Operator, Requirement, Term};
 pub use world::{NodeId, NodeInfo, World};

@@ -15,7 +15,7 @@ use k8s_openapi::{
         apis::meta::v1::{LabelSelector, OwnerReference, Time},
     },
 };
-use serde::{Deserialize, de::IgnoredAny};
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
 
 /// ObjectMeta.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -30,6 +30,26 @@ pub struct Meta {
     pub creation_timestamp: Option<Time>,
     pub deletion_timestamp: Option<IgnoredAny>,
     pub owner_references: Option<Vec<OwnerReference>>,
+    pub annotations: Annotations,
+}
+
+/// Those that mean something here; the others are passed over.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Annotations {
+    /// See [`crate::convert::traffic`].
+    pub talks_to: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Annotations {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Known {
+            #[serde(rename = "scheduler.plinth.io/talks-to")]
+            talks_to: Option<String>,
+        }
+        let known = Option::<Known>::deserialize(deserializer)?;
+        Ok(Annotations { talks_to: known.and_then(|known| known.talks_to) })
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -11,26 +11,23 @@
 //! incrementally. A pod that is alone with its spec is not worth that: for it a plan looks at nodes in rotation until
 //! enough fit, and is thrown away.
 
+mod choice;
 mod groups;
 mod rejects;
 
-use std::{
-    collections::{HashMap, HashSet},
-    ops::Range,
-    sync::Arc,
-};
+use std::{collections::HashSet, ops::Range, sync::Arc};
 
 use crate::{
     Pod,
-    diagnosis::{Diagnosis, Rejected, Rejection},
-    framework::{Filter, Group, GroupFilter, GroupScore, MAX_SCORE, Score},
-    preempt::DryRun,
+    diagnosis::Rejection,
+    explanation::{Explanation, NAMED},
+    framework::{Filter, GroupFilter, GroupScore, MAX_SCORE, Score},
+    preempt::Known,
     profile::{PluginIndex, Profile},
-    random::Random,
     world::{NodeId, Resident, World},
 };
 use groups::{Groups, Members, Standing};
-use rejects::{RejectId, Rejects};
+pub(crate) use rejects::{RejectId, Rejects};
 
 /// Groups that have lost their nodes are kept up to this number beside the live ones; past it the plan begins anew.
 const MAX_EMPTY_GROUPS: usize = 1024;
@@ -70,6 +67,8 @@ pub(crate) struct Plan {
     group_filters: Vec<Filtering<dyn GroupFilter>>,
     scores: Vec<Scoring<dyn Score>>,
     group_scores: Vec<Scoring<dyn GroupScore>>,
+    /// The plugins of `scores` and then of `group_scores`.
+    scorers: Arc<[Arc<str>]>,
     only: Option<Only>,
     places: Vec<Place>,
     groups: Groups,
@@ -86,16 +85,17 @@ pub(crate) struct Plan {
     kept: bool,
     /// What plugins have found out holds for this one pod only.
     own: bool,
+    /// So many of the best nodes are named when one is chosen.
+    pub named: usize,
     /// What preemption has found out about nodes.
-    pub dry_runs: HashMap<NodeId, DryRun>,
+    pub known: Known,
 }
 
 /// A node that was chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Choice {
     pub node: NodeId,
-    /// How many nodes fitted.
-    pub feasible: usize,
+    pub why: Explanation,
 }
 
 /// A rejection and the plugin that spoke it.
@@ -109,6 +109,7 @@ impl Plan {
             group_filters: Vec::new(),
             scores: Vec::new(),
             group_scores: Vec::new(),
+            scorers: Arc::default(),
             only: None,
             places: Vec::new(),
             groups: Groups::default(),
@@ -118,43 +119,57 @@ impl Plan {
             terms: 0,
             key: Vec::new(),
             asking: None,
-            dry_runs: HashMap::new(),
+            named: NAMED,
+            known: Known::default(),
             kept: false,
             own: pod.spec.has_own_claims(),
             workloads: world.workloads.version(&pod.namespace),
             volumes: (!pod.spec.volumes.is_empty()).then(|| world.volumes.version()),
             pod,
         };
+        for plugin in profile.pre_filters() {
+            let found = profile.plugin(plugin).pre_filter(&plan.pod, world).map_err(|rejection| (plugin, rejection))?;
+            plan.own |= found.own;
+            if let Some(nodes) = found.only {
+                plan.narrow(plugin, nodes);
+            }
+            if profile.filter_place(plugin).is_none() {
+                continue;
+            }
+            if let Some(filter) = found.filter {
+                plan.filters.push(Filtering { plugin, filter, range: 0..0 });
+            }
+            if let Some(filter) = found.group {
+                plan.group_filters.push(Filtering { plugin, filter, range: 0..0 });
+            }
+        }
+        // Who speaks first is the one whose reason is told.
+        plan.filters.sort_by_key(|filtering| profile.filter_place(filtering.plugin));
+        plan.group_filters.sort_by_key(|filtering| profile.filter_place(filtering.plugin));
         let mut width = 0;
         let mut part = |own: usize| {
             width += own;
             width - own..width
         };
-        for &plugin in profile.filters() {
-            let found = profile.plugin(plugin).pre_filter(&plan.pod, world).map_err(|rejection| (plugin, rejection))?;
-            plan.own |= found.own;
-            if let Some(filter) = found.filter {
-                plan.filters.push(Filtering { plugin, filter, range: 0..0 });
-            }
-            if let Some(filter) = found.group {
-                let range = part(filter.width());
-                plan.group_filters.push(Filtering { plugin, filter, range });
-            }
-            if let Some(nodes) = found.only {
-                plan.narrow(plugin, nodes);
-            }
+        for filtering in &mut plan.group_filters {
+            filtering.range = part(filtering.filter.width());
         }
+        let (mut by_node, mut by_group) = (Vec::new(), Vec::new());
         for &(plugin, weight) in profile.scores() {
+            let name: Arc<str> = profile.plugin(plugin).name().into();
             let found = profile.plugin(plugin).pre_score(&plan.pod, world);
             plan.own |= found.own;
             if let Some(score) = found.score {
+                by_node.push(name.clone());
                 plan.scores.push(Scoring { plugin, score, weight, range: 0..0 });
             }
             if let Some(score) = found.group {
+                by_group.push(name);
                 let range = part(score.width());
                 plan.group_scores.push(Scoring { plugin, score, weight, range });
             }
         }
+        plan.scorers = by_node.into_iter().chain(by_group).collect();
         (plan.epoch, plan.terms) = (world.epoch(), world.terms());
         Ok(plan)
     }
@@ -362,78 +377,15 @@ impl Plan {
         Ok(())
     }
 
-    /// The best node; among equals, each is as likely.
-    pub fn choose(&self, world: &World, random: &mut Random) -> Option<Choice> {
-        let fitting: Vec<&Members> = self.fitting(world).collect();
-        let totals = self.totals(world, &fitting);
-        let best = totals.iter().copied().max()?;
-        let tied =
-            || fitting.iter().zip(&totals).filter(|(_, total)| **total == best).filter_map(|(group, _)| group.best());
-        let equals: usize = tied().map(|(_, nodes)| nodes.len()).sum();
-        let mut lot = random.below(equals);
-        for (_, nodes) in tied() {
-            match nodes.get(lot) {
-                Some(node) => {
-                    let feasible = fitting.iter().map(|group| group.nodes).sum();
-                    return Some(Choice { node: *node, feasible });
-                }
-                None => lot -= nodes.len(),
-            }
-        }
-        None
-    }
-
-    fn fitting(&self, world: &World) -> impl Iterator<Item = &Members> {
-        self.groups.iter().map(|(_, group)| group).filter(|group| self.group_fits(world, &group.key).is_ok())
-    }
-
-    /// For each group, the score of its best node.
-    fn totals(&self, world: &World, fitting: &[&Members]) -> Vec<i64> {
-        let best = |group: &&Members| group.best().map_or(0, |(score, _)| score);
-        let mut totals: Vec<i64> = fitting.iter().map(best).collect();
-        if fitting.len() > 1 {
-            for (part, scores) in self.group_scores.iter().zip(self.scores_of_groups(world, fitting)) {
-                for (total, score) in totals.iter_mut().zip(scores) {
-                    *total += part.weight * score;
-                }
-            }
-        }
-        totals
-    }
-
-    /// For each part, what it gives to each group.
-    fn scores_of_groups(&self, world: &World, groups: &[&Members]) -> impl Iterator<Item = Vec<i64>> {
-        self.group_scores.iter().map(|part| {
-            let views: Vec<Group<'_>> =
-                groups.iter().map(|group| Group { key: &group.key[part.range.clone()], nodes: group.nodes }).collect();
-            let mut scores = vec![0; views.len()];
-            part.score.score(&views, world, &mut scores);
-            scores.iter_mut().for_each(|score| *score = (*score).clamp(0, MAX_SCORE));
-            scores
-        })
-    }
-
-    /// Why no node was chosen, and the plugins that rejected the pod, one bit each.
-    pub fn diagnose(&self, profile: &Profile, world: &World) -> (Diagnosis, u64) {
-        let mut rejected: Vec<(PluginIndex, Rejection, usize)> = self.rejects.iter().collect();
-        for (_, group) in self.groups.iter() {
-            if let Err((plugin, rejection)) = self.group_fits(world, &group.key) {
-                rejected.push((plugin, rejection, group.nodes));
-            }
-        }
-        let all = world.known_nodes();
-        if let Some(only) = &self.only {
-            let others = all - rejected.iter().map(|(_, _, nodes)| nodes).sum::<usize>().min(all);
-            if others > 0 {
-                let text = format!("node(s) didn't satisfy plugin(s) [{}]", profile.plugin(only.plugin).name());
-                rejected.push((only.plugin, Rejection::unresolvable(text), others));
-            }
-        }
-        let bits = rejected.iter().fold(0, |bits, (plugin, _, _)| bits | 1 << plugin);
-        let name = |plugin: PluginIndex| profile.plugin(plugin).name().to_owned();
-        let rejected =
-            rejected.into_iter().map(|(plugin, rejection, nodes)| Rejected { plugin: name(plugin), rejection, nodes });
-        (Diagnosis::of(all, rejected.collect()), bits)
+    /// Nodes that fit, at most `limit`, in rotation from `start`.
+    pub fn fitting_nodes(&self, world: &mut World, start: usize, limit: usize) -> Vec<NodeId> {
+        let order = world.order();
+        let turned = (0..order.len()).map(|step| order[(start + step) % order.len()]);
+        let fits = |node: &NodeId| match self.place(*node) {
+            Place::Standing(standing) => self.group_fits(world, &self.groups.get(standing.group).key).is_ok(),
+            Place::Nowhere | Place::Rejected(_) => false,
+        };
+        turned.filter(fits).take(limit).collect()
     }
 
     /// On how many nodes the pod might fit if others were taken off.
@@ -446,14 +398,8 @@ impl Plan {
             + groups.filter(resolvable).map(|group| group.nodes).sum::<usize>()
     }
 
-    /// Nodes where the pod might fit if others were taken off, in rotation from `start`.
-    pub fn resolvable<'a>(&'a self, world: &'a mut World, start: usize) -> Vec<NodeId> {
-        let order = world.order();
-        let turned = (0..order.len()).map(|step| order[(start + step) % order.len()]);
-        turned.filter(|node| self.is_resolvable(world, *node)).collect()
-    }
-
-    fn is_resolvable(&self, world: &World, node: NodeId) -> bool {
+    /// Whether the pod might fit on the node if others were taken off.
+    pub fn is_resolvable(&self, world: &World, node: NodeId) -> bool {
         match self.place(node) {
             Place::Nowhere => false,
             Place::Rejected(id) => !self.rejects.get(id).1.unresolvable,

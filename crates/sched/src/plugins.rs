@@ -16,6 +16,7 @@ pub mod pod_topology_spread;
 pub mod priority_sort;
 pub mod scheduling_gates;
 pub mod taint_toleration;
+pub mod traffic_locality;
 pub mod volume_binding;
 pub mod volume_restrictions;
 pub mod volume_zone;
@@ -68,6 +69,11 @@ pub fn registry(args: &Args) -> Vec<Registered> {
         (Box::new(image_locality::ImageLocality), 1),
         (Box::new(default_binder::DefaultBinder), 0),
     ]
+}
+
+/// Plugins that Kubernetes does not have: a profile has them only if it enables them.
+pub fn further() -> Vec<Registered> {
+    vec![(Box::new(traffic_locality::TrafficLocality), 2)]
 }
 
 /// The profile that kube-scheduler has without any configuration.

@@ -70,6 +70,7 @@ pub struct Spec {
     /// The workload that made it, where that has a say in how it is spread by default.
     pub owner: Option<(OwnerKind, Arc<str>)>,
     pub volumes: Vec<Volume>,
+    pub traffic: Traffic,
     /// What it calls the ResourceClaims that it wants.
     pub claims: Vec<Arc<str>>,
 }
@@ -102,6 +103,31 @@ pub struct Peers {
 pub struct WeightedPodTerm {
     pub weight: i32,
     pub term: PodTerm,
+}
+
+/// Where traffic is near: on the node, in the zone.
+const TRAFFIC_TOPOLOGIES: [&str; 2] = ["kubernetes.io/hostname", "topology.kubernetes.io/zone"];
+
+/// Whom a pod says it talks to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Traffic {
+    pub talks: Vec<Talk>,
+    /// It could not be read.
+    pub error: Option<Arc<str>>,
+}
+
+/// What a pod sends to others, spread evenly over them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Talk {
+    pub peers: Peers,
+    pub rate: u32,
+}
+
+impl Talk {
+    /// Where it would be good to be: with the peers, on their nodes and in their zones.
+    pub fn terms(&self) -> impl Iterator<Item = PodTerm> {
+        TRAFFIC_TOPOLOGIES.iter().map(|key| PodTerm { peers: self.peers.clone(), topology_key: (*key).into() })
+    }
 }
 
 /// One topology spread constraint. `matchLabelKeys` are part of the selector already.

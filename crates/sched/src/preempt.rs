@@ -3,7 +3,9 @@
 //! For each node where that may help, all pods of lower priority are taken off in thought, and put back, the most important
 //! first, as long as the new pod still fits. Of the nodes, the one with the least harm is taken.
 
-use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
+mod known;
+
+use std::{borrow::Borrow, cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 use crate::{
     Pod,
@@ -13,6 +15,7 @@ use crate::{
     plugins::default_preemption::Args,
     world::{NodeId, Resident, World},
 };
+pub(crate) use known::Known;
 
 const NO_VICTIMS: &str = "No preemption victims found for incoming pod";
 pub(crate) const NOT_HELPFUL: &str = "Preemption is not helpful for scheduling";
@@ -39,15 +42,15 @@ pub struct Victims {
     pub displaced: Vec<Arc<Pod>>,
 }
 
-/// The best node to free; or for how many nodes there is which reason not to.
-pub(crate) fn select(
+/// Nodes that can be freed, enough to choose from; or for how many nodes there is which reason not to.
+pub(crate) fn candidates(
     plan: &mut Plan,
     world: &mut World,
     pod: &Pod,
     args: &Args,
     budgets: &[&Budget],
     start: usize,
-) -> Result<Victims, BTreeMap<Reason, usize>> {
+) -> Found {
     let nodes = world.known_nodes();
     if world.lowest_priority().is_none_or(|lowest| lowest >= pod.priority()) {
         // Nobody anywhere is less important: the nodes need not be looked at.
@@ -57,12 +60,45 @@ pub(crate) fn select(
         return Err(some.map(|(reason, nodes)| (Reason::Borrowed(reason), nodes)).collect());
     }
     let wanted = (nodes * args.min_candidate_nodes_percentage / 100).max(args.min_candidate_nodes_absolute).min(nodes);
-    let candidates = plan.resolvable(world, start);
-    let mut found: Vec<Arc<Victims>> = Vec::new();
-    let mut reasons: BTreeMap<Reason, usize> = BTreeMap::new();
-    for node in &candidates {
-        match dry_run(plan, world, pod, *node, budgets) {
-            Ok(victims) => found.push(victims),
+    // What depends on more than the node is asked anew each time.
+    let (found, asked) = if plan.is_kept() && plan.looks_at_nodes_alone() && budgets.is_empty() {
+        let mut known = std::mem::take(&mut plan.known);
+        known.catch_up(plan, world, pod);
+        let found = (known.candidates(wanted), known.asked());
+        plan.known = known;
+        found
+    } else {
+        sample(plan, world, pod, budgets, start, wanted)
+    };
+    found.map_err(|mut reasons| {
+        if nodes > asked {
+            *reasons.entry(Reason::Borrowed(NOT_HELPFUL)).or_default() += nodes - asked;
+        }
+        reasons
+    })
+}
+
+type Found = Result<Vec<Arc<Victims>>, BTreeMap<Reason, usize>>;
+
+/// Asks about nodes from `start` on until enough can be freed; the number is of those asked.
+fn sample(
+    plan: &mut Plan,
+    world: &mut World,
+    pod: &Pod,
+    budgets: &[&Budget],
+    start: usize,
+    wanted: usize,
+) -> (Found, usize) {
+    let (mut found, mut reasons, mut asked) = (Vec::new(), BTreeMap::new(), 0);
+    let order = world.order();
+    for step in 0..order.len() {
+        let node = order[(start + step) % order.len()];
+        if !plan.is_resolvable(world, node) {
+            continue;
+        }
+        asked += 1;
+        match victims_on(plan, world, pod, node, budgets) {
+            Ok(victims) => found.push(Arc::new(victims)),
             Err(rejection) => {
                 for reason in rejection.reasons {
                     *reasons.entry(reason).or_default() += 1;
@@ -73,47 +109,20 @@ pub(crate) fn select(
             break;
         }
     }
-    let least = found.into_iter().min_by_key(|victims| harm(victims));
-    least.map(Arc::unwrap_or_clone).ok_or_else(|| {
-        if nodes > candidates.len() {
-            *reasons.entry(Reason::Borrowed(NOT_HELPFUL)).or_default() += nodes - candidates.len();
-        }
-        reasons
-    })
+    (if found.is_empty() { Err(reasons) } else { Ok(found) }, asked)
 }
 
-/// Whom to evict from a node, from the last time if nothing there has changed since: pods of a kind that preempt one after the
-/// other find each node as the one before has left it.
-fn dry_run(
-    plan: &mut Plan,
-    world: &mut World,
-    pod: &Pod,
-    node: NodeId,
-    budgets: &[&Budget],
-) -> Result<Arc<Victims>, Rejection> {
-    // What depends on more than the node, or on who asks, is asked anew.
-    let alone = plan.looks_at_nodes_alone() && budgets.is_empty() && world.info(node).nominated.is_empty();
-    let version = world.info(node).version;
-    if alone && let Some(known) = plan.dry_runs.get(&node).filter(|known| known.version == version) {
-        return known.outcome.clone();
-    }
-    let outcome = victims_on(plan, world, pod, node, budgets).map(Arc::new);
-    if alone {
-        plan.dry_runs.insert(node, DryRun { version, outcome: outcome.clone() });
-    }
-    outcome
+/// The evictions that do the least harm.
+pub(crate) fn least_harm<V: Borrow<Victims>>(candidates: impl IntoIterator<Item = V>) -> Option<V> {
+    candidates.into_iter().min_by_key(|victims| harm(victims.borrow()))
 }
 
-/// What came of taking pods off a node in thought.
-pub(crate) struct DryRun {
-    /// The node's, when it was done.
-    version: u64,
-    outcome: Result<Arc<Victims>, Rejection>,
-}
+/// Broken budgets, the highest priority, the sum of priorities, the number of pods, the earliest start of the most important.
+pub(crate) type Harm = (usize, i32, i64, usize, Reverse<i64>);
 
 /// The harm that evictions do, in the order in which it counts: broken budgets, the highest priority, the sum of priorities, the
 /// number of pods; and then rather pods that were started lately.
-fn harm(victims: &Victims) -> (usize, i32, i64, usize, Reverse<i64>) {
+fn harm(victims: &Victims) -> Harm {
     let highest = victims.pods.iter().map(|pod| pod.priority()).max().unwrap_or(i32::MIN);
     // Shifted, so that a few pods of negative priority are not less harm than one.
     let sum = victims.pods.iter().map(|pod| i64::from(pod.priority()) + i64::from(i32::MAX) + 1).sum();

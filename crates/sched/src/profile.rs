@@ -1,15 +1,20 @@
 //! A profile: the plugins in their order at each extension point, and the scores' weights.
 
+use std::time::Duration;
+
 use crate::{
     Pod,
-    diagnosis::Rejection,
-    framework::{Event, Plugin, Point},
+    diagnosis::{Reason, Rejection},
+    framework::{Event, Plugin, Point, PostFilter},
     pre_bind::{PreBind, Progress},
     world::{NodeId, World},
 };
 
 /// One bit per plugin says who rejected a pod.
-pub const MAX_PLUGINS: usize = 64;
+pub const MAX_PLUGINS: usize = 63;
+
+/// The bit of all extenders together.
+pub(crate) const EXTENDERS: u64 = 1 << MAX_PLUGINS;
 
 /// A plugin's place in its profile.
 pub type PluginIndex = usize;
@@ -23,10 +28,13 @@ pub struct Profile {
     pre_enqueue: Vec<PluginIndex>,
     sort: Option<PluginIndex>,
     pre_filter: Vec<PluginIndex>,
+    filter: Vec<PluginIndex>,
     post_filter: Vec<PluginIndex>,
     score: Vec<(PluginIndex, i64)>,
     reserve: Vec<PluginIndex>,
+    permit: Vec<PluginIndex>,
     pre_bind: Vec<PluginIndex>,
+    post_bind: Vec<PluginIndex>,
 }
 
 impl Profile {
@@ -39,10 +47,13 @@ impl Profile {
             pre_enqueue: Vec::new(),
             sort: None,
             pre_filter: Vec::new(),
+            filter: Vec::new(),
             post_filter: Vec::new(),
             score: Vec::new(),
             reserve: Vec::new(),
+            permit: Vec::new(),
             pre_bind: Vec::new(),
+            post_bind: Vec::new(),
         }
     }
 
@@ -69,14 +80,16 @@ impl Profile {
         match point {
             Point::PreEnqueue => self.pre_enqueue.push(index),
             Point::QueueSort => self.sort = Some(index),
-            // One call hands out the filter for both.
-            Point::PreFilter | Point::Filter if !self.pre_filter.contains(&index) => self.pre_filter.push(index),
+            Point::PreFilter => self.pre_filter.push(index),
+            Point::Filter => self.filter.push(index),
             Point::PostFilter => self.post_filter.push(index),
             Point::Score => self.score.push((index, weight)),
             Point::Reserve => self.reserve.push(index),
+            Point::Permit => self.permit.push(index),
             Point::PreBind => self.pre_bind.push(index),
+            Point::PostBind => self.post_bind.push(index),
             // What follows a decision is its driver's.
-            Point::PreFilter | Point::Filter | Point::PreScore | Point::Bind => {}
+            Point::PreScore | Point::Bind => {}
         }
     }
 
@@ -93,17 +106,38 @@ impl Profile {
         self.plugins.iter().position(|plugin| plugin.name() == name)
     }
 
-    pub(crate) fn filters(&self) -> &[PluginIndex] {
-        &self.pre_filter
+    /// The names of plugins, one bit each.
+    pub(crate) fn named(&self, bits: u64) -> impl Iterator<Item = &str> {
+        let plugins = self.plugins.iter().enumerate();
+        plugins.filter(move |(index, _)| bits & (1 << index) != 0).map(|(_, plugin)| plugin.name())
+    }
+
+    /// Those that look at a pod before nodes are looked at; for one that only filters, that hands out its filter.
+    pub(crate) fn pre_filters(&self) -> impl Iterator<Item = PluginIndex> {
+        let only_filters = self.filter.iter().filter(|index| !self.pre_filter.contains(index));
+        self.pre_filter.iter().chain(only_filters).copied()
+    }
+
+    /// A plugin's place among those that filter, if it does.
+    pub(crate) fn filter_place(&self, index: PluginIndex) -> Option<usize> {
+        self.filter.iter().position(|known| *known == index)
     }
 
     pub(crate) fn scores(&self) -> &[(PluginIndex, i64)] {
         &self.score
     }
 
-    /// Whether a pod that no node takes may have others evicted for it.
-    pub(crate) fn preempts(&self) -> bool {
-        !self.post_filter.is_empty()
+    /// What is done for a pod that no node takes: whether others may be evicted, and what it is told besides.
+    pub(crate) fn post_filter(&self, pod: &Pod) -> (bool, Vec<Reason>) {
+        let (mut preempts, mut said) = (false, Vec::new());
+        for index in &self.post_filter {
+            match self.plugins[*index].post_filter(pod) {
+                PostFilter::Nothing => {}
+                PostFilter::Says(reason) => said.push(reason),
+                PostFilter::Preempts => preempts = true,
+            }
+        }
+        (preempts, said)
     }
 
     pub(crate) fn rank(&self, pod: &Pod) -> i64 {
@@ -149,11 +183,40 @@ impl Profile {
         all
     }
 
-    /// The first that has failed, or else that is not done.
     pub(crate) fn pre_bound(&self, pod: &Pod, node: &str, world: &World) -> Progress {
+        self.progress(&self.pre_bind, |plugin| plugin.pre_bound(pod, node, world))
+    }
+
+    /// The longest that a plugin has the pod wait; the first that rejects it has the last word.
+    pub(crate) fn permit(
+        &self,
+        pod: &Pod,
+        node: &str,
+        world: &World,
+    ) -> Result<Option<Duration>, (PluginIndex, Rejection)> {
+        let mut wait = None;
+        for index in &self.permit {
+            let own = self.plugins[*index].permit(pod, node, world).map_err(|rejection| (*index, rejection))?;
+            wait = wait.max(own);
+        }
+        Ok(wait)
+    }
+
+    pub(crate) fn permitted(&self, pod: &Pod, node: &str, world: &World) -> Progress {
+        self.progress(&self.permit, |plugin| plugin.permitted(pod, node, world))
+    }
+
+    pub(crate) fn post_bind(&mut self, pod: &Pod, node: &str, world: &mut World) {
+        for index in &self.post_bind {
+            self.plugins[*index].post_bind(pod, node, world);
+        }
+    }
+
+    /// The first that has failed, or else that is not done.
+    fn progress(&self, plugins: &[PluginIndex], ask: impl Fn(&dyn Plugin) -> Progress) -> Progress {
         let mut all = Progress::Done;
-        for index in &self.pre_bind {
-            match self.plugins[*index].pre_bound(pod, node, world) {
+        for index in plugins {
+            match ask(self.plugin(*index)) {
                 Progress::Done => {}
                 Progress::Waiting => all = Progress::Waiting,
                 failed @ Progress::Failed(_) => return failed,
@@ -166,6 +229,10 @@ impl Profile {
     pub(crate) fn helps(&self, pod: &Pod, rejected_by: u64, event: &Event, world: &World) -> bool {
         if rejected_by == 0 {
             return matches!(event, Event::NodeAdded(_));
+        }
+        if rejected_by & EXTENDERS != 0 {
+            // What helps with them, only they know.
+            return true;
         }
         let mut rejecting = (0..self.plugins.len()).filter(|index| rejected_by & (1 << index) != 0);
         rejecting.any(|index| self.plugins[index].helps(pod, event, world))

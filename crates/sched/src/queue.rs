@@ -10,6 +10,11 @@
 //! a pod that an event has woken need not sit out its backoff; one whose binding failed does.
 //!
 //! Pods that were rejected alike are asked about together: an event costs the number of their kinds, not of the pods.
+//!
+//! Pods that extenders are to be asked about have a lane of their own: when as many are being asked about as may be, that lane
+//! is closed, and nobody else waits for it.
+
+mod lane;
 
 use std::{
     cmp::Reverse,
@@ -19,6 +24,7 @@ use std::{
 };
 
 use crate::Pod;
+use lane::{ActiveKey, Lane, TimeKey};
 
 /// Of so many turns, one goes to the pod that has been active longest, whatever its rank.
 const FAIR_TURN: u64 = 64;
@@ -50,8 +56,14 @@ impl Pauses {
     }
 }
 
-type ActiveKey = (Reverse<i64>, Duration, u64);
-type TimeKey = (Duration, u64);
+/// When a pod has its turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Turn {
+    /// The higher goes first.
+    pub rank: i64,
+    /// Extenders are asked about it.
+    pub consults: bool,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
@@ -69,9 +81,21 @@ enum Place {
 /// by the same plugins.
 type Likeness = (Arc<str>, usize, usize, u64);
 
+impl Place {
+    /// kube-scheduler's name of the queue.
+    fn name(self) -> &'static str {
+        match self {
+            Place::Active(_) => "active",
+            Place::Backoff { .. } => "backoff",
+            Place::Unschedulable(_) => "unschedulable",
+            Place::Gated => "gated",
+        }
+    }
+}
+
 struct Waiting {
     pod: Arc<Pod>,
-    rank: i64,
+    turn: Turn,
     place: Place,
     history: History,
     /// The plugins that rejected it, one bit each; 0: there was no node at all.
@@ -89,8 +113,10 @@ impl Waiting {
 
 /// What a pod has been through, kept over its attempts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct History {
+pub struct History {
+    /// The attempts that were made, the last one included.
     pub attempts: u32,
+    /// When it was first seen waiting.
     pub first_seen: Duration,
 }
 
@@ -106,18 +132,29 @@ pub struct Pending {
 #[derive(Default)]
 pub(crate) struct Queue {
     pods: HashMap<Arc<str>, Waiting>,
-    active: BTreeMap<ActiveKey, Arc<str>>,
+    /// Pods that are decided at once, and pods that extenders are asked about.
+    lanes: [Lane; 2],
     backoff: BTreeMap<TimeKey, Arc<str>>,
-    /// The part of `backoff` that may be left early.
-    early: BTreeMap<TimeKey, Arc<str>>,
     unschedulable: BTreeMap<TimeKey, Arc<str>>,
     /// The unschedulable ones by what an event is asked about.
     alike: HashMap<Likeness, HashSet<Arc<str>>>,
-    /// The active ones by how long they have been so.
-    by_age: BTreeMap<TimeKey, ActiveKey>,
     sequence: u64,
     turns: u64,
     pauses: Pauses,
+    incoming: Incoming,
+}
+
+/// How many pods have come into a queue, by kube-scheduler's names of the queue and of what brought them.
+pub type Incoming = BTreeMap<(&'static str, &'static str), u64>;
+
+/// What brings pods into a queue, where it is no event of the cluster.
+mod cause {
+    pub const ADDED: &str = "UnschedulablePodAdd";
+    pub const UPDATED: &str = "UnschedulablePodUpdate";
+    pub const ATTEMPT_FAILED: &str = "ScheduleAttemptFailure";
+    pub const BACKOFF_OVER: &str = "BackoffComplete";
+    pub const TIMEOUT: &str = "UnschedulableTimeout";
+    pub const NUDGED: &str = "ForceActivate";
 }
 
 impl Queue {
@@ -139,33 +176,53 @@ impl Queue {
     }
 
     pub fn pending(&self) -> Pending {
-        let placed = self.active.len() + self.backoff.len() + self.unschedulable.len();
+        let active = self.lanes.iter().map(Lane::len).sum();
+        let placed = active + self.backoff.len() + self.unschedulable.len();
         Pending {
-            active: self.active.len(),
+            active,
             backoff: self.backoff.len(),
             unschedulable: self.unschedulable.len(),
             gated: self.pods.len() - placed,
         }
     }
 
+    pub fn incoming(&self) -> &Incoming {
+        &self.incoming
+    }
+
+    /// How many pods are unschedulable, by the scheduler that they name and the plugins that rejected them, one bit each.
+    pub fn unschedulable(&self) -> impl Iterator<Item = (&Arc<Pod>, u64, usize)> {
+        let kind = |uids: &HashSet<Arc<str>>| {
+            let one = self.pods.get(uids.iter().next()?)?;
+            Some((&one.pod, one.rejected_by, uids.len()))
+        };
+        self.alike.values().filter_map(kind)
+    }
+
     /// A pod that was not known, or whose gates have changed.
-    pub fn add(&mut self, pod: Arc<Pod>, rank: i64, gated: bool, now: Duration) {
+    pub fn add(&mut self, pod: Arc<Pod>, turn: Turn, gated: bool, now: Duration) {
         let history = self.remove(&pod.uid).map_or(History { attempts: 0, first_seen: now }, |(_, history)| history);
-        let place = if gated { Place::Gated } else { self.active_place(rank, now) };
-        self.insert(Waiting { pod, rank, place, history, rejected_by: 0, failed_at: now });
+        let place = if gated { Place::Gated } else { self.active_place(turn, now) };
+        self.enter(Waiting { pod, turn, place, history, rejected_by: 0, failed_at: now }, cause::ADDED);
     }
 
     /// A pod that no node takes. `rejected_by` says which plugins' events may help.
-    pub fn add_unschedulable(&mut self, pod: Arc<Pod>, rank: i64, history: History, rejected_by: u64, now: Duration) {
+    pub fn add_unschedulable(&mut self, pod: Arc<Pod>, turn: Turn, history: History, rejected_by: u64, now: Duration) {
         let place = Place::Unschedulable((now, self.next()));
-        self.insert(Waiting { pod, rank, place, history, rejected_by, failed_at: now });
+        self.enter(Waiting { pod, turn, place, history, rejected_by, failed_at: now }, cause::ATTEMPT_FAILED);
     }
 
     /// A pod whose binding failed: it is tried again after its pause.
-    pub fn add_failed(&mut self, pod: Arc<Pod>, rank: i64, history: History, now: Duration) {
+    pub fn add_failed(&mut self, pod: Arc<Pod>, turn: Turn, history: History, now: Duration) {
         let until = now + self.pauses.backoff(history.attempts);
         let place = Place::Backoff { key: (until, self.next()), early: false };
-        self.insert(Waiting { pod, rank, place, history, rejected_by: 0, failed_at: now });
+        self.enter(Waiting { pod, turn, place, history, rejected_by: 0, failed_at: now }, cause::ATTEMPT_FAILED);
+    }
+
+    /// A pod whose attempt has come to nothing that is its own: it is tried again at once.
+    pub fn add_again(&mut self, pod: Arc<Pod>, turn: Turn, history: History, now: Duration) {
+        let place = self.active_place(turn, now);
+        self.enter(Waiting { pod, turn, place, history, rejected_by: 0, failed_at: now }, cause::ATTEMPT_FAILED);
     }
 
     pub fn remove(&mut self, uid: &str) -> Option<(Arc<Pod>, History)> {
@@ -174,22 +231,24 @@ impl Queue {
         Some((waiting.pod, waiting.history))
     }
 
-    /// The pod to decide on now.
-    pub fn pop(&mut self, now: Duration) -> Option<(Arc<Pod>, History)> {
+    /// The pod to decide on now; one that extenders are asked about only if `may_consult`.
+    pub fn pop(&mut self, now: Duration, may_consult: bool) -> Option<(Arc<Pod>, History)> {
         self.flush(now);
         self.turns += 1;
-        let oldest = || self.by_age.first_key_value().and_then(|(_, key)| self.active.get(key));
-        let first = || self.active.first_key_value().map(|(_, uid)| uid);
-        let first = if self.turns.is_multiple_of(FAIR_TURN) { oldest() } else { first() };
-        let uid = first.or_else(|| self.early.first_key_value().map(|(_, uid)| uid))?.clone();
+        let lanes = || self.open(may_consult);
+        let oldest = || lanes().filter_map(Lane::oldest).min_by_key(|(age, _)| *age).map(|(_, uid)| uid);
+        let first = || lanes().filter_map(Lane::first).min_by_key(|(key, _)| *key).map(|(_, uid)| uid);
+        let earliest = || lanes().filter_map(Lane::earliest).min_by_key(|(key, _)| *key).map(|(_, uid)| uid);
+        let active = if self.turns.is_multiple_of(FAIR_TURN) { oldest() } else { first() };
+        let uid = active.or_else(earliest)?.clone();
         let (pod, mut history) = self.remove(&uid)?;
         history.attempts += 1;
         Some((pod, history))
     }
 
     /// When `pop` will have something that it does not have now; `None`: not without a change.
-    pub fn wake_at(&self) -> Option<Duration> {
-        if !self.active.is_empty() || !self.early.is_empty() {
+    pub fn wake_at(&self, may_consult: bool) -> Option<Duration> {
+        if self.open(may_consult).any(|lane| !lane.is_empty()) {
             return Some(Duration::ZERO);
         }
         let backoff = self.backoff.first_key_value().map(|((at, _), _)| *at);
@@ -199,7 +258,7 @@ impl Queue {
     }
 
     /// Something happened that may help the unschedulable pods for which `helps` holds.
-    pub fn wake(&mut self, now: Duration, helps: impl Fn(&Pod, u64) -> bool) {
+    pub fn wake(&mut self, now: Duration, event: &'static str, helps: impl Fn(&Pod, u64) -> bool) {
         let sample = |uids: &HashSet<Arc<str>>| uids.iter().next().and_then(|uid| self.pods.get(uid));
         let helped = |uids: &&HashSet<Arc<str>>| sample(uids).is_some_and(|one| helps(&one.pod, one.rejected_by));
         let mut woken: Vec<Arc<str>> = self.alike.values().filter(helped).flatten().cloned().collect();
@@ -209,22 +268,22 @@ impl Queue {
             _ => TimeKey::default(),
         });
         for uid in woken {
-            self.retry(&uid, now);
+            self.retry(&uid, now, event);
         }
     }
 
     /// The pod itself has changed: whatever rejected it may not do so again.
-    pub fn update(&mut self, pod: Arc<Pod>, rank: i64, now: Duration) {
+    pub fn update(&mut self, pod: Arc<Pod>, turn: Turn, now: Duration) {
         let uid = pod.uid.clone();
         let Some(waiting) = self.pods.remove(&uid) else { return };
         self.unlink(&waiting);
         let place = match waiting.place {
-            Place::Active((_, since, _)) if waiting.rank != rank => self.active_place(rank, since),
+            Place::Active((_, since, _)) if waiting.turn != turn => self.active_place(turn, since),
             place => place,
         };
-        self.insert(Waiting { pod, rank, place, ..waiting });
+        self.insert(Waiting { pod, turn, place, ..waiting });
         if matches!(place, Place::Unschedulable(_)) {
-            self.retry(&uid, now);
+            self.retry(&uid, now, cause::UPDATED);
         }
     }
 
@@ -238,7 +297,7 @@ impl Queue {
     /// The pod is worth a try, whatever has rejected it.
     pub fn nudge(&mut self, uid: &Arc<str>, now: Duration) {
         if self.pods.get(uid).is_some_and(|waiting| matches!(waiting.place, Place::Unschedulable(_))) {
-            self.retry(uid, now);
+            self.retry(uid, now, cause::NUDGED);
         }
     }
 
@@ -246,43 +305,47 @@ impl Queue {
     fn flush(&mut self, now: Duration) {
         while let Some((_, uid)) = self.backoff.first_key_value().filter(|((at, _), _)| *at <= now) {
             let uid = uid.clone();
-            self.activate(&uid, now);
+            self.activate(&uid, now, cause::BACKOFF_OVER);
         }
         while let Some((_, uid)) =
             self.unschedulable.first_key_value().filter(|((since, _), _)| *since + self.pauses.max_unschedulable <= now)
         {
             let uid = uid.clone();
-            self.retry(&uid, now);
+            self.retry(&uid, now, cause::TIMEOUT);
         }
     }
 
     /// From unschedulable to backoff, or straight to active when the pause is over.
-    fn retry(&mut self, uid: &Arc<str>, now: Duration) {
+    fn retry(&mut self, uid: &Arc<str>, now: Duration, cause: &'static str) {
         let Some(waiting) = self.pods.get(uid) else { return };
         let until = waiting.failed_at + self.pauses.backoff(waiting.history.attempts);
         if until <= now {
-            return self.activate(uid, now);
+            return self.activate(uid, now, cause);
         }
         let place = Place::Backoff { key: (until, self.next()), early: true };
-        self.relocate(uid, place);
+        self.relocate(uid, place, cause);
     }
 
-    fn activate(&mut self, uid: &Arc<str>, now: Duration) {
+    fn activate(&mut self, uid: &Arc<str>, now: Duration, cause: &'static str) {
         let Some(waiting) = self.pods.get(uid) else { return };
-        let rank = waiting.rank;
-        let place = self.active_place(rank, now);
-        self.relocate(uid, place);
+        let turn = waiting.turn;
+        let place = self.active_place(turn, now);
+        self.relocate(uid, place, cause);
     }
 
-    fn relocate(&mut self, uid: &Arc<str>, place: Place) {
+    fn relocate(&mut self, uid: &Arc<str>, place: Place, cause: &'static str) {
         if let Some(waiting) = self.pods.remove(uid) {
             self.unlink(&waiting);
-            self.insert(Waiting { place, ..waiting });
+            self.enter(Waiting { place, ..waiting }, cause);
         }
     }
 
-    fn active_place(&mut self, rank: i64, since: Duration) -> Place {
-        Place::Active((Reverse(rank), since, self.next()))
+    fn active_place(&mut self, turn: Turn, since: Duration) -> Place {
+        Place::Active((Reverse(turn.rank), since, self.next()))
+    }
+
+    fn open(&self, may_consult: bool) -> impl Iterator<Item = &Lane> {
+        self.lanes[..1 + usize::from(may_consult)].iter()
     }
 
     fn next(&mut self) -> u64 {
@@ -290,17 +353,22 @@ impl Queue {
         self.sequence
     }
 
+    /// Into a queue that it was not in.
+    fn enter(&mut self, waiting: Waiting, cause: &'static str) {
+        *self.incoming.entry((waiting.place.name(), cause)).or_default() += 1;
+        self.insert(waiting);
+    }
+
     fn insert(&mut self, waiting: Waiting) {
-        let uid = waiting.pod.uid.clone();
+        let (uid, lane) = (waiting.pod.uid.clone(), usize::from(waiting.turn.consults));
         match waiting.place {
             Place::Active(key) => {
-                self.active.insert(key, uid.clone());
-                self.by_age.insert((key.1, key.2), key);
+                self.lanes[lane].insert(key, uid.clone());
             }
             Place::Backoff { key, early } => {
                 self.backoff.insert(key, uid.clone());
                 if early {
-                    self.early.insert(key, uid.clone());
+                    self.lanes[lane].insert_early(key, uid.clone());
                 }
             }
             Place::Unschedulable(key) => {
@@ -313,14 +381,14 @@ impl Queue {
     }
 
     fn unlink(&mut self, waiting: &Waiting) {
+        let lane = usize::from(waiting.turn.consults);
         match waiting.place {
             Place::Active(key) => {
-                self.active.remove(&key);
-                self.by_age.remove(&(key.1, key.2));
+                self.lanes[lane].remove(&key);
             }
             Place::Backoff { key, .. } => {
                 self.backoff.remove(&key);
-                self.early.remove(&key);
+                self.lanes[lane].remove_early(&key);
             }
             Place::Unschedulable(key) => {
                 self.unschedulable.remove(&key);

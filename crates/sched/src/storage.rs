@@ -231,6 +231,36 @@ pub struct Change<T> {
     pub new: Option<Arc<T>>,
 }
 
+impl<T> Change<T> {
+    fn label(&self, [added, updated, removed]: [&'static str; 3]) -> &'static str {
+        match (&self.old, &self.new) {
+            (None, _) => added,
+            (Some(_), Some(_)) => updated,
+            (Some(_), None) => removed,
+        }
+    }
+}
+
+impl StorageEvent {
+    /// kube-scheduler's name of it.
+    pub fn label(&self) -> &'static str {
+        macro_rules! labels {
+            ($change:expr, $kind:literal) => {
+                $change.label([concat!($kind, "Add"), concat!($kind, "Update"), concat!($kind, "Delete")])
+            };
+        }
+        match self {
+            StorageEvent::Claim(change) => labels!(change, "PersistentVolumeClaim"),
+            StorageEvent::Volume(change) => labels!(change, "PersistentVolume"),
+            StorageEvent::Class(change) => labels!(change, "StorageClass"),
+            StorageEvent::CsiNode(change) => labels!(change, "CSINode"),
+            StorageEvent::CsiDriver(change) => labels!(change, "CSIDriver"),
+            StorageEvent::Capacity(change) => labels!(change, "CSIStorageCapacity"),
+            StorageEvent::Attachment(change) => labels!(change, "VolumeAttachment"),
+        }
+    }
+}
+
 /// An object of storage has changed.
 #[derive(Clone, Debug)]
 pub enum StorageEvent {

@@ -4,18 +4,24 @@
 
 #[path = "it/against_oracle.rs"]
 mod against_oracle;
+#[path = "it/extenders.rs"]
+mod extenders;
 #[path = "it/gangs.rs"]
 mod gangs;
 #[path = "it/node_volume_limits.rs"]
 mod node_volume_limits;
 #[path = "it/oracle.rs"]
 mod oracle;
+#[path = "it/permit.rs"]
+mod permit;
 #[path = "it/preemption.rs"]
 mod preemption;
 #[path = "it/renew.rs"]
 mod renew;
 #[path = "it/storage.rs"]
 mod storage;
+#[path = "it/traffic.rs"]
+mod traffic;
 #[path = "it/volume_binding.rs"]
 mod volume_binding;
 #[path = "it/volume_hints.rs"]
@@ -30,7 +36,7 @@ mod volume_zone;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use sched::{Decision, Engine, Options, Pending, convert};
+use sched::{Decision, Engine, Options, Pending, convert, preempt::Victims};
 use serde_json::{Value, json};
 
 const T0: Duration = Duration::from_secs(100);
@@ -67,12 +73,29 @@ fn engine(nodes: Vec<sched::Node>) -> Engine {
     engine
 }
 
-/// The next decision in words: `pod -> node`, or `pod: message`.
+/// The next decision in words.
 fn next(engine: &mut Engine, now: Duration) -> String {
-    match engine.next(now) {
+    words(engine.next(now))
+}
+
+/// `pod -> node`, or `pod: message`, or who is asked about what.
+fn words(decision: Option<Decision>) -> String {
+    match decision {
         None => "nothing".into(),
         Some(Decision::Bind(reservation)) => format!("{} -> {}", reservation.pod.name, reservation.node),
         Some(Decision::Unschedulable { pod, diagnosis, .. }) => format!("{}: {}", pod.name, diagnosis.message()),
+        Some(Decision::Consult { pod, nodes }) => {
+            let mut nodes: Vec<&str> = nodes.iter().map(|node| &**node).collect();
+            nodes.sort_unstable();
+            format!("{}? {}", pod.name, nodes.join(" "))
+        }
+        Some(Decision::ConsultVictims { pod, candidates }) => {
+            let victims = |one: &Victims| one.pods.iter().map(|pod| pod.name.to_string()).collect::<Vec<_>>().join("+");
+            let mut all: Vec<_> = candidates.iter().map(|one| format!("{}:{}", one.node, victims(one))).collect();
+            all.sort_unstable();
+            format!("{}?? {}", pod.name, all.join(" "))
+        }
+        Some(Decision::Failed { pod, error, .. }) => format!("{}! {error}", pod.name),
     }
 }
 
@@ -93,19 +116,19 @@ fn messages_are_kube_schedulers() {
     check(
         vec![plain("a"), tainted("b"), tainted("c")],
         pod("p", "2", json!({})),
-        "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint(s). preemption: 0/3 nodes are \
+        "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint(s). no new claims to deallocate, preemption: 0/3 nodes are \
          available: 3 Preemption is not helpful for scheduling.",
     );
     check(
         vec![plain("a")],
         pod("p", "1", json!({"nodeSelector": {"disk": "ssd"}})),
-        "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. preemption: 0/1 nodes are \
+        "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. no new claims to deallocate, preemption: 0/1 nodes are \
          available: 1 Preemption is not helpful for scheduling.",
     );
     check(
         vec![node("a", "4", "8Gi", json!({"unschedulable": true}))],
         pod("p", "1", json!({"preemptionPolicy": "Never"})),
-        "0/1 nodes are available: 1 node(s) were unschedulable. preemption: not eligible due to \
+        "0/1 nodes are available: 1 node(s) were unschedulable. no new claims to deallocate, preemption: not eligible due to \
          preemptionPolicy=Never.",
     );
 }
@@ -115,7 +138,7 @@ fn a_full_node_says_what_is_missing() {
     let mut engine = engine(vec![node("a", "1", "1Gi", json!({}))]);
     let port = json!({"containers": [{"name": "c", "ports": [{"containerPort": 80, "hostPort": 80}]}]});
     assert_eq!(place(&mut engine, pod("p1", "1", port.clone())), "p1 -> a");
-    let preemption = "preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.";
+    let preemption = "no new claims to deallocate, preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.";
     let ports = "1 node(s) didn't have free ports for the requested pod ports";
     let expected = format!("p2: 0/1 nodes are available: {ports}. {preemption}");
     assert_eq!(place(&mut engine, pod("p2", "1", port)), expected);
@@ -321,6 +344,7 @@ proptest! {
                         let rejected: usize = diagnosis.rejected.iter().map(|rejected| rejected.nodes).sum();
                         prop_assert_eq!(rejected, nodes.len());
                     }
+                    Some(other) => panic!("nobody has extenders: {other:?}"),
                     None => {}
                 },
             }

@@ -1,6 +1,6 @@
 //! What the scheduler writes: bindings, the pods' conditions, evictions, events.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use client::{Client, EventType, Recorder, is_not_found};
 use http::Request;
@@ -13,7 +13,11 @@ use runtime::Clock;
 use sched::{Pod, Reservation, pre_bind::Write, preempt::Victims};
 use serde_json::{Value, json};
 
-use crate::plugins::PodEvent;
+use crate::{
+    extenders::Extenders,
+    plugins::PodEvent,
+    why::{self, Attempt, Times},
+};
 
 /// The longest note that an event may carry; a longer one ends in an ellipsis.
 const MAX_NOTE_BYTES: usize = 1024;
@@ -37,9 +41,57 @@ pub(crate) enum Nomination {
     Set(Arc<str>),
 }
 
+/// What a pod that waits is told.
+pub(crate) struct Report {
+    pub why: Why,
+    pub message: String,
+    pub attempt: Attempt,
+    pub nomination: Nomination,
+}
+
+/// Why a pod waits, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// No node takes it.
+    Unschedulable,
+    /// Something went wrong that is no fault of the pod's.
+    Error,
+}
+
+impl Why {
+    fn reason(self) -> &'static str {
+        match self {
+            Why::Unschedulable => "Unschedulable",
+            Why::Error => "SchedulerError",
+        }
+    }
+}
+
 impl Api {
-    /// Binds the pod to its node. The event is recorded here, so that it never comes before the binding.
-    pub async fn bind(&self, reservation: &Reservation) -> kube::Result<()> {
+    /// Binds the pod to its node, or has the extender do it that does. The event is recorded here, so that it never comes
+    /// before the binding.
+    pub async fn bind(
+        &self,
+        reservation: &Reservation,
+        extenders: &Extenders,
+        times: Times,
+        decided_at: Duration,
+    ) -> Result<(), String> {
+        let pod = &reservation.pod;
+        let bound = match extenders.bind(reservation).await {
+            Some(answer) => answer.inspect_err(|error| self.failed(pod, error)),
+            None => self.write_binding(reservation).await,
+        };
+        bound.inspect(|()| {
+            let text = format!("Successfully assigned {}/{} to {}", pod.namespace, pod.name, reservation.node);
+            let took = self.clock.monotonic().saturating_sub(decided_at);
+            let why = Attempt::placed(&reservation.why, times, took).json();
+            let annotation = (why::ANNOTATION, why);
+            self.recorder.annotated_event(&reference(pod), EventType::Normal, "Scheduled", text, annotation);
+        })
+    }
+
+    async fn write_binding(&self, reservation: &Reservation) -> Result<(), String> {
         let pod = &reservation.pod;
         let binding = json!({
             "apiVersion": "v1",
@@ -49,28 +101,23 @@ impl Api {
         });
         let path = format!("/api/v1/namespaces/{}/pods/{}/binding", pod.namespace, pod.name);
         let request = Request::post(path).header(http::header::CONTENT_TYPE, "application/json");
-        let request = request.body(binding.to_string().into_bytes()).map_err(kube::Error::HttpError)?;
-        match self.client.request_text(request).await {
-            Ok(_) => {
-                let text = format!("Successfully assigned {}/{} to {}", pod.namespace, pod.name, reservation.node);
-                self.recorder.event(&reference(pod), EventType::Normal, "Scheduled", text);
-                Ok(())
+        let request = request.body(binding.to_string().into_bytes()).map_err(|error| error.to_string())?;
+        self.client.request_text(request).await.map(drop).map_err(|error| {
+            if !is_not_found(&error) {
+                self.failed(pod, &format!("running Bind plugin \"DefaultBinder\": {error}"));
             }
-            Err(error) => {
-                if !is_not_found(&error) {
-                    self.failed(pod, &format!("running Bind plugin \"DefaultBinder\": {error}"));
-                }
-                Err(error)
-            }
-        }
+            error.to_string()
+        })
     }
 
     /// Tells the pod's owner why it waits: as an event each time, and as a condition when it has changed.
-    pub async fn report(&self, pod: &Pod, message: &str, nomination: Nomination) -> kube::Result<()> {
-        self.failed(pod, message);
+    pub async fn report(&self, pod: &Pod, report: Report) -> kube::Result<()> {
+        let Report { why, message, attempt, nomination } = report;
+        let (text, annotation) = (truncated(&message), (why::ANNOTATION, attempt.json()));
+        self.recorder.annotated_event(&reference(pod), EventType::Warning, "FailedScheduling", text, annotation);
         let mut status = json!({});
-        if pod.told.as_deref() != Some(message) {
-            status["conditions"] = json!([self.condition(pod, message)]);
+        if pod.told.as_deref() != Some(&*message) {
+            status["conditions"] = json!([self.condition(pod, why, &message)]);
         }
         match nomination {
             Nomination::Keep => {}
@@ -177,11 +224,11 @@ impl Api {
     }
 
     /// The condition `PodScheduled` to write.
-    fn condition(&self, pod: &Pod, message: &str) -> Value {
+    fn condition(&self, pod: &Pod, why: Why, message: &str) -> Value {
         let mut condition = json!({
             "type": "PodScheduled",
             "status": "False",
-            "reason": "Unschedulable",
+            "reason": why.reason(),
             "message": message,
             "lastProbeTime": null,
         });

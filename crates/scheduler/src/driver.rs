@@ -1,10 +1,13 @@
 //! The one task that owns the engine: changes in, decisions out, results back in.
 
+mod awaited;
+
 use std::{sync::Arc, time::Duration};
 
 use runtime::{Clock, Tasks};
 use sched::{
-    Decision, Diagnosis, Engine, Pending, Reservation, diagnosis::Preemption, pre_bind::Progress, preempt::Victims,
+    Advice, Decision, Engine, History, Pending, Reservation, diagnosis::Preemption, extender::Eviction,
+    preempt::Victims,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -13,11 +16,14 @@ use tokio::{
 
 use crate::{
     State,
-    api::{Api, Nomination},
+    api::{Api, Nomination, Report, Why},
+    extenders::Extenders,
     feeds::{Input, KINDS},
-    metrics::{Attempt, Metrics},
+    metrics::{Metrics, Outcome},
     plugins::Notice,
+    why::{self, Times},
 };
+use awaited::{Awaited, For};
 
 /// Writes to the API at one time. Past it, no more is decided until one has ended.
 const MAX_IN_FLIGHT: usize = 128;
@@ -40,6 +46,7 @@ pub(crate) struct Inputs {
 
 pub(crate) struct Driver {
     api: Arc<Api>,
+    extenders: Arc<Extenders>,
     engine: Engine,
     inputs: Inputs,
     state: watch::Sender<State>,
@@ -49,17 +56,29 @@ pub(crate) struct Driver {
     ended: (mpsc::Sender<Ended>, mpsc::Receiver<Ended>),
     in_flight: usize,
     told: Pending,
+    /// Nodes, pods and writes under way, as the metrics were told last.
+    told_size: (usize, usize, usize),
     /// Kinds whose objects have not all been told yet.
     unsynced: usize,
-    /// Pods whose volumes are being bound: they are bound themselves when that has come true.
+    /// Pods that are bound when something has come true.
     awaited: Vec<Awaited>,
 }
 
-/// A pod that is bound when what was written for it has come true.
-struct Awaited {
-    reservation: Reservation,
-    decided_at: Duration,
-    until: Duration,
+/// When an attempt began, and when it was decided.
+#[derive(Clone, Copy)]
+struct Moments {
+    began: Duration,
+    decided: Duration,
+}
+
+impl Moments {
+    fn times(self, history: History) -> Times {
+        Times {
+            attempt: history.attempts,
+            waited: self.began.saturating_sub(history.first_seen),
+            decided: self.decided.saturating_sub(self.began),
+        }
+    }
 }
 
 /// A write has ended.
@@ -67,13 +86,25 @@ enum Ended {
     /// What must be there before the binding has been written.
     Prepared {
         reservation: Reservation,
-        decided_at: Duration,
+        moments: Moments,
         ok: bool,
     },
     Bound {
         reservation: Reservation,
-        decided_at: Duration,
+        moments: Moments,
+        /// When the binding was begun.
+        began: Duration,
         ok: bool,
+    },
+    Advised {
+        pod: Arc<str>,
+        moments: Moments,
+        answer: Result<Advice, String>,
+    },
+    AdvisedVictims {
+        pod: Arc<str>,
+        moments: Moments,
+        answer: Result<Vec<Eviction>, String>,
     },
     Reported,
     Preempted {
@@ -85,6 +116,7 @@ enum Ended {
 impl Driver {
     pub fn new(
         api: Api,
+        extenders: Extenders,
         engine: Engine,
         inputs: Inputs,
         state: watch::Sender<State>,
@@ -94,6 +126,7 @@ impl Driver {
     ) -> Self {
         Driver {
             api: Arc::new(api),
+            extenders: Arc::new(extenders),
             engine,
             inputs,
             state,
@@ -103,6 +136,7 @@ impl Driver {
             ended: mpsc::channel(MAX_IN_FLIGHT),
             in_flight: 0,
             told: Pending::default(),
+            told_size: (0, 0, 0),
             unsynced: KINDS,
             awaited: Vec::new(),
         }
@@ -114,7 +148,7 @@ impl Driver {
         let mut state = self.state.subscribe();
         loop {
             let more = self.take_in(&mut inputs) | self.decide();
-            self.await_volumes();
+            self.look_at_awaited();
             self.tell_pending();
             if more {
                 // Another turn is due at once; the writes that this one began get a chance first.
@@ -140,9 +174,7 @@ impl Driver {
     }
 
     fn pause(&self) -> Duration {
-        let deadline = self.awaited.iter().map(|awaited| awaited.until).min();
-        let deadline = deadline.map_or(IDLE, |until| until.saturating_sub(self.clock.monotonic()));
-        deadline.min(self.pause_of_engine())
+        self.patience().min(self.pause_of_engine())
     }
 
     fn pause_of_engine(&self) -> Duration {
@@ -173,7 +205,12 @@ impl Driver {
     }
 
     fn input(&mut self, input: Input) {
-        let now = self.clock.monotonic();
+        let (now, label) = (self.clock.monotonic(), input.label());
+        self.take(input, now);
+        self.metrics.event(label, self.clock.monotonic().saturating_sub(now));
+    }
+
+    fn take(&mut self, input: Input, now: Duration) {
         match input {
             // Every pod on a node counts; of those that wait, only our own do.
             Input::Pod(pod) if pod.node_name.is_none() && !self.engine.serves(&pod.spec.scheduler_name) => {}
@@ -218,24 +255,83 @@ impl Driver {
             }
             let started = self.clock.monotonic();
             let Some(decision) = self.engine.next(started) else { return false };
-            let now = self.clock.monotonic();
-            self.metrics.algorithm(now.saturating_sub(started));
-            match decision {
-                Decision::Bind(reservation) if reservation.pre_bind.is_empty() => self.bind(reservation, started),
-                Decision::Bind(reservation) => self.prepare(reservation, started),
-                Decision::Unschedulable { pod, diagnosis, attempts, victims } => {
-                    self.metrics.attempt(Attempt::Unschedulable, now.saturating_sub(started));
-                    let message = diagnosis.message();
-                    tracing::debug!(pod = %pod.name, namespace = %pod.namespace, attempts, message, "pod waits");
-                    self.report(pod, &diagnosis, message, victims);
-                }
-            }
+            self.metrics.algorithm(self.clock.monotonic().saturating_sub(started));
+            self.carry_out(decision, started);
         }
         true
     }
 
+    fn carry_out(&mut self, decision: Decision, started: Duration) {
+        let moments = Moments { began: started, decided: self.clock.monotonic() };
+        let took = moments.decided.saturating_sub(started);
+        match decision {
+            Decision::Bind(reservation) => match reservation.permit {
+                Some(limit) => self.wait_for(For::Permit, limit, reservation, moments),
+                None => self.permitted(reservation, moments),
+            },
+            Decision::Unschedulable { pod, diagnosis, history, victims } => {
+                self.metrics.attempt(Outcome::Unschedulable, &pod, took);
+                if diagnosis.preemption != Preemption::NotTried {
+                    self.metrics.preempted(victims.as_ref());
+                }
+                let message = diagnosis.message();
+                let attempts = history.attempts;
+                tracing::debug!(pod = %pod.name, namespace = %pod.namespace, attempts, message, "pod waits");
+                let nomination = match (&diagnosis.preemption, &victims) {
+                    (_, Some(victims)) => Nomination::Set(victims.node.clone()),
+                    (Preemption::Failed(_), None) if pod.nominated.is_some() => Nomination::Clear,
+                    _ => Nomination::Keep,
+                };
+                let attempt = why::Attempt::unfit(&diagnosis, moments.times(history));
+                self.report(pod, Report { why: Why::Unschedulable, message, attempt, nomination }, victims);
+            }
+            Decision::Failed { pod, error, history } => {
+                self.metrics.attempt(Outcome::Error, &pod, took);
+                tracing::warn!(pod = %pod.name, namespace = %pod.namespace, error, "attempt failed");
+                let attempt = why::Attempt::of(moments.times(history));
+                let nomination = Nomination::Keep;
+                self.report(pod, Report { why: Why::Error, message: error, attempt, nomination }, None);
+            }
+            Decision::Consult { pod, nodes } => {
+                let (extenders, uid) = (self.extenders.clone(), pod.uid.clone());
+                self.ask(async move { extenders.advise(&pod, nodes).await }, move |answer| Ended::Advised {
+                    pod: uid,
+                    moments,
+                    answer,
+                });
+            }
+            Decision::ConsultVictims { pod, candidates } => {
+                let (extenders, uid) = (self.extenders.clone(), pod.uid.clone());
+                let asked = async move { extenders.advise_victims(&pod, candidates).await };
+                self.ask(asked, move |answer| Ended::AdvisedVictims { pod: uid, moments, answer });
+            }
+        }
+    }
+
+    /// Asks extenders. Each call has its own limit of time, and there are as many as are configured.
+    fn ask<T: Send + 'static>(
+        &mut self,
+        asked: impl Future<Output = Result<T, String>> + Send + 'static,
+        end: impl FnOnce(Result<T, String>) -> Ended + Send + 'static,
+    ) {
+        let ended = self.ended.0.clone();
+        self.in_flight += 1;
+        self.tasks.spawn("extenders", async move {
+            let _ = ended.send(end(asked.await)).await;
+        });
+    }
+
+    /// Nobody objects any more to where the pod goes.
+    fn permitted(&mut self, reservation: Reservation, moments: Moments) {
+        if reservation.pre_bind.is_empty() {
+            self.bind(reservation, moments);
+        } else {
+            self.prepare(reservation, moments);
+        }
+    }
+
     /// Writes what must be there before the binding.
-    fn prepare(&mut self, reservation: Reservation, decided_at: Duration) {
+    fn prepare(&mut self, reservation: Reservation, moments: Moments) {
         let (api, ended) = (self.api.clone(), self.ended.0.clone());
         self.in_flight += 1;
         self.tasks.spawn("pre-bind", async move {
@@ -247,43 +343,23 @@ impl Driver {
             if let Some(error) = &failure {
                 api.failed(&reservation.pod, &format!("running PreBind plugin \"VolumeBinding\": {error}"));
             }
-            let _ = ended.send(Ended::Prepared { reservation, decided_at, ok: failure.is_none() }).await;
+            let _ = ended.send(Ended::Prepared { reservation, moments, ok: failure.is_none() }).await;
         });
     }
 
-    /// Binds the pods whose volumes are bound by now, and gives up those whose never will be.
-    fn await_volumes(&mut self) {
-        let now = self.clock.monotonic();
-        for awaited in std::mem::take(&mut self.awaited) {
-            let uid = &awaited.reservation.pod.uid;
-            let failure = match self.engine.pre_bound(uid) {
-                // The pod is gone, and its reservation with it.
-                None => continue,
-                Some(Progress::Done) => {
-                    self.bind(awaited.reservation, awaited.decided_at);
-                    continue;
-                }
-                Some(Progress::Failed(reason)) => reason,
-                Some(Progress::Waiting) if awaited.until <= now => "timed out waiting for the condition".to_owned(),
-                Some(Progress::Waiting) => {
-                    self.awaited.push(awaited);
-                    continue;
-                }
-            };
-            let text = format!("running PreBind plugin \"VolumeBinding\": binding volumes: {failure}");
-            self.api.failed(&awaited.reservation.pod, &text);
-            self.metrics.attempt(Attempt::Error, now.saturating_sub(awaited.decided_at));
-            self.engine.undo(uid, now);
-        }
-    }
-
-    fn bind(&mut self, reservation: Reservation, decided_at: Duration) {
-        let (api, ended) = (self.api.clone(), self.ended.0.clone());
+    fn bind(&mut self, reservation: Reservation, moments: Moments) {
+        let (api, extenders, ended) = (self.api.clone(), self.extenders.clone(), self.ended.0.clone());
+        let began = self.clock.monotonic();
         self.in_flight += 1;
         self.tasks.spawn("bind", async move {
-            let failure = match timeout(WRITE_LIMIT, api.bind(&reservation)).await {
+            let failure = match timeout(
+                WRITE_LIMIT,
+                api.bind(&reservation, &extenders, moments.times(reservation.history), moments.decided),
+            )
+            .await
+            {
                 Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(error.to_string()),
+                Ok(Err(error)) => Some(error),
                 Err(_) => Some(format!("no answer within {WRITE_LIMIT:?}")),
             };
             if let Some(error) = &failure {
@@ -291,20 +367,15 @@ impl Driver {
                 tracing::warn!(pod = %pod.name, namespace = %pod.namespace, %node, error, "binding failed");
             }
             // The channel has room for all that are in flight; it closes only with the driver.
-            let _ = ended.send(Ended::Bound { reservation, decided_at, ok: failure.is_none() }).await;
+            let _ = ended.send(Ended::Bound { reservation, moments, began, ok: failure.is_none() }).await;
         });
     }
 
-    fn report(&mut self, pod: Arc<sched::Pod>, diagnosis: &Diagnosis, message: String, victims: Option<Victims>) {
-        let nomination = match (&diagnosis.preemption, &victims) {
-            (_, Some(victims)) => Nomination::Set(victims.node.clone()),
-            (Preemption::Failed(_), None) if pod.nominated.is_some() => Nomination::Clear,
-            _ => Nomination::Keep,
-        };
+    fn report(&mut self, pod: Arc<sched::Pod>, report: Report, victims: Option<Victims>) {
         let (api, ended) = (self.api.clone(), self.ended.0.clone());
         self.in_flight += 1;
         self.tasks.spawn("report", async move {
-            let report = api.report(&pod, &message, nomination);
+            let report = api.report(&pod, report);
             // What was not written is written by the next attempt.
             if let Ok(Err(error)) = timeout(WRITE_LIMIT, report).await {
                 tracing::debug!(pod = %pod.name, namespace = %pod.namespace, %error, "condition was not written");
@@ -328,24 +399,38 @@ impl Driver {
         let now = self.clock.monotonic();
         match ended {
             Ended::Reported | Ended::Preempted { ok: true, .. } => {}
-            Ended::Preempted { pod, ok: false } => self.engine.preemption_failed(&pod, now),
-            Ended::Prepared { reservation, decided_at, ok: true } => {
-                let until = now + reservation.pre_bind.wait.unwrap_or_default();
-                self.awaited.push(Awaited { reservation, decided_at, until });
+            Ended::Advised { pod, moments, answer } => {
+                if let Some(decision) = self.engine.advised(&pod, answer, now) {
+                    self.carry_out(decision, moments.began);
+                }
             }
-            Ended::Prepared { reservation, decided_at, ok: false } => {
-                self.metrics.attempt(Attempt::Error, now.saturating_sub(decided_at));
+            Ended::AdvisedVictims { pod, moments, answer } => {
+                if let Some(decision) = self.engine.advised_victims(&pod, answer, now) {
+                    self.carry_out(decision, moments.began);
+                }
+            }
+            Ended::Preempted { pod, ok: false } => self.engine.preemption_failed(&pod, now),
+            Ended::Prepared { reservation, moments, ok: true } => {
+                let limit = reservation.pre_bind.wait.unwrap_or_default();
+                self.wait_for(For::Volumes, limit, reservation, moments);
+            }
+            Ended::Prepared { reservation, moments, ok: false } => {
+                let pod = &reservation.pod;
+                self.metrics.point("PreBind", false, pod, now.saturating_sub(moments.decided));
+                self.metrics.attempt(Outcome::Error, pod, now.saturating_sub(moments.began));
                 self.engine.undo(&reservation.pod.uid, now);
             }
-            Ended::Bound { reservation, decided_at, ok } => {
-                let took = now.saturating_sub(decided_at);
+            Ended::Bound { reservation, moments, began, ok } => {
+                let took = now.saturating_sub(moments.began);
+                self.metrics.point("Bind", ok, &reservation.pod, now.saturating_sub(began));
                 if ok {
-                    let Reservation { pod, node, feasible, .. } = &reservation;
-                    tracing::debug!(pod = %pod.name, namespace = %pod.namespace, %node, feasible, "pod is bound");
-                    self.metrics.attempt(Attempt::Scheduled, took);
+                    let Reservation { pod, node, .. } = &reservation;
+                    tracing::debug!(pod = %pod.name, namespace = %pod.namespace, %node, "pod is bound");
+                    self.metrics.attempt(Outcome::Scheduled, pod, took);
                     self.metrics.bound(&reservation, now);
+                    self.engine.bound(&reservation);
                 } else {
-                    self.metrics.attempt(Attempt::Error, took);
+                    self.metrics.attempt(Outcome::Error, &reservation.pod, took);
                     self.engine.undo(&reservation.pod.uid, now);
                 }
             }
@@ -357,6 +442,11 @@ impl Driver {
         if pending != self.told {
             self.metrics.pending(pending);
             self.told = pending;
+        }
+        let size = (self.engine.world().known_nodes(), self.engine.world().placed_pods(), self.in_flight);
+        if size != self.told_size {
+            self.metrics.state(&self.engine, self.in_flight);
+            self.told_size = size;
         }
     }
 }

@@ -2,6 +2,7 @@
 //! queue, which the driver empties.
 
 mod storage;
+mod whole_nodes;
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,6 +14,8 @@ use runtime::Tasks;
 use sched::{Engine, convert, framework::Gang, labels::Selector, object, pod::OwnerKind, preempt::Budget};
 use serde::Deserialize;
 use tokio::sync::mpsc;
+
+use crate::extenders::Nodes;
 
 /// Changes that wait for the driver; past it, the watches wait.
 pub(crate) const MAX_INPUTS: usize = 4096;
@@ -39,14 +42,36 @@ pub(crate) enum Input {
     Synced,
 }
 
+impl Input {
+    /// What it is about, as metrics have it.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Input::Pod(_) => "PodUpdate",
+            Input::PodGone(_) => "PodDelete",
+            Input::Node(_) => "NodeUpdate",
+            Input::NodeGone(_) => "NodeDelete",
+            Input::Namespace(..) => "NamespaceUpdate",
+            Input::Service(..) => "ServiceUpdate",
+            Input::Owner(..) => "WorkloadUpdate",
+            Input::Budget(..) => "PodDisruptionBudgetUpdate",
+            Input::Group(..) => "PodGroupUpdate",
+            Input::Storage(_) => "StorageUpdate",
+            Input::Synced => "Synced",
+        }
+    }
+}
+
 /// A change that is made to the engine as it stands.
 pub(crate) type Change = Box<dyn FnOnce(&mut Engine, Duration) + Send>;
 
-/// Starts to watch everything.
-pub(crate) fn start(client: &Client, tasks: &Tasks) -> mpsc::Receiver<Input> {
+/// Starts to watch everything. `nodes`: where nodes are kept in full, too.
+pub(crate) fn start(client: &Client, tasks: &Tasks, nodes: Option<Nodes>) -> mpsc::Receiver<Input> {
     let (sender, receiver) = mpsc::channel(MAX_INPUTS);
     follow::<Pod>(client, tasks, &sender);
-    follow::<Node>(client, tasks, &sender);
+    match nodes {
+        Some(nodes) => whole_nodes::follow(client, tasks, nodes, &sender),
+        None => follow::<Node>(client, tasks, &sender),
+    }
     follow::<Namespace>(client, tasks, &sender);
     follow::<Service>(client, tasks, &sender);
     follow::<ReplicationController>(client, tasks, &sender);

@@ -11,10 +11,12 @@
 
 mod api;
 mod driver;
+mod extenders;
 mod feeds;
 mod metrics;
 mod plugins;
 mod profiles;
+pub mod why;
 
 pub use plugins::{Notices, Place, Plugins, PodEvent, catalogue};
 pub use profiles::ProfileError;
@@ -41,12 +43,15 @@ pub struct Options {
     pub configuration: Configuration,
     /// Plugins of other crates, by their kinds. The configuration must know them, too ([`catalogue`]).
     pub plugins: Vec<Arc<dyn Plugins>>,
+    /// Of so many of the best nodes it is told why they were ([`why`]).
+    pub named: usize,
 }
 
 impl Options {
     /// A scheduler that was told nothing: kube-scheduler's default profile.
     pub fn new(client: Client, clock: Clock, tasks: Tasks, metrics: Metrics) -> Self {
-        Options { client, clock, tasks, metrics, configuration: Configuration::default(), plugins: Vec::new() }
+        let (configuration, plugins) = (Configuration::default(), Vec::new());
+        Options { client, clock, tasks, metrics, configuration, plugins, named: sched::explanation::NAMED }
     }
 }
 
@@ -81,11 +86,13 @@ impl Handle {
 /// Starts the scheduler: it learns what there is, and places pods once it leads ([`Handle::lead`]). It runs until the group of
 /// tasks stops.
 pub fn start(options: Options) -> Result<Handle, ProfileError> {
-    let Options { client, clock, tasks, metrics, configuration, plugins } = options;
+    let Options { client, clock, tasks, metrics, configuration, plugins, named } = options;
+    let extenders = extenders::Extenders::new(&configuration.extenders, &client)?;
     let (notices, told) = Notices::new();
     let discarded_notices = notices.discarded();
     let place = Place { clock: clock.clone(), tasks: tasks.clone(), metrics: metrics.clone(), notices };
-    let engine = sched::Engine::new(profiles::engine(&configuration, &plugins, &place)?);
+    let engine = profiles::engine(&configuration, &plugins, &place)?;
+    let engine = sched::Engine::new(sched::Options { extenders: extenders.facts(), named, ..engine });
     let name = configuration.profiles.first().map_or(DEFAULT_NAME, |profile| profile.scheduler_name.as_str());
     let recorder = Recorder::new(client.clone(), name, "", clock.clone(), &tasks);
     let discarded = recorder.discarded();
@@ -94,11 +101,12 @@ pub fn start(options: Options) -> Result<Handle, ProfileError> {
         let help = "Events of plugins discarded because too many waited";
         registry.register("scheduler_plugin_events_discarded", help, discarded_notices);
     });
-    let metrics = metrics::Metrics::register(&metrics, name);
-    let inputs = driver::Inputs { changes: feeds::start(&client, &tasks), notices: told };
+    let metrics = metrics::Metrics::register(&metrics);
+    let inputs = driver::Inputs { changes: feeds::start(&client, &tasks, extenders.nodes()), notices: told };
     let api = api::Api { client, recorder, clock: clock.clone() };
     let handle = Handle { state: watch::channel(State::default()).0 };
-    let driver = driver::Driver::new(api, engine, inputs, handle.state.clone(), clock, tasks.clone(), metrics);
+    let driver =
+        driver::Driver::new(api, extenders, engine, inputs, handle.state.clone(), clock, tasks.clone(), metrics);
     tasks.spawn_critical("scheduler", async move {
         driver.run().await;
         // The driver ends only with its group.

@@ -17,6 +17,8 @@ use sched_config::{Catalogue, KubeSchedulerConfiguration, Point, Value, v1::Args
 use telemetry::Metrics;
 use tokio::sync::mpsc;
 
+use crate::profiles::POINTS;
+
 /// Notices that wait for the driver; past it, events are discarded and counted, and renewals wait.
 const MAX_NOTICES: usize = 256;
 
@@ -42,9 +44,14 @@ pub struct Place {
     pub notices: Notices,
 }
 
-/// The plugins that a configuration can name: Kubernetes' own, and those that it gives arguments which somebody claims.
+/// The plugins that a configuration can name: Kubernetes' own, the engine's further ones, and those that it gives arguments
+/// which somebody claims.
 pub fn catalogue(plugins: &[Arc<dyn Plugins>], configuration: &KubeSchedulerConfiguration) -> Catalogue {
     let mut catalogue = Catalogue::in_tree();
+    for (plugin, _) in sched::plugins::further() {
+        let configured = |point: &sched::framework::Point| POINTS.iter().find(|(_, own)| own == point);
+        catalogue.add(plugin.name(), plugin.points().iter().filter_map(configured).map(|(point, _)| *point));
+    }
     for config in configuration.profiles.iter().flat_map(|profile| &profile.plugin_config) {
         let Args::Other(args) = &config.args else { continue };
         if let Some(plugins) = plugins.iter().find(|plugins| plugins.claims(args)) {

@@ -17,19 +17,16 @@ use crate::plugins::{Outside, Place, Plugins};
 pub enum ProfileError {
     #[error("profile {profile:?}: {reason}")]
     Arguments { profile: String, reason: convert::ConvertError },
+    #[error("extender at {url:?}: {reason}")]
+    Extender { url: String, reason: String },
     #[error("profile {profile:?}: plugin {plugin:?}: {reason}")]
     Plugin { profile: String, plugin: String, reason: String },
     #[error("profile {profile:?} enables {count} plugins: at most {MAX_PLUGINS} are possible")]
     TooMany { profile: String, count: usize },
-    #[error(
-        "extenders are not supported yet, and pods would be placed without asking the one at {0:?}: remove it from the \
-         configuration, or let kube-scheduler serve the profiles that need it"
-    )]
-    Extender(String),
 }
 
 /// The extension points that the engine asks at, as the configuration calls them.
-const POINTS: [(ConfiguredPoint, Point); 10] = [
+pub(crate) const POINTS: [(ConfiguredPoint, Point); 12] = [
     (ConfiguredPoint::PreEnqueue, Point::PreEnqueue),
     (ConfiguredPoint::QueueSort, Point::QueueSort),
     (ConfiguredPoint::PreFilter, Point::PreFilter),
@@ -38,8 +35,10 @@ const POINTS: [(ConfiguredPoint, Point); 10] = [
     (ConfiguredPoint::PreScore, Point::PreScore),
     (ConfiguredPoint::Score, Point::Score),
     (ConfiguredPoint::Reserve, Point::Reserve),
+    (ConfiguredPoint::Permit, Point::Permit),
     (ConfiguredPoint::PreBind, Point::PreBind),
     (ConfiguredPoint::Bind, Point::Bind),
+    (ConfiguredPoint::PostBind, Point::PostBind),
 ];
 
 /// The engine that a configuration asks for, with the plugins of others that it names.
@@ -48,9 +47,6 @@ pub(crate) fn engine(
     plugins: &[Arc<dyn Plugins>],
     place: &Place,
 ) -> Result<sched::Options, ProfileError> {
-    if let Some(extender) = configuration.extenders.first() {
-        return Err(ProfileError::Extender(extender.url_prefix.clone()));
-    }
     let percentage = configuration.percentage_of_nodes_to_score;
     let mut outside = Outside { plugins, place, made: HashSet::new() };
     let profiles = configuration.profiles.iter().map(|profile| build(profile, percentage, &mut outside));
@@ -69,6 +65,7 @@ pub(crate) fn engine(
             max_unschedulable: duration(configuration.pod_max_in_unschedulable),
         },
         preemption,
+        parallelism: count(configuration.parallelism),
         seed: runtime::entropy::random_u64(),
         ..Default::default()
     })
@@ -84,7 +81,8 @@ fn build(given: &sched_config::Profile, percentage: i32, outside: &mut Outside<'
     let mut profile = Profile::new(&given.scheduler_name);
     let own = given.percentage_of_nodes_to_score.unwrap_or(percentage);
     profile.percentage_of_nodes_to_score = u32::try_from(own).ok().filter(|percentage| *percentage > 0);
-    let mut known: Vec<_> = plugins::registry(&args).into_iter().map(|(plugin, _)| Some(plugin)).collect();
+    let all = plugins::registry(&args).into_iter().chain(plugins::further());
+    let mut known: Vec<_> = all.map(|(plugin, _)| Some(plugin)).collect();
     let names = given.plugins.names();
     if names.len() > MAX_PLUGINS {
         return Err(ProfileError::TooMany { profile: given.scheduler_name.clone(), count: names.len() });
@@ -224,11 +222,5 @@ mod tests {
         let score = "plugins: {score: {disabled: [{name: TaintToleration}]}}";
         let counts = placed(&configured(&format!("profiles: [{{schedulerName: other, {most}, {score}}}]")));
         assert_eq!(counts.into_values().collect::<Vec<_>>(), [6]);
-    }
-
-    #[test]
-    fn an_extender_is_refused_rather_than_passed_over() {
-        let error = alone(&configured("extenders: [{urlPrefix: 'http://x', filterVerb: f, weight: 1}]")).err().unwrap();
-        assert!(error.to_string().contains("\"http://x\": remove it"), "{error}");
     }
 }

@@ -4,11 +4,14 @@
 
 #[path = "it/api.rs"]
 mod api;
+#[path = "it/extenders.rs"]
+mod extenders;
 
 use std::time::Duration;
 
 use api::SchedulerApi;
 use runtime::{Clock, Tasks};
+use sched_config::{Catalogue, Configuration, Gates, GoDuration};
 use serde_json::{Value, json};
 
 struct Scheduler {
@@ -22,10 +25,25 @@ impl Scheduler {
         Scheduler::start_on(SchedulerApi::default())
     }
 
-    /// Knows all that the API has before it decides.
     fn start_on(api: SchedulerApi) -> Self {
+        Scheduler::start_with(api, Configuration::default())
+    }
+
+    /// With these lines of a KubeSchedulerConfiguration.
+    fn configured(lines: &str) -> Self {
+        let head = "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\n";
+        let gates = Gates::default();
+        let read = sched_config::read(format!("{head}{lines}\n").as_bytes(), &gates).unwrap();
+        let long = GoDuration::seconds(300);
+        let configuration = Configuration::new(&read, long, &gates, &Catalogue::in_tree()).unwrap();
+        Scheduler::start_with(SchedulerApi::default(), configuration)
+    }
+
+    /// Knows all that the API has before it decides.
+    fn start_with(api: SchedulerApi, configuration: Configuration) -> Self {
         let (tasks, metrics) = (Tasks::root(), telemetry::Metrics::default());
         let options = scheduler::Options::new(api.client(), Clock::system(), tasks.clone(), metrics.clone());
+        let options = scheduler::Options { configuration, ..options };
         scheduler::start(options).unwrap().lead();
         Scheduler { api, tasks, metrics }
     }
@@ -64,6 +82,12 @@ impl Scheduler {
     }
 }
 
+/// What the scheduler thought, as the event says.
+fn attempt(event: &Value) -> scheduler::why::Attempt {
+    let annotation = event["metadata"]["annotations"][scheduler::why::ANNOTATION].as_str().unwrap();
+    serde_json::from_str(annotation).unwrap()
+}
+
 impl Drop for Scheduler {
     fn drop(&mut self) {
         self.tasks.stop();
@@ -79,9 +103,18 @@ async fn a_pod_is_bound_and_the_event_says_so() {
     let event = scheduler.api.event("Scheduled").await;
     assert_eq!(event["message"], "Successfully assigned default/p to a");
     assert_eq!((&event["type"], &event["source"]["component"]), (&json!("Normal"), &json!("default-scheduler")));
+    let attempt = attempt(&event);
+    assert_eq!((attempt.attempt, attempt.nodes, attempt.feasible), (1, 1, 1));
+    assert_eq!(attempt.scores[0].node, "a");
+    assert_eq!(attempt.scores[0].plugins.values().sum::<i64>(), attempt.scores[0].score);
+    assert!(attempt.scores[0].plugins.contains_key("NodeResourcesFit") && attempt.bound_us.is_some());
     for line in [
         "scheduler_schedule_attempts_total{result=\"scheduled\",profile=\"default-scheduler\"} 1",
         "scheduler_pod_scheduling_sli_duration_seconds_count{attempts=\"1\"} 1",
+        "scheduler_queue_incoming_pods_total{queue=\"active\",event=\"UnschedulablePodAdd\"} 1",
+        "scheduler_cache_size{type=\"nodes\"} 1",
+        "scheduler_framework_extension_point_duration_seconds_count{extension_point=\"Bind\",status=\"Success\",\
+         profile=\"default-scheduler\"} 1",
     ] {
         scheduler.figure(line).await;
     }
@@ -94,7 +127,7 @@ async fn a_pod_without_a_node_says_why_and_is_bound_when_there_is_room() {
     scheduler.pod("first", "1");
     scheduler.bound("first").await;
     scheduler.pod("second", "1");
-    let message = "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: \
+    let message = "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are available: \
                    1 No preemption victims found for incoming pod.";
     let condition = scheduler.condition("second").await;
     assert_eq!((&condition["type"], &condition["status"]), (&json!("PodScheduled"), &json!("False")));
@@ -102,8 +135,14 @@ async fn a_pod_without_a_node_says_why_and_is_bound_when_there_is_room() {
     assert!(condition["lastTransitionTime"].as_str().unwrap().ends_with('Z'));
     let event = scheduler.api.event("FailedScheduling").await;
     assert_eq!((&event["type"], &event["message"]), (&json!("Warning"), &json!(message)));
+    let told = attempt(&event).rejected;
+    assert_eq!((&*told[0].plugin, told[0].nodes, &*told[0].reason), ("NodeResourcesFit", 1, "Insufficient cpu"));
+    let by_plugin = "scheduler_unschedulable_pods{plugin=\"NodeResourcesFit\",profile=\"default-scheduler\"}";
+    scheduler.figure(&format!("{by_plugin} 1")).await;
+    scheduler.figure("scheduler_preemption_attempts_total 1").await;
     scheduler.api.objects.delete("pods", "first");
     assert_eq!(scheduler.bound("second").await, "a");
+    scheduler.figure(&format!("{by_plugin} 0")).await;
 }
 
 #[tokio::test]

@@ -135,6 +135,11 @@ impl Api {
             return Response::new(self.watch(resource.to_owned(), from));
         }
         let state = self.state.lock().unwrap();
+        if let [.., of, name] = path.split('/').collect::<Vec<_>>().as_slice()
+            && let Some(object) = state.objects.get(&((*of).to_owned(), (*name).to_owned()))
+        {
+            return Response::new(full(object));
+        }
         let items: Vec<&Value> = state.objects.iter().filter(|((r, _), _)| *r == resource).map(|(_, o)| o).collect();
         let metadata = json!({"resourceVersion": state.events.len().to_string()});
         Response::new(full(&json!({"metadata": metadata, "items": items})))

@@ -156,6 +156,8 @@ impl Bench {
                 }
                 false
             }
+            // Nobody is asked here.
+            Decision::Consult { .. } | Decision::ConsultVictims { .. } | Decision::Failed { .. } => false,
         }
     }
 }

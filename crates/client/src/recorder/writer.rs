@@ -2,7 +2,11 @@
 //!
 //! Of one event there is one write at a time. What repeats it meanwhile is counted, and written together afterwards.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use jiff::Timestamp;
@@ -166,6 +170,7 @@ impl Writer {
             metadata: ObjectMeta {
                 name: Some(format!("{name}.{suffix:016x}")),
                 namespace: Some(namespace.to_owned()),
+                annotations: record.annotation.iter().map(annotation).next(),
                 ..ObjectMeta::default()
             },
             involved_object: record.about.clone(),
@@ -192,12 +197,19 @@ impl Known {
     }
 }
 
+fn annotation((name, value): &(&'static str, String)) -> BTreeMap<String, String> {
+    [((*name).to_owned(), value.clone())].into()
+}
+
 async fn perform(client: Client, write: Write) -> (Write, Outcome) {
     let api = Api::<Event>::namespaced(client, &write.subject.namespace);
     let result = match &write.change {
         Change::Create(event) => api.create(&PostParams::default(), event).await,
         Change::Repeat { name, count, last } => {
-            let patch = json!({ "count": count, "lastTimestamp": Time(*last) });
+            let mut patch = json!({ "count": count, "lastTimestamp": Time(*last) });
+            if let Some(annotations) = write.record.annotation.iter().map(annotation).next() {
+                patch["metadata"] = json!({ "annotations": annotations });
+            }
             api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await
         }
     };

@@ -4,11 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Engine, Reservation, Reserved};
 use crate::{
-    Diagnosis, Pod,
+    Diagnosis, Explanation, Pod,
     diagnosis::{Preemption, Reason, Rejected},
+    extender::Advice,
     framework::Event,
-    plan::{Choice, Plan},
+    plan::{Choice, Plan, Refusal},
     preempt::{self, Budget, Victims},
+    profile::EXTENDERS,
     queue::History,
 };
 
@@ -18,63 +20,107 @@ const MIN_PERCENTAGE: usize = 5;
 
 const NEVER: &str = "not eligible due to preemptionPolicy=Never.";
 
+/// What an attempt may do, and what it has to go by.
+#[derive(Clone, Copy)]
+pub(super) struct How<'a> {
+    /// If no node takes the pod, others may be evicted for it.
+    pub preempt: bool,
+    /// What the extenders said, which then is the last word.
+    pub advice: Option<&'a Advice>,
+}
+
+impl How<'_> {
+    /// Of a pod that nobody outside has a say in.
+    pub const ALONE: How<'static> = How { preempt: true, advice: None };
+}
+
 /// No node was found.
+#[derive(Default)]
 pub(super) struct Unfit {
     pub diagnosis: Diagnosis,
     /// The plugins that rejected the pod, one bit each.
     pub rejected_by: u64,
     pub victims: Option<Victims>,
+    /// Evictions that extenders have a say in: which, if any, is open.
+    pub candidates: Vec<Victims>,
+    /// The extenders let a node pass that was full when they had answered.
+    pub too_late: bool,
 }
 
 impl Engine {
-    /// Places a pod and counts it there. `preempt`: if no node takes it, others may be evicted for it.
+    /// Places a pod and counts it there.
     pub(super) fn attempt(
         &mut self,
         profile: usize,
         pod: &Arc<Pod>,
         history: History,
-        preempt: bool,
+        how: How<'_>,
         now: Duration,
     ) -> Result<Reservation, Box<Unfit>> {
         self.world.trim();
         let mut plan = match self.plans.take(profile, &self.profiles[profile], pod, &mut self.world) {
             Ok(plan) => plan,
-            Err((plugin, rejection)) => {
-                let name = self.profiles[profile].plugin(plugin).name().to_owned();
-                let before_nodes = Some((name, rejection.text()));
-                let mut diagnosis = Diagnosis { nodes: self.world.known_nodes(), before_nodes, ..Default::default() };
-                if preempt && rejection.unresolvable && self.profiles[profile].preempts() && diagnosis.nodes > 0 {
-                    diagnosis.preemption = self.preempt_nobody(pod, diagnosis.nodes);
-                }
-                return Err(Box::new(Unfit { diagnosis, rejected_by: 1 << plugin, victims: None }));
-            }
+            Err(refusal) => return Err(Box::new(self.refused(profile, pod, refusal, how))),
         };
         plan.asking = Some(pod.uid.clone());
-        let outcome = match self.choose(profile, &mut plan, pod) {
+        plan.named = self.named;
+        let outcome = match self.choose(profile, &mut plan, pod, how.advice) {
             Some(choice) => self.reserve(profile, pod, history, choice, now),
-            None => Err(Box::new(self.explain(profile, &mut plan, pod, preempt))),
+            None => Err(Box::new(self.explain(profile, &mut plan, pod, how))),
         };
         self.plans.put(profile, plan);
         outcome
     }
 
-    fn choose(&mut self, profile: usize, plan: &mut Plan, pod: &Pod) -> Option<Choice> {
+    /// A plugin has rejected the pod before any node was looked at.
+    pub(super) fn refused(&mut self, profile: usize, pod: &Pod, refusal: Refusal, how: How<'_>) -> Unfit {
+        let (plugin, rejection) = refusal;
+        let name = self.profiles[profile].plugin(plugin).name().to_owned();
+        let before_nodes = Some((name, rejection.text()));
+        let mut diagnosis = Diagnosis { nodes: self.world.known_nodes(), before_nodes, ..Default::default() };
+        let (preempts, said) = self.profiles[profile].post_filter(pod);
+        if how.preempt && rejection.unresolvable && diagnosis.nodes > 0 {
+            diagnosis.said = said;
+            if preempts {
+                diagnosis.preemption = self.preempt_nobody(pod, diagnosis.nodes);
+            }
+        }
+        Unfit { diagnosis, rejected_by: 1 << plugin, ..Default::default() }
+    }
+
+    fn choose(&mut self, profile: usize, plan: &mut Plan, pod: &Pod, advice: Option<&Advice>) -> Option<Choice> {
+        let may = |name: &str| advice.is_none_or(|advice| advice.nodes.contains_key(name));
         // The node that was freed for it is taken without looking at others, as long as it fits.
         if let Some(node) = self.world.nominated_node(&pod.uid)
             && self.world.info(node).known
+            && may(&self.world.info(node).node.name)
             && plan.fits_now(&mut self.world, node).is_ok()
         {
-            return Some(Choice { node, feasible: 1 });
+            return Some(Choice {
+                node,
+                why: Explanation { nodes: self.world.known_nodes(), feasible: 1, ..Default::default() },
+            });
         }
+        if let Some(advice) = advice {
+            return plan.choose_of(&self.profiles[profile], &mut self.world, advice, &mut self.random);
+        }
+        self.look(profile, plan);
+        plan.choose(&self.profiles[profile], &self.world, &mut self.random)
+    }
+
+    /// Evaluates nodes: all that have changed, or if the plan is for this time only, until enough fit.
+    pub(super) fn look(&mut self, profile: usize, plan: &mut Plan) {
         if plan.is_kept() {
-            plan.catch_up(&mut self.world);
-        } else {
-            let nodes = self.world.known_nodes();
-            let wanted = feasible_to_find(nodes, self.profiles[profile].percentage_of_nodes_to_score);
-            let looked = plan.search(&mut self.world, self.start, wanted);
-            self.start = (self.start + looked).checked_rem(nodes).unwrap_or(0);
+            return plan.catch_up(&mut self.world);
         }
-        plan.choose(&self.world, &mut self.random)
+        let nodes = self.world.known_nodes();
+        let wanted = self.feasible_to_find(profile);
+        let looked = plan.search(&mut self.world, self.start, wanted);
+        self.start = (self.start + looked).checked_rem(nodes).unwrap_or(0);
+    }
+
+    pub(super) fn feasible_to_find(&self, profile: usize) -> usize {
+        feasible_to_find(self.world.known_nodes(), self.profiles[profile].percentage_of_nodes_to_score)
     }
 
     fn reserve(
@@ -85,11 +131,8 @@ impl Engine {
         choice: Choice,
         now: Duration,
     ) -> Result<Reservation, Box<Unfit>> {
-        if let Err((plugin, rejection)) = self.profiles[profile].reserve(pod, choice.node, &mut self.world) {
-            let plugin_name = self.profiles[profile].plugin(plugin).name().to_owned();
-            let rejected = Rejected { plugin: plugin_name, rejection, nodes: 1 };
-            let diagnosis = Diagnosis::of(self.world.known_nodes(), vec![rejected]);
-            return Err(Box::new(Unfit { diagnosis, rejected_by: 1 << plugin, victims: None }));
+        if let Err(refusal) = self.profiles[profile].reserve(pod, choice.node, &mut self.world) {
+            return Err(Box::new(self.refused_at(profile, refusal)));
         }
         let node = self.world.info(choice.node).node.name.clone();
         self.world.denominate(&pod.uid);
@@ -98,32 +141,57 @@ impl Engine {
         self.wake(&Event::PodAdded(pod.clone()), now);
         let reserved = Reserved { latest: pod.clone(), node: node.clone(), history };
         self.reserved.insert(pod.uid.clone(), reserved);
+        let permit = match self.profiles[profile].permit(pod, &node, &self.world) {
+            Ok(permit) => permit,
+            Err(refusal) => {
+                self.release(&pod.uid);
+                return Err(Box::new(self.refused_at(profile, refusal)));
+            }
+        };
         let pre_bind = self.profiles[profile].pre_bind(pod, &self.world);
-        Ok(Reservation {
-            pod: pod.clone(),
-            node,
-            attempts: history.attempts,
-            first_seen: history.first_seen,
-            feasible: choice.feasible,
-            pre_bind,
-        })
+        Ok(Reservation { pod: pod.clone(), node, history, why: choice.why, permit, pre_bind })
+    }
+
+    /// A plugin has rejected the pod on the node that was chosen.
+    fn refused_at(&self, profile: usize, (plugin, rejection): Refusal) -> Unfit {
+        let plugin_name = self.profiles[profile].plugin(plugin).name().to_owned();
+        let rejected = Rejected { plugin: plugin_name, rejection, nodes: 1 };
+        let diagnosis = Diagnosis::of(self.world.known_nodes(), vec![rejected]);
+        Unfit { diagnosis, rejected_by: 1 << plugin, ..Default::default() }
     }
 
     /// No node takes the pod: why, and whether evicting others would help.
-    fn explain(&mut self, profile: usize, plan: &mut Plan, pod: &Arc<Pod>, preempt: bool) -> Unfit {
-        let (mut diagnosis, rejected_by) = plan.diagnose(&self.profiles[profile], &self.world);
-        let mut victims = None;
-        if preempt && self.profiles[profile].preempts() && self.world.known_nodes() > 0 {
-            diagnosis.preemption = match self.preempt(plan, pod) {
-                Err(preemption) => preemption,
-                Ok(found) => {
-                    let node = found.node.to_string();
-                    victims = Some(found);
-                    Preemption::Nominated(node)
-                }
-            };
+    pub(super) fn explain(&mut self, profile: usize, plan: &mut Plan, pod: &Arc<Pod>, how: How<'_>) -> Unfit {
+        if how.advice.is_some() {
+            // What the advice left out is not known to this plan.
+            self.look(profile, plan);
         }
-        Unfit { diagnosis, rejected_by, victims }
+        let (mut diagnosis, mut rejected_by) = plan.diagnose(&self.profiles[profile], &self.world);
+        if let Some(advice) = how.advice {
+            diagnosis.rejected.extend(advice.rejected.iter().cloned());
+            rejected_by |= EXTENDERS;
+            if !advice.nodes.is_empty() {
+                return Unfit { diagnosis, rejected_by, too_late: true, ..Default::default() };
+            }
+        }
+        let mut unfit = Unfit { diagnosis, rejected_by, ..Default::default() };
+        let (preempts, said) = self.profiles[profile].post_filter(pod);
+        if how.preempt && self.world.known_nodes() > 0 {
+            unfit.diagnosis.said = said;
+        }
+        if how.preempt && preempts && self.world.known_nodes() > 0 {
+            match self.candidates(plan, pod) {
+                Err(preemption) => unfit.diagnosis.preemption = preemption,
+                Ok(candidates) if self.consults_about_victims(pod) => {
+                    unfit.candidates = candidates.into_iter().map(Arc::unwrap_or_clone).collect();
+                }
+                Ok(candidates) => {
+                    let victims = preempt::least_harm(candidates).map(Arc::unwrap_or_clone);
+                    self.nominate(pod, victims, &mut unfit);
+                }
+            }
+        }
+        unfit
     }
 
     /// The pod was rejected for what no node can change.
@@ -135,7 +203,8 @@ impl Engine {
         Preemption::Failed([(Reason::Borrowed(preempt::NOT_HELPFUL), nodes)].into())
     }
 
-    fn preempt(&mut self, plan: &mut Plan, pod: &Arc<Pod>) -> Result<Victims, Preemption> {
+    /// The evictions that would make room, each on its node.
+    fn candidates(&mut self, plan: &mut Plan, pod: &Arc<Pod>) -> Result<Vec<Arc<Victims>>, Preemption> {
         if pod.spec.never_preempts {
             return Err(Preemption::NotEligible(NEVER.into()));
         }
@@ -145,11 +214,20 @@ impl Engine {
         }
         let start = self.random.below(self.world.known_nodes());
         let budgets: Vec<&Budget> = self.budgets.values().collect();
-        let found = preempt::select(plan, &mut self.world, pod, &self.preemption, &budgets, start);
-        let mut victims = found.map_err(|reasons| {
+        preempt::candidates(plan, &mut self.world, pod, &self.preemption, &budgets, start).map_err(|reasons| {
             self.world.denominate(&pod.uid);
             Preemption::Failed(reasons)
-        })?;
+        })
+    }
+
+    /// Promises the pod the node that its victims will leave.
+    pub(super) fn nominate(&mut self, pod: &Arc<Pod>, victims: Option<Victims>, unfit: &mut Unfit) {
+        let Some(mut victims) = victims else {
+            self.world.denominate(&pod.uid);
+            unfit.diagnosis.preemption =
+                Preemption::Failed([(Reason::Borrowed(preempt::NOT_HELPFUL), unfit.diagnosis.nodes)].into());
+            return;
+        };
         self.world.nominate(pod, &victims.node);
         let uids = victims.pods.iter().map(|victim| victim.uid.clone()).collect();
         self.preempting.insert(pod.uid.clone(), uids);
@@ -158,7 +236,8 @@ impl Engine {
         for displaced in &victims.displaced {
             self.world.denominate(&displaced.uid);
         }
-        Ok(victims)
+        unfit.diagnosis.preemption = Preemption::Nominated(victims.node.to_string());
+        unfit.victims = Some(victims);
     }
 
     /// Whether pods that were evicted for this one are still there.

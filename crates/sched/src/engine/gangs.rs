@@ -9,11 +9,25 @@ use std::{
     time::Duration,
 };
 
-use super::{Decision, Engine, attempt::Unfit};
-use crate::{Diagnosis, Pod, framework::Gang, queue::History};
+use super::{
+    Decision, Engine,
+    attempt::{How, Unfit},
+};
+use crate::{Diagnosis, Pod, extender::Advice, framework::Gang, profile::EXTENDERS, queue::History};
 
 /// A group by its namespace and name.
-type Key = (Arc<str>, Arc<str>);
+pub(super) type Key = (Arc<str>, Arc<str>);
+/// A pod that waits, and what it has been through.
+pub(super) type Member = (Arc<Pod>, History);
+
+/// A gang whose members extenders are being asked about; none is placed before all answers are there.
+pub(super) struct Asking {
+    pub gang: Gang,
+    pub members: Vec<Arc<str>>,
+    pub advice: HashMap<Arc<str>, Advice>,
+    /// Those whose answer is open.
+    pub open: HashSet<Arc<str>>,
+}
 
 #[derive(Default)]
 struct Group {
@@ -26,6 +40,9 @@ struct Group {
 pub(super) struct Gangs {
     groups: HashMap<Key, Group>,
     by_member: HashMap<Arc<str>, Key>,
+    asking: HashMap<Key, Asking>,
+    /// The groups of members whose answer is open.
+    open: HashMap<Arc<str>, Key>,
 }
 
 fn key(pod: &Pod) -> Option<Key> {
@@ -77,6 +94,29 @@ impl Gangs {
         }
     }
 
+    pub fn ask(&mut self, group: Key, asking: Asking) {
+        self.open.extend(asking.open.iter().map(|uid| (uid.clone(), group.clone())));
+        self.asking.insert(group, asking);
+    }
+
+    pub fn is_asking(&self, group: &Key) -> bool {
+        self.asking.contains_key(group)
+    }
+
+    /// The group for which an answer about this pod is open.
+    pub fn asked_about(&self, uid: &str) -> Option<Key> {
+        self.open.get(uid).cloned()
+    }
+
+    /// Takes in an answer. Returns the gang when it was the last.
+    pub fn answered(&mut self, group: &Key, uid: &str, advice: Advice) -> Option<Asking> {
+        let (uid, _) = self.open.remove_entry(uid)?;
+        let asking = self.asking.get_mut(group)?;
+        asking.open.remove(&uid);
+        asking.advice.insert(uid, advice);
+        if asking.open.is_empty() { self.asking.remove(group) } else { None }
+    }
+
     fn members(&self, namespace: &Arc<str>, name: &Arc<str>) -> Vec<Arc<str>> {
         let group = self.groups.get(&(namespace.clone(), name.clone()));
         group.map(|group| group.members.iter().cloned().collect()).unwrap_or_default()
@@ -89,11 +129,10 @@ impl Engine {
         for uid in self.gangs.members(namespace, name) {
             let Some(pod) = self.queue.pod(&uid).cloned() else { continue };
             let Some(profile) = self.profile(&pod) else { continue };
-            let profile = &self.profiles[profile];
-            let gated = profile.pre_enqueue(&pod).is_err() || !self.gangs.is_complete(&pod);
+            let gated = self.profiles[profile].pre_enqueue(&pod).is_err() || !self.gangs.is_complete(&pod);
             if gated != self.queue.is_gated(&uid) {
-                let rank = profile.rank(&pod);
-                self.queue.add(pod, rank, gated, now);
+                let turn = self.turn(profile, &pod);
+                self.queue.add(pod, turn, gated, now);
             }
         }
     }
@@ -106,9 +145,15 @@ impl Engine {
         history: History,
         now: Duration,
     ) -> Option<Decision> {
-        let group = first.group.clone().unwrap_or_default();
-        let members = self.gangs.members(&first.namespace, &group);
-        let placed = members.iter().filter(|uid| self.world.placed(uid).is_some()).count();
+        let group = (first.namespace.clone(), first.group.clone().unwrap_or_default());
+        if self.gangs.is_asking(&group) {
+            // One that came late waits for what becomes of the others.
+            let profile = self.profile(&first)?;
+            let turn = self.turn(profile, &first);
+            self.queue.add_unschedulable(first, turn, history, EXTENDERS, now);
+            return None;
+        }
+        let members = self.gangs.members(&group.0, &group.1);
         let mut waiting = vec![(first, history)];
         for uid in &members {
             if !self.queue.is_gated(uid)
@@ -120,10 +165,27 @@ impl Engine {
         }
         // The same order whatever that of the sets is.
         waiting.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+        if waiting.iter().any(|(pod, _)| self.consults(pod)) {
+            return self.consult_gang(group, gang, waiting, now);
+        }
+        self.place_together(gang, &group, waiting, &HashMap::new(), now)
+    }
+
+    pub(super) fn place_together(
+        &mut self,
+        gang: Gang,
+        group: &Key,
+        waiting: Vec<Member>,
+        advice: &HashMap<Arc<str>, Advice>,
+        now: Duration,
+    ) -> Option<Decision> {
+        let members = self.gangs.members(&group.0, &group.1);
+        let placed = members.iter().filter(|uid| self.world.placed(uid).is_some()).count();
         let (mut reservations, mut unfit) = (Vec::new(), Vec::new());
         for (pod, history) in waiting {
             let Some(profile) = self.profile(&pod) else { continue };
-            match self.attempt(profile, &pod, history, false, now) {
+            let how = How { preempt: false, advice: advice.get(&pod.uid) };
+            match self.attempt(profile, &pod, history, how, now) {
                 Ok(reservation) => reservations.push((profile, reservation, history)),
                 Err(why) => unfit.push((profile, pod, history, why)),
             }
@@ -142,11 +204,12 @@ impl Engine {
                     Some((profile, pod, history))
                 })
                 .collect();
-            let text = format!("{found} of the {} pods that pod group {group:?} needs can be placed", gang.min_count);
+            let text =
+                format!("{found} of the {} pods that pod group {:?} needs can be placed", gang.min_count, group.1);
             for (profile, pod, history) in released {
                 let before_nodes = Some(("GangScheduling".to_owned(), text.clone()));
                 let diagnosis = Diagnosis { nodes: self.world.known_nodes(), before_nodes, ..Default::default() };
-                let why = Unfit { diagnosis, rejected_by, victims: None };
+                let why = Unfit { diagnosis, rejected_by, ..Default::default() };
                 let decision = self.unschedulable(profile, pod, history, why, now);
                 self.ready.push_back(decision);
             }

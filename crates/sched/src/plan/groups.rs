@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::world::NodeId;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct GroupId(pub u32);
 
 /// Where a node stands: its group, its score there, and its place among those with the same.
@@ -27,6 +27,11 @@ impl Members {
     /// The highest score, and who has it.
     pub fn best(&self) -> Option<(i64, &[NodeId])> {
         self.by_score.last_key_value().map(|(score, nodes)| (*score, nodes.as_slice()))
+    }
+
+    /// All nodes, the highest score first.
+    pub fn descending(&self) -> impl Iterator<Item = (i64, NodeId)> {
+        self.by_score.iter().rev().flat_map(|(score, nodes)| nodes.iter().map(|node| (*score, *node)))
     }
 }
 

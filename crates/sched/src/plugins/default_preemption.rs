@@ -1,6 +1,9 @@
 //! Says that a pod which no node takes may have pods of lower priority evicted; [`crate::preempt`] chooses them.
 
-use crate::framework::{Plugin, Point};
+use crate::{
+    Pod,
+    framework::{Plugin, Point, PostFilter},
+};
 
 /// DefaultPreemptionArgs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,5 +29,9 @@ impl Plugin for DefaultPreemption {
 
     fn points(&self) -> &'static [Point] {
         &[Point::PostFilter]
+    }
+
+    fn post_filter(&self, _pod: &Pod) -> PostFilter {
+        PostFilter::Preempts
     }
 }

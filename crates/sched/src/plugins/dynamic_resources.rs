@@ -4,7 +4,7 @@
 use crate::{
     Pod,
     diagnosis::Rejection,
-    framework::{Event, Plugin, Point, PreFilter},
+    framework::{Event, Plugin, Point, PostFilter, PreFilter},
     world::World,
 };
 
@@ -16,13 +16,18 @@ impl Plugin for DynamicResources {
     }
 
     fn points(&self) -> &'static [Point] {
-        &[Point::PreFilter]
+        &[Point::PreFilter, Point::PostFilter]
     }
 
     fn pre_filter(&self, pod: &Pod, _world: &mut World) -> Result<PreFilter, Rejection> {
         let Some(claim) = pod.spec.claims.first() else { return Ok(PreFilter::default()) };
         let text = format!("pod has the resource claim {claim:?}, and this scheduler does not allocate claims yet");
         Err(Rejection::unresolvable(text))
+    }
+
+    fn post_filter(&self, _pod: &Pod) -> PostFilter {
+        // A pod with claims does not come as far as that.
+        PostFilter::Says("no new claims to deallocate".into())
     }
 
     fn helps(&self, _pod: &Pod, _event: &Event, _world: &World) -> bool {

@@ -15,7 +15,7 @@ const AFFINITY: &str = "node(s) didn't match pod affinity rules";
 const ANTI_AFFINITY: &str = "node(s) didn't match pod anti-affinity rules";
 const EXISTING: &str = "node(s) didn't satisfy existing pods anti-affinity rules";
 /// In a key: the node has no such label.
-const NONE: i64 = -1;
+pub(super) const NONE: i64 = -1;
 
 /// InterPodAffinityArgs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl InterPodAffinity {
     fn worth(&self, kind: TermKind) -> i64 {
         match kind {
             TermKind::RequiredAffinity => self.args.hard_pod_affinity_weight.into(),
-            TermKind::RequiredAntiAffinity => 0,
+            TermKind::RequiredAntiAffinity | TermKind::Traffic(_) => 0,
             TermKind::Preferred(weight) => weight.into(),
         }
     }
@@ -136,31 +136,31 @@ fn matches_all(terms: &[PodTerm], pod: &Pod, world: &World) -> bool {
 
 /// Where a term looks, and what it counts there.
 #[derive(Clone, Copy, Debug)]
-struct Spot {
-    topology: TopologyId,
-    counter: CounterId,
+pub(super) struct Spot {
+    pub topology: TopologyId,
+    pub counter: CounterId,
 }
 
-fn spot(world: &mut World, term: &PodTerm, what: What) -> Spot {
+pub(super) fn spot(world: &mut World, term: &PodTerm, what: What) -> Spot {
     let topology = world.topology(&term.topology_key);
     let counter = world.counter(CounterKey { what, topology, eligibility: Eligibility::default() });
     Spot { topology, counter }
 }
 
 impl Spot {
-    fn count(&self, info: &NodeInfo, world: &World) -> i64 {
+    pub fn count(&self, info: &NodeInfo, world: &World) -> i64 {
         world.domain(self.topology, info.id).map_or(0, |domain| world.count(self.counter, domain))
     }
 }
 
-fn topologies<'a>(spots: impl Iterator<Item = &'a Spot>) -> Vec<TopologyId> {
+pub(super) fn topologies<'a>(spots: impl Iterator<Item = &'a Spot>) -> Vec<TopologyId> {
     let mut topologies: Vec<TopologyId> = spots.map(|spot| spot.topology).collect();
     topologies.sort_unstable();
     topologies.dedup();
     topologies
 }
 
-fn domain_key(topology: TopologyId, info: &NodeInfo, world: &World) -> i64 {
+pub(super) fn domain_key(topology: TopologyId, info: &NodeInfo, world: &World) -> i64 {
     world.domain(topology, info.id).map_or(NONE, i64::from)
 }
 

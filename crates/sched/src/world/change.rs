@@ -131,11 +131,16 @@ impl World {
     pub fn confirm(&mut self, pod: Arc<Pod>) {
         let Some(placed) = self.pods.get_mut(&pod.uid) else { return };
         placed.assumed = false;
-        placed.resident.pod = pod.clone();
-        self.nodes[placed.node.index()].version += 1;
-        let residents = &mut self.nodes[placed.node.index()].residents;
+        let node = placed.node;
+        let before = std::mem::replace(&mut placed.resident.pod, pod.clone());
+        let started = before.started != pod.started || before.generation != pod.generation;
+        let residents = &mut self.nodes[node.index()].residents;
         if let Some(resident) = residents.iter_mut().find(|resident| resident.pod.uid == pod.uid) {
             resident.pod = pod;
+        }
+        if started {
+            // Preemption goes by it, and by what it would write.
+            self.changed(node);
         }
     }
 
@@ -340,7 +345,6 @@ impl World {
     }
 
     fn changed(&mut self, node: NodeId) {
-        self.nodes[node.index()].version += 1;
         if self.log.len() == MAX_LOG {
             self.log.pop_front();
             self.log_start += 1;
@@ -376,7 +380,7 @@ impl World {
         let id = match self.free.pop() {
             Some(id) => {
                 let info = &mut self.nodes[id.index()];
-                *info = NodeInfo { version: info.version + 1, ..NodeInfo::new(id, node) };
+                *info = NodeInfo::new(id, node);
                 id
             }
             None => {

@@ -51,6 +51,8 @@ pub enum TermKind {
     RequiredAntiAffinity,
     /// With its weight, negative for anti-affinity.
     Preferred(i32),
+    /// How much its pods send to those that it speaks about.
+    Traffic(u32),
 }
 
 /// Which nodes take part in the count.

@@ -48,8 +48,6 @@ pub struct NodeInfo {
     pub residents: Vec<Resident>,
     /// Pods for which preemption has freed this node, and which are not there yet.
     pub nominated: Vec<Resident>,
-    /// Counts the changes of the node and of what is on it.
-    pub version: u64,
 }
 
 impl NodeInfo {

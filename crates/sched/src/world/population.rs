@@ -43,7 +43,10 @@ impl PopulationKey {
         let anti = spec.anti_affinity.iter().map(|term| of(TermKind::RequiredAntiAffinity, term));
         let preferred = spec.preferred_pods.iter().map(|term| of(TermKind::Preferred(term.weight), &term.term));
         let avoided = spec.avoided_pods.iter().map(|term| of(TermKind::Preferred(-term.weight), &term.term));
-        required.chain(anti).chain(preferred).chain(avoided).collect()
+        let talks = spec.traffic.talks.iter();
+        let traffic = talks.flat_map(|talk| talk.terms().map(|term| (TermKind::Traffic(talk.rate), term)));
+        let traffic = traffic.map(|(kind, term)| of(kind, &term));
+        required.chain(anti).chain(preferred).chain(avoided).chain(traffic).collect()
     }
 }
 

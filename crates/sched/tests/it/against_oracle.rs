@@ -1,9 +1,12 @@
 //! Whatever happens in whatever order, each decision is one that the oracle would make.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use proptest::prelude::*;
-use sched::{Decision, Engine, Options, convert};
+use sched::{Decision, Engine, Options, Reservation, convert};
 use serde_json::{Value, json};
 
 use crate::oracle::{Cluster, Verdict};
@@ -296,6 +299,7 @@ impl Run {
                         return Err(TestCaseError::fail(format!("{} on {}: {verdict:?}", found.pod.name, found.node)));
                     };
                     prop_assert!(best.contains(&*found.node), "{} on {}, not {best:?}", found.pod.name, found.node);
+                    explained(&found, best)?;
                     let placed = ((*found.pod).clone(), found.node.to_string());
                     self.cluster.placed.insert(found.pod.name.to_string(), placed);
                 }
@@ -308,10 +312,28 @@ impl Run {
                     }
                     prop_assert_eq!(Verdict::Unfit(reasons), self.cluster.judge(&pod), "{}", pod.name);
                 }
+                other => panic!("nobody has extenders: {other:?}"),
             }
         }
         Ok(())
     }
+}
+
+/// What is told of a placement is true: the node that was taken is the first of the best, the points add up, and nobody who
+/// has as many is worse.
+fn explained(found: &Reservation, best: &BTreeSet<String>) -> Result<(), TestCaseError> {
+    let why = &found.why;
+    prop_assert_eq!(why.best.first().map(|candidate| &candidate.node), Some(&found.node));
+    prop_assert!(why.best.len() == why.feasible.min(3), "{} of {}", why.best.len(), why.feasible);
+    for candidate in &why.best {
+        prop_assert_eq!(candidate.parts.iter().sum::<i64>(), candidate.score);
+        prop_assert_eq!(candidate.parts.len(), why.scorers.len());
+        prop_assert_eq!(candidate.score == why.best[0].score, best.contains(&*candidate.node));
+    }
+    prop_assert!(why.best.is_sorted_by_key(|candidate| std::cmp::Reverse(candidate.score)));
+    let rejected: usize = why.rejected.iter().map(|rejected| rejected.nodes).sum();
+    prop_assert_eq!(why.feasible + rejected, why.nodes);
+    Ok(())
 }
 
 proptest! {

@@ -29,6 +29,7 @@ fn decisions(engine: &mut Engine, now: Duration) -> (Vec<String>, Vec<String>) {
             Decision::Unschedulable { pod, diagnosis, .. } => {
                 told.push(format!("{}: {}", pod.name, diagnosis.message()))
             }
+            other => panic!("nobody has extenders: {other:?}"),
         }
     }
     placed.sort();

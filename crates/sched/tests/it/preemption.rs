@@ -141,6 +141,12 @@ fn anti_affinity_is_resolved_by_eviction() {
     assert_eq!(words(victims(&mut engine, pod("high", "100m", 100, "", anti), T0)), "low from a");
 }
 
+/// What an eviction is weighed by, where all were started together.
+fn harm(victims: &Victims) -> (i32, i64, usize) {
+    let priorities = || victims.pods.iter().map(|pod| pod.priority());
+    (priorities().max().unwrap(), priorities().map(i64::from).sum(), victims.pods.len())
+}
+
 /// A pod's node, name, CPU and priority.
 type Running = (usize, String, i64, i32);
 
@@ -177,6 +183,10 @@ proptest! {
             let mut decision = engine.next(now);
             if let Some(Decision::Unschedulable { victims: Some(victims), .. }) = &decision {
                 prop_assert!((0..4).all(|at| !free(&running, at, &[])), "there was room");
+                // What is remembered is as good as what is found out anew.
+                let mut anew = self::engine(&names, running.iter().map(make).collect());
+                let best = self::victims(&mut anew, pod(&name, &format!("{cpu}00m"), priority, "", json!({})), now);
+                prop_assert_eq!(harm(victims), harm(&best.unwrap()));
                 let at = names.iter().position(|name| **name == *victims.node).unwrap();
                 let evicted: Vec<String> = victims.pods.iter().map(|pod| pod.name.to_string()).collect();
                 prop_assert!(free(&running, at, &evicted));

@@ -84,7 +84,7 @@ fn place(engine: &mut Engine, name: &str) -> Option<String> {
     match engine.next(T0) {
         Some(Decision::Bind(_)) => None,
         Some(Decision::Unschedulable { diagnosis, .. }) => Some(diagnosis.message()),
-        None => panic!("{name} is not due"),
+        other => panic!("{name} is not due: {other:?}"),
     }
 }
 

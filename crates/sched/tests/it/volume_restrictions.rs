@@ -114,14 +114,14 @@ fn what_was_found_while_nobody_used_a_claim_does_not_outlive_that() {
     // The second of a kind makes a plan that is kept.
     for name in ["p1", "p2"] {
         cluster.apply(&user(name, &["own"]));
-        assert_eq!(cluster.placed().feasible, 2);
+        assert_eq!(cluster.placed().why.feasible, 2);
         cluster.delete(&user(name, &["own"]));
     }
     for name in ["p3", "p4"] {
         cluster.apply(&user(name, &["own"]));
     }
-    assert_eq!(cluster.placed().feasible, 2);
+    assert_eq!(cluster.placed().why.feasible, 2);
     assert_eq!(cluster.next(), format!("p4: {message}"));
     cluster.delete(&user("p3", &["own"]));
-    assert_eq!(cluster.placed().feasible, 2);
+    assert_eq!(cluster.placed().why.feasible, 2);
 }

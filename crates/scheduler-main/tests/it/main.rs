@@ -5,7 +5,9 @@
 
 mod api;
 mod beside;
+mod differential;
 mod elected;
 mod refused;
 mod scheduler;
 mod served;
+mod states;

@@ -32,8 +32,8 @@ async fn a_filter_rejects_with_its_reason() {
         cluster.waits("p", expected).await;
     };
     let helpless = "2 Preemption is not helpful for scheduling";
-    check(3, &format!("0/2 nodes are available: 2 too dark. preemption: 0/2 nodes are available: {helpless}.")).await;
-    check(2, "0/2 nodes are available: 2 too dark. preemption: 0/2 nodes are available: 2 No preemption victims").await;
+    check(3, &format!("0/2 nodes are available: 2 too dark. no new claims to deallocate, preemption: 0/2 nodes are available: {helpless}.")).await;
+    check(2, "0/2 nodes are available: 2 too dark. no new claims to deallocate, preemption: 0/2 nodes are available: 2 No preemption victims").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

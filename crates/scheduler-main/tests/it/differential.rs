@@ -1,0 +1,200 @@
+//! Ours and a real kube-scheduler on the same cluster states, made by chance: who fits nowhere is told the same, who is placed
+//! is placed by the real one on a node that ours holds for one of the best, and evictions do equally little harm.
+//!
+//! `PLINTH_DIFFERENTIAL` is the number of states (40), or `seed=N` for one alone.
+
+use std::{collections::BTreeMap, path::Path};
+
+use runtime::{Clock, Tasks};
+use sched_config::{Catalogue, Configuration, Gates, GoDuration};
+use scheduler::why::{ANNOTATION, Attempt};
+use serde_json::{Value, json};
+
+use crate::{
+    api::Api,
+    scheduler::{Scheduler, real},
+    states::{self, PROBE, State},
+};
+
+const PODS: &str = "/api/v1/namespaces/default/pods";
+const NODES: &str = "/api/v1/nodes";
+const THEIRS: &str = "theirs";
+const OURS: &str = "ours";
+/// More nodes than any state has.
+const ALL: usize = 64;
+
+/// What became of the pod in question.
+#[derive(Debug)]
+struct Outcome {
+    node: Option<String>,
+    /// Why it found no node at first.
+    message: Option<String>,
+    /// The priorities of those that were evicted for it, the highest first.
+    evicted: Vec<i64>,
+    /// What ours says of the nodes.
+    attempt: Option<Attempt>,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ours_decides_as_a_real_one_does() {
+    let Some(real) = real() else { return };
+    let asked = std::env::var("PLINTH_DIFFERENTIAL").unwrap_or_default();
+    let seeds: Vec<u64> = match asked.strip_prefix("seed=") {
+        Some(seed) => vec![seed.parse().unwrap()],
+        None => (0..asked.parse().unwrap_or(40)).collect(),
+    };
+    let cluster = Cluster::start(&real).await;
+    let mut differing = Vec::new();
+    for seed in seeds {
+        let state = State::of(seed);
+        let theirs = cluster.outcome(&state, THEIRS).await;
+        let ours = cluster.outcome(&state, OURS).await;
+        if let Err(difference) = compare(&theirs, &ours) {
+            println!(
+                "seed {seed}: {difference}\n  theirs {theirs:?}\n  ours   {ours:?}\n  pod {}",
+                state.pod(seed, OURS)
+            );
+            differing.push(seed);
+        }
+    }
+    assert!(differing.is_empty(), "decided otherwise: seeds {differing:?}");
+}
+
+fn compare(theirs: &Outcome, ours: &Outcome) -> Result<(), String> {
+    if theirs.message != ours.message {
+        return Err("not told the same".to_owned());
+    }
+    if theirs.evicted != ours.evicted {
+        return Err("not the same harm".to_owned());
+    }
+    match (&theirs.node, &ours.node) {
+        (None, None) => Ok(()),
+        // After an eviction there was one node to go to.
+        (Some(_), Some(_)) if theirs.message.is_some() => Ok(()),
+        (Some(node), Some(_)) => {
+            let attempt = ours.attempt.as_ref().ok_or("ours does not say why")?;
+            let best = attempt.scores.first().map(|best| best.score);
+            let found = attempt.scores.iter().find(|scores| scores.node == *node);
+            match found {
+                Some(scores) if Some(scores.score) == best => Ok(()),
+                Some(scores) => Err(format!("theirs took {scores:?}, not {:?}", attempt.scores.first())),
+                None => Err(format!("theirs took {node}, which does not fit by ours")),
+            }
+        }
+        _ => Err("placed by one only".to_owned()),
+    }
+}
+
+struct Cluster {
+    api: Api,
+    tasks: Tasks,
+    _theirs: Scheduler,
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.tasks.stop();
+    }
+}
+
+impl Cluster {
+    async fn start(real: &Path) -> Self {
+        let api = Api::start().await;
+        for priority in 0..states::PRIORITIES {
+            let class = json!({"metadata": {"name": format!("p{priority}")}, "value": priority * 100});
+            api.send("POST", "/apis/scheduling.k8s.io/v1/priorityclasses", class).await;
+        }
+        let never = json!({"metadata": {"name": states::NEVER}, "value": 1000, "preemptionPolicy": "Never"});
+        api.send("POST", "/apis/scheduling.k8s.io/v1/priorityclasses", never).await;
+        let account = json!({"metadata": {"name": "default"}});
+        api.send("POST", "/api/v1/namespaces/default/serviceaccounts", account).await;
+        let config = api.dir.path().join("theirs.yaml");
+        let head = "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\n";
+        let connection = format!("{{kubeconfig: {}, qps: 10000, burst: 10000}}", api.kubeconfig().display());
+        let rest = "leaderElection: {leaderElect: false}\npodInitialBackoffSeconds: 1\n";
+        let profile = format!("profiles: [{{schedulerName: {THEIRS}}}]\n");
+        std::fs::write(&config, format!("{head}clientConnection: {connection}\n{rest}{profile}")).unwrap();
+        let theirs = Scheduler::start(real, &[format!("--config={}", config.display())]);
+        let gates = Gates::default();
+        let ours = format!("{head}profiles: [{{schedulerName: {OURS}}}]\n");
+        let read = sched_config::read(ours.as_bytes(), &gates).unwrap();
+        let long = GoDuration::seconds(300);
+        let configuration = Configuration::new(&read, long, &gates, &Catalogue::in_tree()).unwrap();
+        let tasks = Tasks::root();
+        let options =
+            scheduler::Options::new(api.client(), Clock::system(), tasks.clone(), telemetry::Metrics::default());
+        scheduler::start(scheduler::Options { configuration, named: ALL, ..options }).unwrap().lead();
+        Cluster { api, tasks, _theirs: theirs }
+    }
+
+    /// Makes the state anew and the pod with it, and looks what the scheduler of this name does.
+    async fn outcome(&self, state: &State, side: &str) -> Outcome {
+        self.clear().await;
+        for node in &state.nodes {
+            let status = node["status"].clone();
+            let mut made = self.api.send("POST", NODES, node.clone()).await;
+            made["status"] = status;
+            let path = format!("{NODES}/{}/status", node["metadata"]["name"].as_str().unwrap());
+            self.api.send("PUT", &path, made).await;
+        }
+        for pod in &state.pods {
+            self.api.send("POST", PODS, pod.clone()).await;
+        }
+        // The last node, and the last pod: whoever has seen them has seen all.
+        self.api.send("POST", PODS, states::probe(side)).await;
+        self.api.wait(&format!("{PODS}/{PROBE}"), "probe", |pod| pod["spec"]["nodeName"].is_string()).await;
+        let pod = state.pod(state.seed, side);
+        let name = pod["metadata"]["name"].as_str().unwrap().to_owned();
+        self.api.send("POST", PODS, pod).await;
+        let path = format!("{PODS}/{name}");
+        let told = |pod: &Value| {
+            let all = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            let found =
+                all.into_iter().find(|condition| condition["type"] == "PodScheduled" && condition["status"] == "False");
+            found.map(|condition| condition["message"].as_str().unwrap_or_default().to_owned())
+        };
+        let placed = |pod: &Value| pod["spec"]["nodeName"].is_string();
+        let mut pod = self.api.wait(&path, "decision", |pod| placed(pod) || told(pod).is_some()).await;
+        let message = told(&pod);
+        if !placed(&pod) && !pod["status"]["nominatedNodeName"].is_null() {
+            pod = self.api.wait(&path, "binding after an eviction", placed).await;
+        }
+        let left = self.names(PODS).await;
+        let mut evicted: Vec<i64> = state
+            .pods
+            .iter()
+            .filter(|pod| !left.contains_key(pod["metadata"]["name"].as_str().unwrap()))
+            .map(states::priority)
+            .collect();
+        evicted.sort_by_key(|priority| std::cmp::Reverse(*priority));
+        let attempt = if side == OURS && message.is_none() { Some(self.attempt(&name).await) } else { None };
+        let node = pod["spec"]["nodeName"].as_str().map(str::to_owned);
+        Outcome { node, message, evicted, attempt }
+    }
+
+    async fn attempt(&self, pod: &str) -> Attempt {
+        let about = |events: &Value| {
+            let all = events["items"].as_array().cloned().unwrap_or_default();
+            let of = |event: &Value| event["reason"] == "Scheduled" && event["involvedObject"]["name"] == pod;
+            let event = all.into_iter().find(of)?;
+            serde_json::from_str::<Attempt>(event["metadata"]["annotations"][ANNOTATION].as_str()?).ok()
+        };
+        let events =
+            self.api.wait("/api/v1/namespaces/default/events", "event", |events| about(events).is_some()).await;
+        about(&events).unwrap()
+    }
+
+    async fn names(&self, path: &str) -> BTreeMap<String, ()> {
+        let list = self.api.get(path).await;
+        let items = list["items"].as_array().cloned().unwrap_or_default();
+        items.iter().map(|item| (item["metadata"]["name"].as_str().unwrap().to_owned(), ())).collect()
+    }
+
+    async fn clear(&self) {
+        for path in [PODS, NODES] {
+            for name in self.names(path).await.into_keys() {
+                self.api.send("DELETE", &format!("{path}/{name}"), json!({"gracePeriodSeconds": 0})).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Pods that have a node and are not bound yet, because something must come true first: a plugin's permit, or volumes.
+
+use std::time::Duration;
+
+use sched::{Reservation, pre_bind::Progress};
+
+use super::{Driver, IDLE, Moments};
+use crate::metrics::Outcome;
+
+/// What a pod waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum For {
+    Permit,
+    Volumes,
+}
+
+pub(super) struct Awaited {
+    reservation: Reservation,
+    moments: Moments,
+    what: For,
+    since: Duration,
+    until: Duration,
+}
+
+impl Driver {
+    pub(super) fn wait_for(&mut self, what: For, limit: Duration, reservation: Reservation, moments: Moments) {
+        let since = self.clock.monotonic();
+        self.awaited.push(Awaited { reservation, moments, what, since, until: since + limit });
+    }
+
+    /// How long until the first of them has waited long enough.
+    pub(super) fn patience(&self) -> Duration {
+        let deadline = self.awaited.iter().map(|awaited| awaited.until).min();
+        deadline.map_or(IDLE, |until| until.saturating_sub(self.clock.monotonic()))
+    }
+
+    /// Goes on with those that need not wait any more, and gives up those that wait in vain.
+    pub(super) fn look_at_awaited(&mut self) {
+        let now = self.clock.monotonic();
+        for awaited in std::mem::take(&mut self.awaited) {
+            let uid = &awaited.reservation.pod.uid;
+            let progress = match awaited.what {
+                For::Permit => self.engine.permitted(uid),
+                For::Volumes => self.engine.pre_bound(uid),
+            };
+            match progress {
+                // The pod is gone, and its reservation with it.
+                None => {}
+                Some(Progress::Done) => self.go_on(awaited, now),
+                Some(Progress::Waiting) if awaited.until > now => self.awaited.push(awaited),
+                Some(Progress::Waiting) => {
+                    let waited = awaited.until.saturating_sub(awaited.since);
+                    let why = match awaited.what {
+                        For::Permit => format!("rejected due to timeout after waiting {waited:?}"),
+                        For::Volumes => "timed out waiting for the condition".to_owned(),
+                    };
+                    self.give_up(&awaited, &why, now);
+                }
+                Some(Progress::Failed(why)) => self.give_up(&awaited, &why, now),
+            }
+        }
+    }
+
+    fn go_on(&mut self, awaited: Awaited, now: Duration) {
+        let Awaited { reservation, moments, what, since, .. } = awaited;
+        match what {
+            For::Permit => {
+                self.metrics.permit("allowed", now.saturating_sub(since));
+                self.permitted(reservation, moments);
+            }
+            For::Volumes => {
+                self.metrics.point("PreBind", true, &reservation.pod, now.saturating_sub(moments.decided));
+                self.bind(reservation, moments);
+            }
+        }
+    }
+
+    fn give_up(&mut self, awaited: &Awaited, why: &str, now: Duration) {
+        let pod = &awaited.reservation.pod;
+        let (text, outcome) = match awaited.what {
+            For::Permit => {
+                self.metrics.permit("rejected", now.saturating_sub(awaited.since));
+                (format!("pod {:?} {why}", pod.name), Outcome::Unschedulable)
+            }
+            For::Volumes => {
+                self.metrics.point("PreBind", false, pod, now.saturating_sub(awaited.moments.decided));
+                (format!("running PreBind plugin \"VolumeBinding\": binding volumes: {why}"), Outcome::Error)
+            }
+        };
+        self.api.failed(pod, &text);
+        self.metrics.attempt(outcome, pod, now.saturating_sub(awaited.moments.began));
+        self.engine.undo(&pod.uid, now);
+    }
+}
