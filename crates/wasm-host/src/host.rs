@@ -1,6 +1,6 @@
 //! What a guest's store holds: what the call under way is about, what the guest has said so far, and what it may use.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use sched::{Node, Pod};
@@ -14,6 +14,8 @@ const MAX_TABLES: usize = 8;
 const MAX_TABLE_ELEMENTS: usize = 100_000;
 /// Bytes of what a guest writes to its standard output and error that are kept, to say why it trapped.
 pub(crate) const MAX_OUTPUT: usize = 1024;
+/// Log lines and events of one guest; the rest is dropped.
+const MAX_SAID_PER_SECOND: u32 = 100;
 
 /// What all instances of a guest share.
 pub(crate) struct About {
@@ -22,6 +24,33 @@ pub(crate) struct About {
     pub nodes: Mutex<Nodes>,
     pub notices: Notices,
     pub clock: runtime::Clock,
+    pub said: Mutex<Said>,
+}
+
+/// How much the guest has said in one second.
+#[derive(Debug, Default)]
+pub(crate) struct Said {
+    second: u64,
+    times: u32,
+}
+
+impl Said {
+    /// Whether it may say one thing more.
+    fn more(&mut self, now: Duration) -> bool {
+        if self.second != now.as_secs() {
+            *self = Said { second: now.as_secs(), times: 0 };
+        }
+        self.times = self.times.saturating_add(1);
+        self.times <= MAX_SAID_PER_SECOND
+    }
+}
+
+impl About {
+    /// Whether a log line or an event of the guest's is taken still: one that has something to say of every node would drown out
+    /// all others.
+    pub fn may_say(&self) -> bool {
+        self.said.lock().more(self.clock.monotonic())
+    }
 }
 
 /// The pod that is asked about.
@@ -44,8 +73,6 @@ pub(crate) struct Call {
     pub only: Option<Vec<Arc<str>>>,
     pub cluster_events: Vec<u8>,
     pub output: Vec<u8>,
-    /// Log lines and events so far.
-    pub said: u32,
 }
 
 pub(crate) struct Host {
@@ -146,4 +173,20 @@ impl<'a, 'b> View<'a, 'b> {
 fn range(at: u32, len: u32) -> Option<std::ops::Range<usize>> {
     let (start, len) = (usize::try_from(at).ok()?, usize::try_from(len).ok()?);
     Some(start..start.checked_add(len)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_may_say_so_much_a_second() {
+        let mut said = Said::default();
+        let mut taken =
+            |millis: u64, times: usize| (0..times).filter(|_| said.more(Duration::from_millis(millis))).count();
+        assert_eq!(taken(1_000, 150), 100);
+        assert_eq!(taken(1_999, 10), 0);
+        assert_eq!(taken(2_000, 10), 10);
+        assert_eq!(taken(2_500, 150), 90);
+    }
 }

@@ -34,8 +34,6 @@ const EVENTF: &str = "handle.eventrecorder.eventf";
 const REJECT_WAITING: &str = "handle.reject_waiting_pod";
 const GET_WAITING: &str = "handle.get_waiting_pod";
 
-/// Log lines and events of one call.
-const MAX_SAID: u32 = 16;
 /// Bytes of a log line, and of an event.
 const MAX_LINE: usize = 1024;
 /// Nodes that a guest may single out.
@@ -214,8 +212,7 @@ fn eventf(mut caller: Caller<'_, Host>, at: u32, len: u32) -> Result<()> {
     }
     let event: Event = serde_json::from_slice(view.read(at, len)?).map_err(|_| Fault::Garbage(EVENTF))?;
     let host = view.host();
-    host.call.said += 1;
-    if host.call.said <= MAX_SAID {
+    if host.about.may_say() {
         let [reason, note] = [event.reason, event.note].map(|text| words(text.as_bytes(), MAX_LINE));
         host.event(event.eventtype == "Warning", reason, note);
     }
@@ -231,8 +228,7 @@ fn log(
 ) -> Result<()> {
     let mut view = View::new(&mut caller, "log")?;
     let host = view.host();
-    host.call.said += 1;
-    if severity < host.about.arguments.log_severity || host.call.said > MAX_SAID {
+    if severity < host.about.arguments.log_severity || !host.about.may_say() {
         return Ok(());
     }
     let guest = words(view.read(at, len)?, MAX_LINE);

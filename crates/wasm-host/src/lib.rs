@@ -114,7 +114,8 @@ impl Plugins for SchedulerPlugins {
         let arguments = Arguments::read(args).map_err(|error| error.to_string())?;
         let sandbox = self.sandbox(&place)?;
         let Place { clock, tasks, notices, .. } = place;
-        let about = Arc::new(About { name: name.to_owned(), arguments, nodes: Mutex::default(), notices, clock });
+        let (nodes, said) = (Mutex::default(), Mutex::default());
+        let about = Arc::new(About { name: name.to_owned(), arguments, nodes, notices, clock, said });
         let guest = Arc::new(Guest::new(about, sandbox.ticker.clone(), sandbox.metrics.of(name)));
         let keeper = Keeper::new(guest.clone(), sandbox.engine.clone());
         tasks.spawn("wasm-plugin", async move {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::api::SchedulerApi;
 
 /// No test waits longer.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 pub struct Cluster {
     pub api: SchedulerApi,

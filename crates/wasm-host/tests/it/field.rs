@@ -37,7 +37,7 @@ async fn nodenumber_prefers_the_node_with_the_pods_digit() {
         cluster.pod(&pod, &json!({}));
         assert_eq!(cluster.bound(&pod).await, format!("node{digit}"));
     }
-    let event = cluster.api.event("PreScore").await;
+    let event = cluster.api.event("match lastNumber").await;
     assert_eq!(event["involvedObject"]["name"], "pod3");
     let cluster = start(&module, json!({"guestConfig": "{\"reverse\": true}"})).await;
     cluster.pod("pod3", &json!({}));
