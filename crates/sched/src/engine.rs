@@ -283,16 +283,18 @@ impl Engine {
     }
 
     fn waiting(&mut self, pod: Arc<Pod>, now: Duration) {
-        let Some(profile) = self.profile(&pod).filter(|_| !pod.deleting) else {
+        let profile = self.profile(&pod).filter(|_| !pod.deleting);
+        if let Some(reserved) = self.reserved.get_mut(&pod.uid) {
+            // If its binding fails, it is known what becomes of it.
+            reserved.latest = pod;
+            return;
+        }
+        let Some(profile) = profile else {
             self.queue.remove(&pod.uid);
             self.consulting.remove(&pod.uid);
             self.world.denominate(&pod.uid);
             return;
         };
-        if let Some(reserved) = self.reserved.get_mut(&pod.uid) {
-            reserved.latest = pod;
-            return;
-        }
         if let Some(node) = &pod.nominated {
             self.world.nominate(&pod, node);
         } else if !self.preempting.contains_key(&pod.uid) {

@@ -248,6 +248,19 @@ fn a_failed_binding_is_undone_and_tried_after_its_pause() {
 }
 
 #[test]
+fn a_pod_that_leaves_while_it_is_bound_is_not_tried_again() {
+    let mut engine = engine(vec![node("a", "1", "8Gi", json!({}))]);
+    assert_eq!(place(&mut engine, pod("p", "1", json!({}))), "p -> a");
+    let mut leaving = pod("p", "1", json!({}));
+    leaving.deleting = true;
+    engine.upsert_pod(leaving, T0);
+    assert!(place(&mut engine, pod("q", "1", json!({}))).starts_with("q: 0/1"), "it may be bound yet");
+    engine.undo("p", seconds(5));
+    assert_eq!(next(&mut engine, seconds(5)), "q -> a");
+    assert_eq!((engine.pending(), engine.wake_at()), (Pending::default(), None));
+}
+
+#[test]
 fn gates_hold_and_ended_pods_count_no_more() {
     let mut engine = engine(vec![node("a", "1", "8Gi", json!({}))]);
     assert_eq!(place(&mut engine, pod("p", "1", json!({"schedulingGates": [{"name": "g"}]}))), "nothing");

@@ -6,6 +6,8 @@
 mod api;
 #[path = "it/extenders.rs"]
 mod extenders;
+#[path = "it/simulation.rs"]
+mod simulation;
 
 use std::time::Duration;
 

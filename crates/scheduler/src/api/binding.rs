@@ -143,7 +143,8 @@ impl Api {
 
 /// Whether the same request would be refused again. Conflicts, an overloaded server and one that failed are not final.
 fn is_final(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if (400..500).contains(&status.code) && ![408, 409, 429].contains(&status.code))
+    let kube::Error::Api(status) = error else { return false };
+    (400..500).contains(&status.code) && ![408, 409, 429].contains(&status.code)
 }
 
 fn path(pod: &Pod) -> String {
