@@ -27,11 +27,11 @@ const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
 /// Of a claim: the node that its volume is to be made for.
 const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 
-#[derive(Clone)]
 pub(crate) struct Api {
     pub client: Client,
     pub recorder: Recorder,
     pub clock: Clock,
+    pub extenders: Extenders,
 }
 
 /// What becomes of a pod's status.nominatedNodeName.
@@ -71,15 +71,9 @@ impl Why {
 impl Api {
     /// Binds the pod to its node, or has the extender do it that does; ends when it is known what came of it. The event is
     /// recorded here, so that it never comes before the binding.
-    pub async fn bind(
-        &self,
-        reservation: &Reservation,
-        extenders: &Extenders,
-        times: Times,
-        decided_at: Duration,
-    ) -> Result<(), String> {
+    pub async fn bind(&self, reservation: &Reservation, times: Times, decided_at: Duration) -> Result<(), String> {
         let pod = &reservation.pod;
-        let bound = match extenders.bind(reservation).await {
+        let bound = match self.extenders.bind(reservation).await {
             // Its answer can be lost as any other.
             Some(Err(_)) if self.is_bound(reservation).await => Ok(()),
             Some(answer) => answer.inspect_err(|error| self.failed(pod, error)),

@@ -21,7 +21,6 @@ use tokio::{
 use crate::{
     State,
     api::{Api, Nomination, Report, Why},
-    extenders::Extenders,
     feeds::{Input, KINDS},
     metrics::{Metrics, Outcome},
     plugins::Notice,
@@ -50,7 +49,6 @@ pub(crate) struct Inputs {
 
 pub(crate) struct Driver {
     api: Arc<Api>,
-    extenders: Arc<Extenders>,
     engine: Engine,
     inputs: Inputs,
     state: watch::Sender<State>,
@@ -122,7 +120,6 @@ enum Ended {
 impl Driver {
     pub fn new(
         api: Api,
-        extenders: Extenders,
         engine: Engine,
         inputs: Inputs,
         state: watch::Sender<State>,
@@ -132,7 +129,6 @@ impl Driver {
     ) -> Self {
         Driver {
             api: Arc::new(api),
-            extenders: Arc::new(extenders),
             engine,
             inputs,
             state,
@@ -302,16 +298,16 @@ impl Driver {
                 self.report(pod, Report { why: Why::Error, message: error, attempt, nomination }, None);
             }
             Decision::Consult { pod, nodes } => {
-                let (extenders, uid) = (self.extenders.clone(), pod.uid.clone());
-                self.ask(async move { extenders.advise(&pod, nodes).await }, move |answer| Ended::Advised {
+                let (api, uid) = (self.api.clone(), pod.uid.clone());
+                self.ask(async move { api.extenders.advise(&pod, nodes).await }, move |answer| Ended::Advised {
                     pod: uid,
                     moments,
                     answer,
                 });
             }
             Decision::ConsultVictims { pod, candidates } => {
-                let (extenders, uid) = (self.extenders.clone(), pod.uid.clone());
-                let asked = async move { extenders.advise_victims(&pod, candidates).await };
+                let (api, uid) = (self.api.clone(), pod.uid.clone());
+                let asked = async move { api.extenders.advise_victims(&pod, candidates).await };
                 self.ask(asked, move |answer| Ended::AdvisedVictims { pod: uid, moments, answer });
             }
         }
@@ -357,7 +353,7 @@ impl Driver {
     }
 
     fn bind(&mut self, reservation: Reservation, moments: Moments) {
-        let (api, extenders, ended) = (self.api.clone(), self.extenders.clone(), self.ended.0.clone());
+        let (api, ended) = (self.api.clone(), self.ended.0.clone());
         let (began, told) = (self.clock.monotonic(), self.telling.remove(&reservation.pod.uid));
         self.in_flight += 1;
         self.tasks.spawn("bind", async move {
@@ -365,7 +361,7 @@ impl Driver {
             wait(told).await;
             // This has no limit: whoever gave up before it is known whether the pod is on the node would give away its room.
             let times = moments.times(reservation.history);
-            let bound = api.bind(&reservation, &extenders, times, moments.decided).await;
+            let bound = api.bind(&reservation, times, moments.decided).await;
             if let Err(error) = &bound {
                 let (pod, node) = (&reservation.pod, &reservation.node);
                 tracing::warn!(pod = %pod.name, namespace = %pod.namespace, %node, error, "binding failed");

@@ -111,10 +111,9 @@ pub fn start(options: Options) -> Result<Handle, ProfileError> {
     });
     let metrics = metrics::Metrics::register(&metrics);
     let inputs = driver::Inputs { changes: feeds::start(&client, &tasks, extenders.nodes()), notices: told };
-    let api = api::Api { client, recorder, clock: clock.clone() };
+    let api = api::Api { client, recorder, clock: clock.clone(), extenders };
     let handle = Handle { state: watch::channel(State::default()).0 };
-    let driver =
-        driver::Driver::new(api, extenders, engine, inputs, handle.state.clone(), clock, tasks.clone(), metrics);
+    let driver = driver::Driver::new(api, engine, inputs, handle.state.clone(), clock, tasks.clone(), metrics);
     tasks.spawn_critical("scheduler", async move {
         driver.run().await;
         // The driver ends only with its group.
