@@ -200,13 +200,16 @@ mod tests {
 
     use super::*;
 
+    /// The nodes that are left, and of each other one its name, the reason, and whether that is final.
+    type Parts<'a> = (&'a [&'a str], &'a [(&'a str, &'a str, bool)]);
+
     fn asked() -> Vec<Arc<str>> {
         ["a", "b", "c"].map(Into::into).to_vec()
     }
 
     #[test]
     fn a_filters_answer_is_read_as_go_reads_it() {
-        let check = |answer: Value, expected: Result<(&[&str], &[(&str, &str, bool)]), &str>| {
+        let check = |answer: Value, expected: Result<Parts<'_>, &str>| {
             let found = filtered("http://e", answer.to_string().as_bytes(), &asked());
             let expected = expected.map_err(str::to_owned).map(|(nodes, failed)| Filtered {
                 nodes: nodes.iter().map(|name| (*name).into()).collect(),
