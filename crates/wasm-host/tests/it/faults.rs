@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, filter, module, with};
+use crate::cluster::{Cluster, filter, module, nodes, with};
 
 /// The guest fails so: the pod waits or is bound, as the policy says, and the event says why.
 async fn check(inside: &str, args: Value, kind: &str, told: &str) {
@@ -114,10 +114,8 @@ async fn a_guest_that_points_into_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_guest_that_fails_again_and_again_is_suspended_and_tried_again() {
-    let cluster = Cluster::start(&module(&body("(unreachable)")), json!({})).await;
-    for node in ["a", "b", "c", "d", "e"] {
-        cluster.node(node, &json!({}));
-    }
+    let api = nodes(["a", "b", "c", "d", "e"].map(|name| (name, json!({}))));
+    let cluster = Cluster::start_on(api, &module(&body("(unreachable)")), json!({})).await;
     cluster.pod("p", &json!({}));
     cluster.waits("p", "2 plugin \"guest\" is suspended, because it failed too often").await;
     cluster.figure("scheduler_wasm_faults_total{plugin=\"guest\",kind=\"trap\"} 3").await;

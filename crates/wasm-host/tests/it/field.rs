@@ -37,8 +37,8 @@ async fn nodenumber_prefers_the_node_with_the_pods_digit() {
         cluster.pod(&pod, &json!({}));
         assert_eq!(cluster.bound(&pod).await, format!("node{digit}"));
     }
-    let event = cluster.api.event("match lastNumber").await;
-    assert_eq!(event["involvedObject"]["name"], "pod3");
+    let seen = |event: &Value| event["reason"] == "match lastNumber" && event["involvedObject"]["name"] == "pod3";
+    cluster.api.objects.wait("events", "the guest's own event", seen).await;
     let cluster = start(&module, json!({"guestConfig": "{\"reverse\": true}"})).await;
     cluster.pod("pod3", &json!({}));
     assert_ne!(cluster.bound("pod3").await, "node3");
