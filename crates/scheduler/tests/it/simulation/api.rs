@@ -117,7 +117,7 @@ impl Api {
     /// Deletes a pod as the real API does: one on a node leaves after its grace period.
     pub fn delete_pod(&self, name: &str, grace: Duration) {
         let leaves = self.change(|state, _| {
-            let Some(mut pod) = state.store.get("pods", name).cloned() else { return None };
+            let mut pod = state.store.get("pods", name).cloned()?;
             let (uid, bound) = (store::uid(&pod).to_owned(), store::node_of(&pod).is_some());
             let finalizer = state.judge.demands.get(&uid).is_some_and(|demand| demand.finalizer);
             if !bound && !finalizer {
