@@ -34,6 +34,8 @@ async fn the_example_avoids_maintenance_and_prefers_green_nodes() {
     // Without another node, it says why.
     cluster.api.objects.delete("nodes", "dirty");
     cluster.api.objects.delete("nodes", "green");
+    // Pods come by another way than nodes, and must not come first.
+    cluster.figure("scheduler_cache_size{type=\"nodes\"} 1").await;
     cluster.pod("long", &json!({}));
     cluster.waits("long", "0/1 nodes are available: 1 node(s) are about to be serviced.").await;
     // The label has gone, the node has changed: it is asked about anew.
