@@ -355,44 +355,6 @@ fn escaped(text: &str) -> String {
 mod tests {
     use super::*;
 
-    #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-    #[serde(default)]
-    struct Thing {
-        metadata: Identity,
-        size: Option<u32>,
-    }
-
-    impl Fed for Thing {
-        const PATH: &'static str = "/api/v1/things";
-
-        fn namespace(&self) -> &str {
-            self.metadata.namespace.as_deref().unwrap_or_default()
-        }
-
-        fn name(&self) -> &str {
-            &self.metadata.name
-        }
-
-        fn uid(&self) -> &str {
-            self.metadata.uid.as_deref().unwrap_or_default()
-        }
-
-        fn version(&self) -> &str {
-            self.metadata.resource_version.as_deref().unwrap_or_default()
-        }
-    }
-
-    #[test]
-    fn a_page_leaves_out_only_what_cannot_be_read() {
-        let body = r#"{"metadata": {"resourceVersion": "7", "continue": "x"}, "items": [
-            {"metadata": {"name": "a"}, "size": 1}, {"metadata": {"name": "b"}, "size": "large"},
-            {"metadata": {"name": "c"}, "other": {"size": 3}}]}"#;
-        let Ok((meta, things)) = page::<Thing>(body) else { panic!("the page is one") };
-        assert_eq!((meta.resource_version.as_str(), meta.next.as_deref()), ("7", Some("x")));
-        assert_eq!(things.iter().map(|thing| thing.name()).collect::<Vec<_>>(), ["a", "c"]);
-        assert!(page::<Thing>("[]").is_err());
-    }
-
     #[test]
     fn values_are_escaped() {
         assert_eq!(escaped("a/b+c=%é~"), "a%2Fb%2Bc%3D%25%C3%A9~");

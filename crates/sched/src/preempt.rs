@@ -42,7 +42,8 @@ pub struct Victims {
     pub displaced: Vec<Arc<Pod>>,
 }
 
-/// Nodes that can be freed, enough to choose from; or for how many nodes there is which reason not to.
+/// Nodes that can be freed, with the best of them; or for how many nodes there is which reason not to. `several`: somebody else
+/// chooses, and needs enough to choose from.
 pub(crate) fn candidates(
     plan: &mut Plan,
     world: &mut World,
@@ -50,6 +51,7 @@ pub(crate) fn candidates(
     args: &Args,
     budgets: &[&Budget],
     start: usize,
+    several: bool,
 ) -> Found {
     let nodes = world.known_nodes();
     if world.lowest_priority().is_none_or(|lowest| lowest >= pod.priority()) {
@@ -64,9 +66,10 @@ pub(crate) fn candidates(
     let (found, asked) = if plan.is_kept() && plan.looks_at_nodes_alone() && budgets.is_empty() {
         let mut known = std::mem::take(&mut plan.known);
         known.catch_up(plan, world, pod);
-        let found = (known.candidates(wanted), known.asked());
+        let found = known.candidates(if several { wanted } else { 1 });
+        let asked = if found.is_err() { known.asked() } else { 0 };
         plan.known = known;
-        found
+        (found, asked)
     } else {
         sample(plan, world, pod, budgets, start, wanted)
     };

@@ -110,14 +110,18 @@ fn gone() -> Value {
 
 #[tokio::test]
 async fn what_a_watch_missed_is_made_up_for_by_a_list() {
-    let mut unreadable = thing("a", "a1", 7);
-    unreadable["size"] = json!("large");
+    let unreadable = |name: &str, uid: &str, version: u32| {
+        let mut thing = thing(name, uid, version);
+        thing["size"] = json!("large");
+        thing
+    };
     let script = vec![
-        ("limit=", 200, list(5, "", &[thing("a", "a1", 1), thing("b", "b1", 2)])),
+        // What cannot be read is left out, and nothing else.
+        ("limit=", 200, list(5, "", &[thing("a", "a1", 1), unreadable("z", "z1", 3), thing("b", "b1", 2)])),
         (
             "resourceVersion=5",
             200,
-            watch(&[("ADDED", thing("c", "c1", 6)), ("MODIFIED", unreadable), ("ERROR", gone())]),
+            watch(&[("ADDED", thing("c", "c1", 6)), ("MODIFIED", unreadable("a", "a1", 7)), ("ERROR", gone())]),
         ),
         // In between b was deleted and made again.
         ("limit=", 200, list(9, "", &[thing("b", "b2", 8), thing("c", "c1", 6)])),
@@ -146,6 +150,7 @@ async fn a_version_that_is_refused_is_listed_anew() {
 async fn a_failure_of_the_connection_loses_no_place() {
     let script = vec![
         ("limit=", 500, json!({"kind": "Status", "code": 500, "message": "not now"}).to_string()),
+        ("limit=", 200, "[]".to_owned()),
         ("limit=", 200, list(5, "", &[])),
         ("resourceVersion=5", 503, json!({"kind": "Status", "code": 503, "message": "not now"}).to_string()),
         ("resourceVersion=5", 200, format!("{}{{\"type\":\"ADD", watch(&[("ADDED", thing("a", "a1", 6))]))),

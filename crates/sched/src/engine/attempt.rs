@@ -180,9 +180,10 @@ impl Engine {
             unfit.diagnosis.said = said;
         }
         if how.preempt && preempts && self.world.known_nodes() > 0 {
-            match self.candidates(plan, pod) {
+            let consults = self.consults_about_victims(pod);
+            match self.candidates(plan, pod, consults) {
                 Err(preemption) => unfit.diagnosis.preemption = preemption,
-                Ok(candidates) if self.consults_about_victims(pod) => {
+                Ok(candidates) if consults => {
                     unfit.candidates = candidates.into_iter().map(Arc::unwrap_or_clone).collect();
                 }
                 Ok(candidates) => {
@@ -203,8 +204,8 @@ impl Engine {
         Preemption::Failed([(Reason::Borrowed(preempt::NOT_HELPFUL), nodes)].into())
     }
 
-    /// The evictions that would make room, each on its node.
-    fn candidates(&mut self, plan: &mut Plan, pod: &Arc<Pod>) -> Result<Vec<Arc<Victims>>, Preemption> {
+    /// The evictions that would make room, each on its node; the best of them, unless `several` are wanted.
+    fn candidates(&mut self, plan: &mut Plan, pod: &Arc<Pod>, several: bool) -> Result<Vec<Arc<Victims>>, Preemption> {
         if pod.spec.never_preempts {
             return Err(Preemption::NotEligible(NEVER.into()));
         }
@@ -214,7 +215,8 @@ impl Engine {
         }
         let start = self.random.below(self.world.known_nodes());
         let budgets: Vec<&Budget> = self.budgets.values().collect();
-        preempt::candidates(plan, &mut self.world, pod, &self.preemption, &budgets, start).map_err(|reasons| {
+        let found = preempt::candidates(plan, &mut self.world, pod, &self.preemption, &budgets, start, several);
+        found.map_err(|reasons| {
             self.world.denominate(&pod.uid);
             Preemption::Failed(reasons)
         })

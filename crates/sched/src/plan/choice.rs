@@ -115,7 +115,8 @@ impl Plan {
         Some(Choice { node: chosen.1, why })
     }
 
-    fn standings(&self, world: &World) -> Standings<'_> {
+    /// The groups that fit, and why the others do not.
+    fn sorted(&self, world: &World) -> (Vec<(GroupId, &Members)>, Vec<Counted>) {
         let (mut fitting, mut rejected) = (Vec::new(), Vec::new());
         for (id, group) in self.groups.iter() {
             match self.group_fits(world, &group.key) {
@@ -123,6 +124,11 @@ impl Plan {
                 Err((plugin, rejection)) => count(&mut rejected, plugin, rejection, group.nodes),
             }
         }
+        (fitting, rejected)
+    }
+
+    fn standings(&self, world: &World) -> Standings<'_> {
+        let (fitting, rejected) = self.sorted(world);
         let parts = self.group_scores.iter().map(|scoring| {
             let members = fitting.iter().map(|(_, group): &(GroupId, &Members)| *group);
             let groups: Vec<Group<'_>> =
@@ -176,11 +182,7 @@ impl Plan {
     /// Why no node was chosen, and the plugins that rejected the pod, one bit each.
     pub fn diagnose(&self, profile: &Profile, world: &World) -> (Diagnosis, u64) {
         let mut rejected: Vec<Counted> = self.rejects.iter().collect();
-        for (_, group) in self.groups.iter() {
-            if let Err((plugin, rejection)) = self.group_fits(world, &group.key) {
-                rejected.push((plugin, rejection, group.nodes));
-            }
-        }
+        rejected.extend(self.sorted(world).1);
         let all = world.known_nodes();
         if let Some(only) = &self.only {
             let others = all - rejected.iter().map(|(_, _, nodes)| nodes).sum::<usize>().min(all);

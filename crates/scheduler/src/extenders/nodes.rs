@@ -1,9 +1,8 @@
 //! Nodes as the API has them, in full, for extenders that do not know them themselves. Kept only if there is one.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
-};
+use std::{collections::HashMap, sync::Arc};
+
+use parking_lot::RwLock;
 
 /// Shared by the feed, which fills it before the engine learns of a node, and those who ask: an extender never sees an older node
 /// than the engine did.
@@ -13,14 +12,14 @@ pub(crate) struct Nodes(Arc<RwLock<HashMap<Arc<str>, Arc<str>>>>);
 impl Nodes {
     /// The object, as JSON.
     pub fn get(&self, name: &str) -> Option<Arc<str>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.0.read().get(name).cloned()
     }
 
     pub fn set(&self, name: &str, json: Arc<str>) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(name.into(), json);
+        self.0.write().insert(name.into(), json);
     }
 
     pub fn remove(&self, name: &str) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.0.write().remove(name);
     }
 }

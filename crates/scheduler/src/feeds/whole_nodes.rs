@@ -1,5 +1,7 @@
 //! Nodes in full: kept for extenders before the engine learns of them.
 
+use std::sync::Arc;
+
 use client::{
     Client,
     feed::{Closed, Event, Fed, Sink, feed},
@@ -7,7 +9,6 @@ use client::{
 use runtime::Tasks;
 use serde::{Deserialize, Deserializer, de::Error};
 use serde_json::Value;
-use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::{Input, Inputs, Node};
