@@ -124,6 +124,9 @@ pub enum Outcome {
 /// Namespaces that every cluster has, and that nothing would make again.
 const IMMORTAL_NAMESPACES: [&str; 3] = ["default", "kube-public", "kube-system"];
 
+/// The members of an object that a write of its status reads or changes.
+const STATUS: [&str; 4] = ["apiVersion", "kind", "metadata", "status"];
+
 impl Resource {
     fn new(kind: &'static Kind, schema: &'static Schema) -> Self {
         let id = schema.find(&kind.type_name).expect("kube-schema tests that every kind has a type");
@@ -340,6 +343,8 @@ impl Resource {
     ) -> Result<Decoded, Status> {
         let mut live = match target {
             Target::Scale => self.scale(existing)?,
+            // What else the patch speaks of is not taken up, whatever it would be merged into. A JSON patch may look at it.
+            Target::Status if kind != patch::PatchKind::Json => members(existing.object, |name| STATUS.contains(&name)),
             _ => existing.object.clone(),
         };
         crate::set_resource_version(&mut live, existing.revision);
@@ -380,17 +385,13 @@ impl Resource {
     }
 
     fn keep_all_but_status(&self, context: &Context, new: &mut Value, old: &Value) {
-        let status = remove(new, "status");
-        let metadata = remove(new, "metadata");
-        let mut kept = old.clone();
-        match status {
-            Some(status) => set(&mut kept, "status", status),
-            None => {
-                remove(&mut kept, "status");
-            }
+        let mut kept = members(old, |name| name != "status" && name != "metadata");
+        if let Some(status) = remove(new, "status") {
+            set(&mut kept, "status", status);
         }
-        if let Some(metadata) = metadata {
-            set(&mut kept, "metadata", metadata);
+        match remove(new, "metadata") {
+            Some(metadata) => set(&mut kept, "metadata", metadata),
+            None => copy(&mut kept, old, "metadata"),
         }
         *new = kept;
         self.strategy.default(new);
@@ -505,4 +506,10 @@ impl Resource {
     pub fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         self.strategy.cells(object, now)
     }
+}
+
+/// An object with some of its members.
+fn members(object: &Value, which: impl Fn(&str) -> bool) -> Value {
+    let all = object.as_object().into_iter().flatten();
+    all.filter(|(name, _)| which(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
 }

@@ -5,10 +5,11 @@ mod binding;
 use std::{sync::Arc, time::Duration};
 
 use client::{Client, EventType, Recorder, is_not_found};
-use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod as ApiPod};
+use http::{Request, header::CONTENT_TYPE, request};
+use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim};
 use kube::{
     Api as KubeApi,
-    api::{DeleteParams, Patch, PatchParams, Preconditions},
+    api::{Patch, PatchParams},
 };
 use runtime::Clock;
 use sched::{Pod, Reservation, pre_bind::Write, preempt::Victims};
@@ -22,6 +23,8 @@ use crate::{
 
 /// The longest note that an event may carry; a longer one ends in an ellipsis.
 const MAX_NOTE_BYTES: usize = 1024;
+const JSON: &str = "application/json";
+const STRATEGIC_PATCH: &str = "application/strategic-merge-patch+json";
 /// Of a volume that was not set aside for its claim by a person.
 const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
 /// Of a claim: the node that its volume is to be made for.
@@ -126,13 +129,8 @@ impl Api {
                 condition["observedGeneration"] = generation.into();
             }
             ignore_absent(self.patch_status(victim, json!({"conditions": [condition]})).await)?;
-            let uid = Some(victim.uid.to_string());
-            let delete = DeleteParams {
-                preconditions: Some(Preconditions { uid, resource_version: None }),
-                ..Default::default()
-            };
-            let pods = KubeApi::<ApiPod>::namespaced(self.client.clone(), &victim.namespace);
-            ignore_absent(pods.delete(&victim.name, &delete).await.map(drop))?;
+            let options = json!({"preconditions": {"uid": &*victim.uid}});
+            ignore_absent(self.send(Request::delete(path(victim)), JSON, &options).await)?;
             let text = format!("Preempted by pod {} on node {}", preemptor.uid, victims.node);
             self.recorder.event(&reference(victim), EventType::Normal, "Preempted", text);
         }
@@ -141,9 +139,13 @@ impl Api {
 
     async fn patch_status(&self, pod: &Pod, status: Value) -> kube::Result<()> {
         let patch = json!({"metadata": {"uid": &*pod.uid}, "status": status});
-        let pods = KubeApi::<ApiPod>::namespaced(self.client.clone(), &pod.namespace);
-        pods.patch_status(&pod.name, &PatchParams::default(), &Patch::Strategic(patch)).await?;
-        Ok(())
+        self.send(Request::patch(format!("{}/status", path(pod))), STRATEGIC_PATCH, &patch).await
+    }
+
+    /// Writes, and does not look at what the API answers to a success: that comes by watch.
+    async fn send(&self, request: request::Builder, content: &str, body: &Value) -> kube::Result<()> {
+        let request = request.header(CONTENT_TYPE, content).body(body.to_string().into_bytes());
+        self.client.request_text(request.map_err(kube::Error::HttpError)?).await.map(drop)
     }
 
     /// Writes what must be there before the pod is bound.
@@ -227,6 +229,10 @@ fn ignore_absent(result: kube::Result<()>) -> kube::Result<()> {
         Err(error) if is_not_found(&error) => Ok(()),
         other => other,
     }
+}
+
+fn path(pod: &Pod) -> String {
+    format!("/api/v1/namespaces/{}/pods/{}", pod.namespace, pod.name)
 }
 
 fn reference(pod: &Pod) -> ObjectReference {

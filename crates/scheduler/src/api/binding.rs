@@ -11,7 +11,7 @@ use sched::{Pod, Reservation, object};
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use super::Api;
+use super::{Api, JSON, path};
 
 /// How long to wait for one answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
@@ -94,14 +94,9 @@ impl Api {
             "metadata": {"name": &*pod.name, "namespace": &*pod.namespace, "uid": &*pod.uid},
             "target": {"kind": "Node", "name": &**node},
         });
-        let request = Request::post(format!("{}/binding", path(pod)));
-        let request = request.header(http::header::CONTENT_TYPE, "application/json");
-        let request = match request.body(binding.to_string().into_bytes()) {
-            Ok(request) => request,
-            Err(error) => return Sent::Settled(Settled::Refused(error.to_string())),
-        };
-        match timeout(ANSWER_LIMIT, self.client.request_text(request)).await {
-            Ok(Ok(_)) => Sent::Settled(Settled::Bound),
+        let sent = self.send(Request::post(format!("{}/binding", path(pod))), JSON, &binding);
+        match timeout(ANSWER_LIMIT, sent).await {
+            Ok(Ok(())) => Sent::Settled(Settled::Bound),
             Ok(Err(error)) if is_not_found(&error) => Sent::Settled(Settled::Lost(error.to_string())),
             Ok(Err(error)) if is_final(&error) => Sent::Settled(Settled::Refused(error.to_string())),
             Ok(Err(error)) => Sent::Open(error.to_string()),
@@ -145,8 +140,4 @@ impl Api {
 fn is_final(error: &kube::Error) -> bool {
     let kube::Error::Api(status) = error else { return false };
     (400..500).contains(&status.code) && ![408, 409, 429].contains(&status.code)
-}
-
-fn path(pod: &Pod) -> String {
-    format!("/api/v1/namespaces/{}/pods/{}", pod.namespace, pod.name)
 }
