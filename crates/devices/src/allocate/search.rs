@@ -11,6 +11,7 @@ use super::{
     capacity::{self, Amounts},
     constraints::Held,
     ground::Ground,
+    twins,
 };
 use crate::{
     Error,
@@ -49,8 +50,8 @@ enum Decision {
     Claim,
     /// An alternative of a request; the failure is that of all so far.
     Alternative { place: Place, failure: Failure },
-    /// A device for an alternative. `from` is the candidate to try next, `until` the end of those that can do.
-    Device { place: Place, have: usize, from: usize, until: usize },
+    /// A device for an alternative.
+    Device { place: Place, have: usize, trial: Trial },
 }
 
 /// Where the search is: a claim, one of its requests, and one of that one's alternatives.
@@ -59,6 +60,14 @@ struct Place {
     claim: usize,
     request: usize,
     alternative: usize,
+}
+
+/// Which devices are still to be tried for an alternative, by number: from the first of these up to the second.
+struct Trial {
+    from: usize,
+    until: usize,
+    /// Those that led nowhere.
+    failed: Vec<usize>,
 }
 
 /// A device that is given to an alternative.
@@ -219,7 +228,7 @@ impl<'a> Search<'a> {
         }
         // Of all devices there is one that is next, whatever was found before.
         let from = if alternative.mode == Mode::All { have } else { from };
-        self.advance(stack, place, have, from, until)
+        self.advance(stack, place, have, Trial { from, until, failed: Vec::new() })
     }
 
     /// Takes the first device that does, and remembers where to go on if it turns out not to.
@@ -228,17 +237,42 @@ impl<'a> Search<'a> {
         stack: &mut Vec<Decision>,
         place: Place,
         have: usize,
-        from: usize,
-        until: usize,
+        mut trial: Trial,
     ) -> Result<Next, Error> {
-        for at in from..until {
-            self.step(1)?;
-            if self.try_device(place, at)? {
-                stack.push(Decision::Device { place, have, from: at + 1, until });
-                return Ok(Next::Devices { place, have: have + 1, from: at + 1 });
+        for at in trial.from..trial.until {
+            self.step(1 + trial.failed.len())?;
+            if trial.failed.iter().any(|failed| self.are_twins(*failed, at)) || !self.try_device(place, at)? {
+                continue;
             }
+            trial.from = at + 1;
+            stack.push(Decision::Device { place, have, trial });
+            return Ok(Next::Devices { place, have: have + 1, from: at + 1 });
         }
         Ok(Next::Failed(Failure::Nothing))
+    }
+
+    /// Whether two devices are the same for all that is wanted and all that was done so far.
+    fn are_twins(&mut self, one: usize, two: usize) -> bool {
+        let ground = self.ground;
+        let untouched = |at: usize| self.takers[at].is_empty() && self.shares[at].is_empty();
+        let (first, second) = (&ground.candidates[one], &ground.candidates[two]);
+        let lists = ground.features.list_type_attributes;
+        if !untouched(one) || !untouched(two) || !twins::alike(first, second, self.wanted, lists) {
+            return false;
+        }
+        let wanted = self.wanted;
+        let alternatives = wanted.iter().enumerate().flat_map(|(claim, wanted)| {
+            wanted.requests.iter().flat_map(move |request| request.alternatives.iter().map(move |each| (claim, each)))
+        });
+        let mut same = true;
+        for (claim, alternative) in alternatives {
+            // A selector that fails on a device makes it nobody's twin; it is reported when the device is tried.
+            match (self.suits(claim, alternative, one), self.suits(claim, alternative, two)) {
+                (Ok(one), Ok(two)) => same &= one == two,
+                _ => return false,
+            }
+        }
+        same
     }
 
     /// Goes back to the last decision, and on from there with what is left to try.
@@ -257,10 +291,13 @@ impl<'a> Search<'a> {
                 stack.push(Decision::Alternative { place, failure });
                 self.choose(place)
             }
-            Some(Decision::Device { place, have, from, until }) => {
+            Some(Decision::Device { place, have, mut trial }) => {
                 self.give_back(place);
                 match failed {
-                    Failure::Nothing => self.advance(stack, place, have, from, until)?,
+                    Failure::Nothing => {
+                        trial.failed.push(trial.from - 1);
+                        self.advance(stack, place, have, trial)?
+                    }
                     // What is too many with this device is so with every other.
                     Failure::TooMany => Next::Failed(failed),
                 }
