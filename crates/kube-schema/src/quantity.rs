@@ -182,6 +182,17 @@ impl Quantity {
         let nano = (self.nano + other.nano).clamp(-MAX, MAX);
         Quantity { nano, format: if self.nano == 0 { other.format } else { self.format } }
     }
+
+    /// What is left, in this quantity's format; below zero if more is taken than there is.
+    #[must_use]
+    pub fn minus(&self, other: &Quantity) -> Self {
+        self.plus(&Quantity { nano: -other.nano, format: other.format })
+    }
+
+    /// Thousand-millionths of a unit: the exact amount.
+    pub fn nano(&self) -> i128 {
+        self.nano
+    }
 }
 
 fn clamp(number: i128) -> i64 {
@@ -328,5 +339,7 @@ mod tests {
         assert!(quantity("999m") < quantity("1"));
         assert!(quantity("1G") < quantity("1Gi"));
         assert_eq!(quantity("1Gi").plus(&quantity("512Mi")).to_string(), "1536Mi");
+        assert_eq!(quantity("1Gi").minus(&quantity("512Mi")).to_string(), "512Mi");
+        assert_eq!(quantity("1").minus(&quantity("1500m")).nano(), -500_000_000);
     }
 }

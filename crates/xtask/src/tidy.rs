@@ -44,8 +44,9 @@ const TOP: [(&str, &[&str]); 9] = [
 ];
 
 /// Crates that decide and do not act, and what such crates are described with.
-const ENGINES: [&str; 14] = [
+const ENGINES: [&str; 15] = [
     "wal",
+    "devices",
     "mvcc",
     "auth",
     "replica",
