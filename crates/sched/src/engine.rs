@@ -250,8 +250,7 @@ impl Engine {
     fn assigned(&mut self, pod: Arc<Pod>, node: &Arc<str>, now: Duration) {
         self.queue.remove(&pod.uid);
         self.consulting.remove(&pod.uid);
-        self.world.denominate(&pod.uid);
-        self.preempting.remove(&pod.uid);
+        self.settle(&pod.uid, node, now);
         if let Some(reserved) = self.reserved.remove(&pod.uid) {
             // Somebody else has bound it elsewhere: what was reserved here is free again.
             if reserved.node != *node {
@@ -292,13 +291,13 @@ impl Engine {
         let Some(profile) = profile else {
             self.queue.remove(&pod.uid);
             self.consulting.remove(&pod.uid);
-            self.world.denominate(&pod.uid);
+            self.denominate(&pod.uid, now);
             return;
         };
         if let Some(node) = &pod.nominated {
-            self.world.nominate(&pod, node);
+            self.promise(&pod, node, now);
         } else if !self.preempting.contains_key(&pod.uid) {
-            self.world.denominate(&pod.uid);
+            self.denominate(&pod.uid, now);
         }
         if let Some(consulting) = self.consulting.get_mut(&pod.uid) {
             return consulting.refresh(pod);
@@ -319,8 +318,8 @@ impl Engine {
         self.queue.remove(uid);
         self.consulting.remove(uid);
         self.gangs.leave(uid);
-        self.world.denominate(uid);
         self.preempting.remove(uid);
+        self.denominate(uid, now);
         if let Some(reserved) = self.reserved.remove(uid) {
             self.unreserve(&reserved.latest, &reserved.node);
         }
@@ -343,12 +342,16 @@ impl Engine {
     }
 
     fn wake(&mut self, event: &Event, now: Duration) {
+        self.wake_some(event, now, |_| true);
+    }
+
+    fn wake_some(&mut self, event: &Event, now: Duration, may: impl Fn(&Pod) -> bool) {
         self.consulting.values_mut().for_each(Consulting::something_happened);
         let (profiles, world) = (&self.profiles, &self.world);
         let profile_of =
             |pod: &Pod| profiles.iter().find(|profile| *profile.scheduler_name == *pod.spec.scheduler_name);
         self.queue.wake(now, event.label(), |pod, rejected_by| {
-            profile_of(pod).is_some_and(|profile| profile.helps(pod, rejected_by, event, world))
+            may(pod) && profile_of(pod).is_some_and(|profile| profile.helps(pod, rejected_by, event, world))
         });
     }
 }
@@ -441,7 +444,7 @@ impl Engine {
     /// The victims could not be evicted: the pod is tried again.
     pub fn preemption_failed(&mut self, uid: &Arc<str>, now: Duration) {
         self.preempting.remove(uid);
-        self.world.denominate(uid);
+        self.denominate(uid, now);
         self.queue.nudge(uid, now);
     }
 
