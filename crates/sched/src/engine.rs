@@ -303,13 +303,15 @@ impl Engine {
             return consulting.refresh(pod);
         }
         let turn = self.turn(profile, &pod);
-        let gated = self.profiles[profile].pre_enqueue(&pod).is_err() || !self.gangs.is_complete(&pod);
+        let gate = self.gate(profile, &pod);
         match self.queue.pod(&pod.uid) {
             Some(known) if counts_alike(known, &pod) => self.queue.refresh(pod),
-            Some(known) if known.spec.scheduling_gates == pod.spec.scheduling_gates => {
-                self.queue.update(pod, turn, now);
+            Some(_) if self.queue.gate(&pod.uid) == gate => {
+                let profile = &self.profiles[profile];
+                let helps = |old: &Pod, by: u64| profile.helps_itself(by, old, &pod);
+                self.queue.update(pod.clone(), turn, now, helps);
             }
-            _ => self.queue.add(pod, turn, gated, now),
+            _ => self.queue.add(pod, turn, gate, now),
         }
     }
 
@@ -353,6 +355,10 @@ impl Engine {
         self.queue.wake(now, event.label(), |pod, rejected_by| {
             may(pod) && profile_of(pod).is_some_and(|profile| profile.helps(pod, rejected_by, event, world))
         });
+        let gated = self.queue.gated(|pod, gate| {
+            may(pod) && profile_of(pod).is_some_and(|profile| profile.helps(pod, gate, event, world))
+        });
+        gated.iter().for_each(|uid| self.reconsider(uid, now));
     }
 }
 
