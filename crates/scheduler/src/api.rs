@@ -42,6 +42,22 @@ pub(crate) enum Nomination {
     Set(Arc<str>),
 }
 
+impl Nomination {
+    /// Of a pod that has been found no node.
+    pub fn cleared(pod: &Pod) -> Self {
+        if pod.nominated.is_some() { Nomination::Clear } else { Nomination::Keep }
+    }
+}
+
+/// Why a pod was not bound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Unbound {
+    /// Its owner is to know.
+    Refused(String),
+    /// There is no such pod to bind any more; nobody need be told.
+    Lost(String),
+}
+
 /// What a pod that waits is told.
 pub(crate) struct Report {
     pub why: Why,
@@ -71,12 +87,12 @@ impl Why {
 impl Api {
     /// Binds the pod to its node, or has the extender do it that does; ends when it is known what came of it. The event is
     /// recorded here, so that it never comes before the binding.
-    pub async fn bind(&self, reservation: &Reservation, times: Times, decided_at: Duration) -> Result<(), String> {
+    pub async fn bind(&self, reservation: &Reservation, times: Times, decided_at: Duration) -> Result<(), Unbound> {
         let pod = &reservation.pod;
         let bound = match self.extenders.bind(reservation).await {
             // Its answer can be lost as any other.
             Some(Err(_)) if self.is_bound(reservation).await => Ok(()),
-            Some(answer) => answer.inspect_err(|error| self.failed(pod, error)),
+            Some(answer) => answer.map_err(Unbound::Refused),
             None => self.write_binding(reservation).await,
         };
         bound.inspect(|()| {
@@ -139,6 +155,17 @@ impl Api {
         Ok(())
     }
 
+    /// Tells which node a pod is about to be bound to.
+    pub async fn announce(&self, pod: &Pod, node: &str) -> kube::Result<()> {
+        ignore_absent(self.patch_status(pod, json!({"nominatedNodeName": node})).await)
+    }
+
+    /// Records that a pod has lost its node before it was bound there.
+    pub fn recalled(&self, victim: &Pod, preemptor: &Pod, node: &str) {
+        let text = format!("Preempted by pod {} on node {node} (in kube-scheduler memory).", preemptor.uid);
+        self.recorder.event(&reference(victim), EventType::Normal, "Preempted", text);
+    }
+
     async fn patch_status(&self, pod: &Pod, status: Value) -> kube::Result<()> {
         let patch = json!({"metadata": {"uid": &*pod.uid}, "status": status});
         let pods = KubeApi::<ApiPod>::namespaced(self.client.clone(), &pod.namespace);
@@ -183,11 +210,6 @@ impl Api {
             }
         }
         Ok(())
-    }
-
-    /// Records that the pod could not be placed.
-    pub fn failed(&self, pod: &Pod, message: &str) {
-        self.recorder.event(&reference(pod), EventType::Warning, "FailedScheduling", truncated(message));
     }
 
     /// Records what a plugin has to say about a pod.

@@ -292,6 +292,7 @@ impl Engine {
 
     fn failed(&mut self, profile: usize, pod: Arc<Pod>, history: History, error: String, now: Duration) -> Decision {
         let turn = self.turn(profile, &pod);
+        self.denominate(&pod.uid, now);
         self.queue.add_failed(pod.clone(), turn, history, now);
         Decision::Failed { pod, error, history }
     }
