@@ -2,7 +2,7 @@
 
 mod binding;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use client::{Client, EventType, Recorder, is_not_found};
 use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod as ApiPod};
@@ -29,9 +29,22 @@ const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 
 pub(crate) struct Api {
     pub client: Client,
-    pub recorder: Recorder,
+    pub recorders: Recorders,
     pub clock: Clock,
     pub extenders: Extenders,
+}
+
+/// One for each profile, which goes by the name that pods know.
+pub(crate) struct Recorders {
+    pub first: Recorder,
+    pub others: HashMap<Arc<str>, Recorder>,
+}
+
+impl Recorders {
+    /// That of the profile that a pod names.
+    fn of(&self, pod: &Pod) -> &Recorder {
+        self.others.get(&pod.spec.scheduler_name).unwrap_or(&self.first)
+    }
 }
 
 /// What becomes of a pod's status.nominatedNodeName.
@@ -100,7 +113,7 @@ impl Api {
             let took = self.clock.monotonic().saturating_sub(decided_at);
             let why = Attempt::placed(&reservation.why, times, took).json();
             let annotation = (why::ANNOTATION, why);
-            self.recorder.annotated_event(&reference(pod), EventType::Normal, "Scheduled", text, annotation);
+            self.recorders.of(pod).annotated_event(&reference(pod), EventType::Normal, "Scheduled", text, annotation);
         })
     }
 
@@ -108,7 +121,8 @@ impl Api {
     pub async fn report(&self, pod: &Pod, report: Report) -> kube::Result<()> {
         let Report { why, message, attempt, nomination } = report;
         let (text, annotation) = (truncated(&message), (why::ANNOTATION, attempt.json()));
-        self.recorder.annotated_event(&reference(pod), EventType::Warning, "FailedScheduling", text, annotation);
+        let recorder = self.recorders.of(pod);
+        recorder.annotated_event(&reference(pod), EventType::Warning, "FailedScheduling", text, annotation);
         let mut status = json!({});
         if pod.told.as_deref() != Some(&*message) {
             status["conditions"] = json!([self.condition(pod, why, &message)]);
@@ -150,7 +164,7 @@ impl Api {
             let pods = KubeApi::<ApiPod>::namespaced(self.client.clone(), &victim.namespace);
             ignore_absent(pods.delete(&victim.name, &delete).await.map(drop))?;
             let text = format!("Preempted by pod {} on node {}", preemptor.uid, victims.node);
-            self.recorder.event(&reference(victim), EventType::Normal, "Preempted", text);
+            self.recorders.of(preemptor).event(&reference(victim), EventType::Normal, "Preempted", text);
         }
         Ok(())
     }
@@ -163,7 +177,7 @@ impl Api {
     /// Records that a pod has lost its node before it was bound there.
     pub fn recalled(&self, victim: &Pod, preemptor: &Pod, node: &str) {
         let text = format!("Preempted by pod {} on node {node} (in kube-scheduler memory).", preemptor.uid);
-        self.recorder.event(&reference(victim), EventType::Normal, "Preempted", text);
+        self.recorders.of(preemptor).event(&reference(victim), EventType::Normal, "Preempted", text);
     }
 
     async fn patch_status(&self, pod: &Pod, status: Value) -> kube::Result<()> {
@@ -216,7 +230,7 @@ impl Api {
     pub fn told(&self, event: &PodEvent) {
         let kind = if event.warning { EventType::Warning } else { EventType::Normal };
         let about = reference_to(&event.namespace, &event.name, &event.uid);
-        self.recorder.event(&about, kind, &event.reason, truncated(&event.note));
+        self.recorders.first.event(&about, kind, &event.reason, truncated(&event.note));
     }
 
     fn now(&self) -> String {
