@@ -4,6 +4,8 @@
 
 #[path = "it/against_oracle.rs"]
 mod against_oracle;
+#[path = "it/evictions.rs"]
+mod evictions;
 #[path = "it/extenders.rs"]
 mod extenders;
 #[path = "it/filters.rs"]
@@ -20,12 +22,16 @@ mod nominated;
 mod oracle;
 #[path = "it/permit.rs"]
 mod permit;
+#[path = "it/points.rs"]
+mod points;
 #[path = "it/preemption.rs"]
 mod preemption;
 #[path = "it/queueing.rs"]
 mod queueing;
 #[path = "it/renew.rs"]
 mod renew;
+#[path = "it/scoring.rs"]
+mod scoring;
 #[path = "it/stage.rs"]
 mod stage;
 #[path = "it/storage.rs"]

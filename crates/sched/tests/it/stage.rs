@@ -61,9 +61,14 @@ impl Stage {
         assert_eq!(self.next().as_deref(), Some(expected));
     }
 
+    /// What is decided next, in words.
+    pub fn decided(&mut self) -> String {
+        self.next().unwrap()
+    }
+
     /// The victims of a pod, which are all on this node.
     pub fn victims(&mut self, of: &str, node: &str) -> Vec<String> {
-        let decided = self.next().unwrap();
+        let decided = self.decided();
         let names =
             decided.strip_prefix(&format!("{of} evicts ")).and_then(|rest| rest.strip_suffix(&format!(" from {node}")));
         names.unwrap_or_else(|| panic!("{decided}")).split('+').map(str::to_owned).collect()
