@@ -66,7 +66,7 @@ impl Api {
         let labels = json!({"kubernetes.io/hostname": name});
         let mut capacity = json!({"cpu": "4", "memory": "8Gi", "pods": "110"});
         capacity.as_object_mut().unwrap().extend(room.as_object().unwrap().clone());
-        let node = json!({"metadata": {"name": name, "labels": labels}, 
+        let node = json!({"metadata": {"name": name, "labels": labels},
             "status": {"capacity": capacity, "conditions": [{"type": "Ready", "status": "True"}]}});
         self.send("POST", "/api/v1/nodes", node).await;
     }
