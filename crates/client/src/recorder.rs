@@ -69,6 +69,14 @@ impl Recorder {
         Recorder { sender, clock, discarded: Counter::default(), told: Arc::default() }
     }
 
+    /// The same as another component; what either discards is counted together.
+    #[must_use]
+    pub fn of(&self, client: Client, component: &str, host: &str, tasks: &Tasks) -> Self {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        tasks.spawn("events", Writer::new(client, component, host).run(receiver));
+        Recorder { sender, ..self.clone() }
+    }
+
     /// How many events were discarded because too many waited; for its owner to register.
     pub fn discarded(&self) -> Counter {
         self.discarded.clone()

@@ -329,6 +329,33 @@ mod tests {
     }
 
     #[test]
+    fn conditions_and_cordons_become_taints() {
+        let check = |conditions: &[(&str, &str)], unschedulable: bool, expected: &[&str]| {
+            let conditions: Vec<Value> =
+                conditions.iter().map(|(kind, status)| json!({"type": kind, "status": status})).collect();
+            let node = serde_json::from_value(json!({"metadata": {"name": "n"}, "status": {"conditions": conditions},
+                "spec": {"unschedulable": unschedulable, "taints": [{"key": "mine", "effect": "NoSchedule"}]}}))
+            .unwrap();
+            let text =
+                |taint: &Taint| format!("{}:{}", taint.key.trim_start_matches("node.kubernetes.io/"), taint.effect);
+            let found: Vec<String> = taints(&node, at(0)).iter().map(text).collect();
+            let expected: Vec<&str> = ["mine:NoSchedule"].into_iter().chain(expected.iter().copied()).collect();
+            assert_eq!(found, expected);
+        };
+        let ready = ("Ready", "True");
+        check(&[ready], false, &[]);
+        check(&[ready], true, &["unschedulable:NoSchedule"]);
+        check(&[("Ready", "False")], false, &["not-ready:NoSchedule", "not-ready:NoExecute"]);
+        check(&[ready, ("MemoryPressure", "True")], false, &["memory-pressure:NoSchedule"]);
+        check(&[ready, ("MemoryPressure", "False")], false, &[]);
+        check(&[ready, ("DiskPressure", "True")], false, &["disk-pressure:NoSchedule"]);
+        check(&[ready, ("PIDPressure", "True")], false, &["pid-pressure:NoSchedule"]);
+        check(&[ready, ("NetworkUnavailable", "True")], false, &["network-unavailable:NoSchedule"]);
+        let all = [("Ready", "False"), ("NetworkUnavailable", "True")];
+        check(&all, false, &["not-ready:NoSchedule", "not-ready:NoExecute", "network-unavailable:NoSchedule"]);
+    }
+
+    #[test]
     fn evictions() {
         let check = |tolerations: Value, expected: Eviction| {
             let node = node(

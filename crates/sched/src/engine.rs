@@ -250,8 +250,7 @@ impl Engine {
     fn assigned(&mut self, pod: Arc<Pod>, node: &Arc<str>, now: Duration) {
         self.queue.remove(&pod.uid);
         self.consulting.remove(&pod.uid);
-        self.world.denominate(&pod.uid);
-        self.preempting.remove(&pod.uid);
+        self.settle(&pod.uid, node, now);
         if let Some(reserved) = self.reserved.remove(&pod.uid) {
             // Somebody else has bound it elsewhere: what was reserved here is free again.
             if reserved.node != *node {
@@ -292,25 +291,27 @@ impl Engine {
         let Some(profile) = profile else {
             self.queue.remove(&pod.uid);
             self.consulting.remove(&pod.uid);
-            self.world.denominate(&pod.uid);
+            self.denominate(&pod.uid, now);
             return;
         };
         if let Some(node) = &pod.nominated {
-            self.world.nominate(&pod, node);
+            self.promise(&pod, node, now);
         } else if !self.preempting.contains_key(&pod.uid) {
-            self.world.denominate(&pod.uid);
+            self.denominate(&pod.uid, now);
         }
         if let Some(consulting) = self.consulting.get_mut(&pod.uid) {
             return consulting.refresh(pod);
         }
         let turn = self.turn(profile, &pod);
-        let gated = self.profiles[profile].pre_enqueue(&pod).is_err() || !self.gangs.is_complete(&pod);
+        let gate = self.gate(profile, &pod);
         match self.queue.pod(&pod.uid) {
             Some(known) if counts_alike(known, &pod) => self.queue.refresh(pod),
-            Some(known) if known.spec.scheduling_gates == pod.spec.scheduling_gates => {
-                self.queue.update(pod, turn, now);
+            Some(_) if self.queue.gate(&pod.uid) == gate => {
+                let profile = &self.profiles[profile];
+                let helps = |old: &Pod, by: u64| profile.helps_itself(by, old, &pod);
+                self.queue.update(pod.clone(), turn, now, helps);
             }
-            _ => self.queue.add(pod, turn, gated, now),
+            _ => self.queue.add(pod, turn, gate, now),
         }
     }
 
@@ -319,8 +320,8 @@ impl Engine {
         self.queue.remove(uid);
         self.consulting.remove(uid);
         self.gangs.leave(uid);
-        self.world.denominate(uid);
         self.preempting.remove(uid);
+        self.denominate(uid, now);
         if let Some(reserved) = self.reserved.remove(uid) {
             self.unreserve(&reserved.latest, &reserved.node);
         }
@@ -343,13 +344,21 @@ impl Engine {
     }
 
     fn wake(&mut self, event: &Event, now: Duration) {
+        self.wake_some(event, now, |_| true);
+    }
+
+    fn wake_some(&mut self, event: &Event, now: Duration, may: impl Fn(&Pod) -> bool) {
         self.consulting.values_mut().for_each(Consulting::something_happened);
         let (profiles, world) = (&self.profiles, &self.world);
         let profile_of =
             |pod: &Pod| profiles.iter().find(|profile| *profile.scheduler_name == *pod.spec.scheduler_name);
         self.queue.wake(now, event.label(), |pod, rejected_by| {
-            profile_of(pod).is_some_and(|profile| profile.helps(pod, rejected_by, event, world))
+            may(pod) && profile_of(pod).is_some_and(|profile| profile.helps(pod, rejected_by, event, world))
         });
+        let gated = self.queue.gated(|pod, gate| {
+            may(pod) && profile_of(pod).is_some_and(|profile| profile.helps(pod, gate, event, world))
+        });
+        gated.iter().for_each(|uid| self.reconsider(uid, now));
     }
 }
 
@@ -441,7 +450,7 @@ impl Engine {
     /// The victims could not be evicted: the pod is tried again.
     pub fn preemption_failed(&mut self, uid: &Arc<str>, now: Duration) {
         self.preempting.remove(uid);
-        self.world.denominate(uid);
+        self.denominate(uid, now);
         self.queue.nudge(uid, now);
     }
 

@@ -113,6 +113,11 @@ pub trait Plugin: Send + Sync {
     fn helps(&self, _pod: &Pod, _event: &Event, _world: &World) -> bool {
         true
     }
+
+    /// Likewise for a change of the pod itself, from what it was when it was rejected.
+    fn helps_itself(&self, _old: &Pod, _new: &Pod) -> bool {
+        true
+    }
 }
 
 /// What [`Plugin::post_filter`] does.

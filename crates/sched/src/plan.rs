@@ -398,6 +398,17 @@ impl Plan {
             + groups.filter(resolvable).map(|group| group.nodes).sum::<usize>()
     }
 
+    /// Whether the pod cannot fit on the node before the node itself changes.
+    pub fn is_hopeless(&self, world: &World, node: NodeId) -> bool {
+        match self.place(node) {
+            Place::Nowhere => true,
+            Place::Rejected(id) => self.rejects.get(id).1.unresolvable,
+            Place::Standing(standing) => self
+                .group_fits(world, &self.groups.get(standing.group).key)
+                .is_err_and(|(_, rejection)| rejection.unresolvable),
+        }
+    }
+
     /// Whether the pod might fit on the node if others were taken off.
     pub fn is_resolvable(&self, world: &World, node: NodeId) -> bool {
         match self.place(node) {

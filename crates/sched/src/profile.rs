@@ -108,8 +108,7 @@ impl Profile {
 
     /// The names of plugins, one bit each.
     pub(crate) fn named(&self, bits: u64) -> impl Iterator<Item = &str> {
-        let plugins = self.plugins.iter().enumerate();
-        plugins.filter(move |(index, _)| bits & (1 << index) != 0).map(|(_, plugin)| plugin.name())
+        self.rejecting(bits).map(|plugin| plugin.name())
     }
 
     /// Those that look at a pod before nodes are looked at; for one that only filters, that hands out its filter.
@@ -234,7 +233,17 @@ impl Profile {
             // What helps with them, only they know.
             return true;
         }
-        let mut rejecting = (0..self.plugins.len()).filter(|index| rejected_by & (1 << index) != 0);
-        rejecting.any(|index| self.plugins[index].helps(pod, event, world))
+        self.rejecting(rejected_by).any(|plugin| plugin.helps(pod, event, world))
+    }
+
+    /// Whether a change of the pod itself may help it.
+    pub(crate) fn helps_itself(&self, rejected_by: u64, old: &Pod, new: &Pod) -> bool {
+        rejected_by == 0
+            || rejected_by & EXTENDERS != 0
+            || self.rejecting(rejected_by).any(|plugin| plugin.helps_itself(old, new))
+    }
+
+    fn rejecting(&self, bits: u64) -> impl Iterator<Item = &dyn Plugin> {
+        self.plugins.iter().enumerate().filter(move |(index, _)| bits & (1 << index) != 0).map(|(_, plugin)| &**plugin)
     }
 }

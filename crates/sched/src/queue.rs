@@ -73,7 +73,7 @@ enum Place {
     Backoff { key: TimeKey, early: bool },
     /// Left by an event that a plugin which rejected the pod waits for, or after a long time.
     Unschedulable(TimeKey),
-    /// Left when the pod's gates are gone.
+    /// Left when what keeps the pod out lets it pass.
     Gated,
 }
 
@@ -98,7 +98,7 @@ struct Waiting {
     turn: Turn,
     place: Place,
     history: History,
-    /// The plugins that rejected it, one bit each; 0: there was no node at all.
+    /// The plugins that rejected it or keep it out, one bit each; 0: there was no node at all, or its group is not complete.
     rejected_by: u64,
     failed_at: Duration,
 }
@@ -138,6 +138,8 @@ pub(crate) struct Queue {
     unschedulable: BTreeMap<TimeKey, Arc<str>>,
     /// The unschedulable ones by what an event is asked about.
     alike: HashMap<Likeness, HashSet<Arc<str>>>,
+    /// Likewise those that plugins keep out.
+    gated_alike: HashMap<Likeness, HashSet<Arc<str>>>,
     sequence: u64,
     turns: u64,
     pauses: Pauses,
@@ -171,6 +173,20 @@ impl Queue {
         self.pods.get(uid).is_some_and(|waiting| waiting.place == Place::Gated)
     }
 
+    /// The plugin that keeps it out, if it is kept out.
+    pub fn gate(&self, uid: &str) -> Option<u64> {
+        self.pods.get(uid).filter(|waiting| waiting.place == Place::Gated).map(|waiting| waiting.rejected_by)
+    }
+
+    /// The pods that plugins keep out for which `helps` holds, in an order.
+    pub fn gated(&self, helps: impl Fn(&Pod, u64) -> bool) -> Vec<Arc<str>> {
+        let sample = |uids: &HashSet<Arc<str>>| uids.iter().next().and_then(|uid| self.pods.get(uid));
+        let helped = |uids: &&HashSet<Arc<str>>| sample(uids).is_some_and(|one| helps(&one.pod, one.rejected_by));
+        let mut uids: Vec<Arc<str>> = self.gated_alike.values().filter(helped).flatten().cloned().collect();
+        uids.sort_unstable();
+        uids
+    }
+
     pub fn pod(&self, uid: &str) -> Option<&Arc<Pod>> {
         self.pods.get(uid).map(|waiting| &waiting.pod)
     }
@@ -199,11 +215,12 @@ impl Queue {
         self.alike.values().filter_map(kind)
     }
 
-    /// A pod that was not known, or whose gates have changed.
-    pub fn add(&mut self, pod: Arc<Pod>, turn: Turn, gated: bool, now: Duration) {
+    /// A pod that was not known, or of which something else keeps it out than before. `gate` is the plugin that does.
+    pub fn add(&mut self, pod: Arc<Pod>, turn: Turn, gate: Option<u64>, now: Duration) {
         let history = self.remove(&pod.uid).map_or(History { attempts: 0, first_seen: now }, |(_, history)| history);
-        let place = if gated { Place::Gated } else { self.active_place(turn, now) };
-        self.enter(Waiting { pod, turn, place, history, rejected_by: 0, failed_at: now }, cause::ADDED);
+        let place = if gate.is_some() { Place::Gated } else { self.active_place(turn, now) };
+        let rejected_by = gate.unwrap_or(0);
+        self.enter(Waiting { pod, turn, place, history, rejected_by, failed_at: now }, cause::ADDED);
     }
 
     /// A pod that no node takes. `rejected_by` says which plugins' events may help.
@@ -272,17 +289,18 @@ impl Queue {
         }
     }
 
-    /// The pod itself has changed: whatever rejected it may not do so again.
-    pub fn update(&mut self, pod: Arc<Pod>, turn: Turn, now: Duration) {
+    /// The pod itself has changed: whatever rejected it may not do so again, if `helps` holds for what it was.
+    pub fn update(&mut self, pod: Arc<Pod>, turn: Turn, now: Duration, helps: impl Fn(&Pod, u64) -> bool) {
         let uid = pod.uid.clone();
         let Some(waiting) = self.pods.remove(&uid) else { return };
         self.unlink(&waiting);
+        let helped = helps(&waiting.pod, waiting.rejected_by);
         let place = match waiting.place {
             Place::Active((_, since, _)) if waiting.turn != turn => self.active_place(turn, since),
             place => place,
         };
         self.insert(Waiting { pod, turn, place, ..waiting });
-        if matches!(place, Place::Unschedulable(_)) {
+        if helped && matches!(place, Place::Unschedulable(_)) {
             self.retry(&uid, now, cause::UPDATED);
         }
     }
@@ -375,7 +393,10 @@ impl Queue {
                 self.unschedulable.insert(key, uid.clone());
                 self.alike.entry(waiting.likeness()).or_default().insert(uid.clone());
             }
-            Place::Gated => {}
+            Place::Gated if waiting.rejected_by == 0 => {}
+            Place::Gated => {
+                self.gated_alike.entry(waiting.likeness()).or_default().insert(uid.clone());
+            }
         }
         self.pods.insert(uid, waiting);
     }
@@ -392,15 +413,19 @@ impl Queue {
             }
             Place::Unschedulable(key) => {
                 self.unschedulable.remove(&key);
-                let likeness = waiting.likeness();
-                if let Some(alike) = self.alike.get_mut(&likeness) {
-                    alike.remove(&waiting.pod.uid);
-                    if alike.is_empty() {
-                        self.alike.remove(&likeness);
-                    }
-                }
+                forget(&mut self.alike, waiting);
             }
-            Place::Gated => {}
+            Place::Gated => forget(&mut self.gated_alike, waiting),
+        }
+    }
+}
+
+fn forget(alike: &mut HashMap<Likeness, HashSet<Arc<str>>>, waiting: &Waiting) {
+    let likeness = waiting.likeness();
+    if let Some(uids) = alike.get_mut(&likeness) {
+        uids.remove(&waiting.pod.uid);
+        if uids.is_empty() {
+            alike.remove(&likeness);
         }
     }
 }

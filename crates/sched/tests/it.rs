@@ -4,20 +4,36 @@
 
 #[path = "it/against_oracle.rs"]
 mod against_oracle;
+#[path = "it/evictions.rs"]
+mod evictions;
 #[path = "it/extenders.rs"]
 mod extenders;
+#[path = "it/filters.rs"]
+mod filters;
 #[path = "it/gangs.rs"]
 mod gangs;
+#[path = "it/made.rs"]
+mod made;
 #[path = "it/node_volume_limits.rs"]
 mod node_volume_limits;
+#[path = "it/nominated.rs"]
+mod nominated;
 #[path = "it/oracle.rs"]
 mod oracle;
 #[path = "it/permit.rs"]
 mod permit;
+#[path = "it/points.rs"]
+mod points;
 #[path = "it/preemption.rs"]
 mod preemption;
+#[path = "it/queueing.rs"]
+mod queueing;
 #[path = "it/renew.rs"]
 mod renew;
+#[path = "it/scoring.rs"]
+mod scoring;
+#[path = "it/stage.rs"]
+mod stage;
 #[path = "it/storage.rs"]
 mod storage;
 #[path = "it/traffic.rs"]

@@ -2,7 +2,7 @@
 
 mod binding;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use client::{Client, EventType, Recorder, is_not_found};
 use http::{Request, header::CONTENT_TYPE, request};
@@ -32,9 +32,22 @@ const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 
 pub(crate) struct Api {
     pub client: Client,
-    pub recorder: Recorder,
+    pub recorders: Recorders,
     pub clock: Clock,
     pub extenders: Extenders,
+}
+
+/// One for each profile, which goes by the name that pods know.
+pub(crate) struct Recorders {
+    pub first: Recorder,
+    pub others: HashMap<Arc<str>, Recorder>,
+}
+
+impl Recorders {
+    /// That of the profile that a pod names.
+    fn of(&self, pod: &Pod) -> &Recorder {
+        self.others.get(&pod.spec.scheduler_name).unwrap_or(&self.first)
+    }
 }
 
 /// What becomes of a pod's status.nominatedNodeName.
@@ -43,6 +56,22 @@ pub(crate) enum Nomination {
     Keep,
     Clear,
     Set(Arc<str>),
+}
+
+impl Nomination {
+    /// Of a pod that has been found no node.
+    pub fn cleared(pod: &Pod) -> Self {
+        if pod.nominated.is_some() { Nomination::Clear } else { Nomination::Keep }
+    }
+}
+
+/// Why a pod was not bound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Unbound {
+    /// Its owner is to know.
+    Refused(String),
+    /// There is no such pod to bind any more; nobody need be told.
+    Lost(String),
 }
 
 /// What a pod that waits is told.
@@ -74,12 +103,12 @@ impl Why {
 impl Api {
     /// Binds the pod to its node, or has the extender do it that does; ends when it is known what came of it. The event is
     /// recorded here, so that it never comes before the binding.
-    pub async fn bind(&self, reservation: &Reservation, times: Times, decided_at: Duration) -> Result<(), String> {
+    pub async fn bind(&self, reservation: &Reservation, times: Times, decided_at: Duration) -> Result<(), Unbound> {
         let pod = &reservation.pod;
         let bound = match self.extenders.bind(reservation).await {
             // Its answer can be lost as any other.
             Some(Err(_)) if self.is_bound(reservation).await => Ok(()),
-            Some(answer) => answer.inspect_err(|error| self.failed(pod, error)),
+            Some(answer) => answer.map_err(Unbound::Refused),
             None => self.write_binding(reservation).await,
         };
         bound.inspect(|()| {
@@ -87,7 +116,7 @@ impl Api {
             let took = self.clock.monotonic().saturating_sub(decided_at);
             let why = Attempt::placed(&reservation.why, times, took).json();
             let annotation = (why::ANNOTATION, why);
-            self.recorder.annotated_event(&reference(pod), EventType::Normal, "Scheduled", text, annotation);
+            self.recorders.of(pod).annotated_event(&reference(pod), EventType::Normal, "Scheduled", text, annotation);
         })
     }
 
@@ -95,7 +124,8 @@ impl Api {
     pub async fn report(&self, pod: &Pod, report: Report) -> kube::Result<()> {
         let Report { why, message, attempt, nomination } = report;
         let (text, annotation) = (truncated(&message), (why::ANNOTATION, attempt.json()));
-        self.recorder.annotated_event(&reference(pod), EventType::Warning, "FailedScheduling", text, annotation);
+        let recorder = self.recorders.of(pod);
+        recorder.annotated_event(&reference(pod), EventType::Warning, "FailedScheduling", text, annotation);
         let mut status = json!({});
         if pod.told.as_deref() != Some(&*message) {
             status["conditions"] = json!([self.condition(pod, why, &message)]);
@@ -132,9 +162,20 @@ impl Api {
             let options = json!({"preconditions": {"uid": &*victim.uid}});
             ignore_absent(self.send(Request::delete(path(victim)), JSON, &options).await)?;
             let text = format!("Preempted by pod {} on node {}", preemptor.uid, victims.node);
-            self.recorder.event(&reference(victim), EventType::Normal, "Preempted", text);
+            self.recorders.of(preemptor).event(&reference(victim), EventType::Normal, "Preempted", text);
         }
         Ok(())
+    }
+
+    /// Tells which node a pod is about to be bound to.
+    pub async fn announce(&self, pod: &Pod, node: &str) -> kube::Result<()> {
+        ignore_absent(self.patch_status(pod, json!({"nominatedNodeName": node})).await)
+    }
+
+    /// Records that a pod has lost its node before it was bound there.
+    pub fn recalled(&self, victim: &Pod, preemptor: &Pod, node: &str) {
+        let text = format!("Preempted by pod {} on node {node} (in kube-scheduler memory).", preemptor.uid);
+        self.recorders.of(preemptor).event(&reference(victim), EventType::Normal, "Preempted", text);
     }
 
     async fn patch_status(&self, pod: &Pod, status: Value) -> kube::Result<()> {
@@ -187,16 +228,11 @@ impl Api {
         Ok(())
     }
 
-    /// Records that the pod could not be placed.
-    pub fn failed(&self, pod: &Pod, message: &str) {
-        self.recorder.event(&reference(pod), EventType::Warning, "FailedScheduling", truncated(message));
-    }
-
     /// Records what a plugin has to say about a pod.
     pub fn told(&self, event: &PodEvent) {
         let kind = if event.warning { EventType::Warning } else { EventType::Normal };
         let about = reference_to(&event.namespace, &event.name, &event.uid);
-        self.recorder.event(&about, kind, &event.reason, truncated(&event.note));
+        self.recorders.first.event(&about, kind, &event.reason, truncated(&event.note));
     }
 
     fn now(&self) -> String {

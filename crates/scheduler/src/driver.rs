@@ -20,7 +20,7 @@ use tokio::{
 
 use crate::{
     State,
-    api::{Api, Nomination, Report, Why},
+    api::{Api, Nomination, Report, Unbound, Why},
     feeds::{Input, KINDS},
     metrics::{Metrics, Outcome},
     plugins::Notice,
@@ -87,18 +87,18 @@ impl Moments {
 
 /// A write has ended.
 enum Ended {
-    /// What must be there before the binding has been written.
+    /// What must be there before the binding has been written, unless it has failed.
     Prepared {
         reservation: Reservation,
         moments: Moments,
-        ok: bool,
+        failure: Option<String>,
     },
     Bound {
         reservation: Reservation,
         moments: Moments,
         /// When the binding was begun.
         began: Duration,
-        ok: bool,
+        bound: Result<(), Unbound>,
     },
     Advised {
         pod: Arc<str>,
@@ -270,11 +270,16 @@ impl Driver {
         let moments = Moments { began: started, decided: self.clock.monotonic() };
         let took = moments.decided.saturating_sub(started);
         match decision {
-            Decision::Bind(reservation) => match reservation.permit {
-                Some(limit) => self.wait_for(For::Permit, limit, reservation, moments),
-                None => self.permitted(reservation, moments),
-            },
-            Decision::Unschedulable { pod, diagnosis, history, victims } => {
+            Decision::Bind(reservation) => {
+                if reservation.permit.is_some() || !reservation.pre_bind.is_empty() {
+                    self.announce(&reservation);
+                }
+                match reservation.permit {
+                    Some(limit) => self.wait_for(For::Permit, limit, reservation, moments),
+                    None => self.permitted(reservation, moments),
+                }
+            }
+            Decision::Unschedulable { pod, diagnosis, history, mut victims } => {
                 self.metrics.attempt(Outcome::Unschedulable, &pod, took);
                 if diagnosis.preemption != Preemption::NotTried {
                     self.metrics.preempted(victims.as_ref());
@@ -284,9 +289,12 @@ impl Driver {
                 tracing::debug!(pod = %pod.name, namespace = %pod.namespace, attempts, message, "pod waits");
                 let nomination = match (&diagnosis.preemption, &victims) {
                     (_, Some(victims)) => Nomination::Set(victims.node.clone()),
-                    (Preemption::Failed(_), None) if pod.nominated.is_some() => Nomination::Clear,
-                    _ => Nomination::Keep,
+                    (Preemption::NotEligible(_), None) => Nomination::Keep,
+                    _ => Nomination::cleared(&pod),
                 };
+                if let Some(victims) = &mut victims {
+                    self.recall(&pod, victims);
+                }
                 let attempt = why::Attempt::unfit(&diagnosis, moments.times(history));
                 self.report(pod, Report { why: Why::Unschedulable, message, attempt, nomination }, victims);
             }
@@ -294,7 +302,7 @@ impl Driver {
                 self.metrics.attempt(Outcome::Error, &pod, took);
                 tracing::warn!(pod = %pod.name, namespace = %pod.namespace, error, "attempt failed");
                 let attempt = why::Attempt::of(moments.times(history));
-                let nomination = Nomination::Keep;
+                let nomination = Nomination::cleared(&pod);
                 self.report(pod, Report { why: Why::Error, message: error, attempt, nomination }, None);
             }
             Decision::Consult { pod, nodes } => {
@@ -345,10 +353,7 @@ impl Driver {
                 Ok(Err(error)) => Some(error.to_string()),
                 Err(_) => Some(format!("no answer within {WRITE_LIMIT:?}")),
             };
-            if let Some(error) = &failure {
-                api.failed(&reservation.pod, &format!("running PreBind plugin \"VolumeBinding\": {error}"));
-            }
-            let _ = ended.send(Ended::Prepared { reservation, moments, ok: failure.is_none() }).await;
+            let _ = ended.send(Ended::Prepared { reservation, moments, failure }).await;
         });
     }
 
@@ -362,20 +367,52 @@ impl Driver {
             // This has no limit: whoever gave up before it is known whether the pod is on the node would give away its room.
             let times = moments.times(reservation.history);
             let bound = api.bind(&reservation, times, moments.decided).await;
-            if let Err(error) = &bound {
+            if let Err(Unbound::Refused(error) | Unbound::Lost(error)) = &bound {
                 let (pod, node) = (&reservation.pod, &reservation.node);
                 tracing::warn!(pod = %pod.name, namespace = %pod.namespace, %node, error, "binding failed");
             }
             // The channel has room for all that are in flight; it closes only with the driver.
-            let _ = ended.send(Ended::Bound { reservation, moments, began, ok: bound.is_ok() }).await;
+            let _ = ended.send(Ended::Bound { reservation, moments, began, bound }).await;
         });
+    }
+
+    /// Tells where a pod goes that is not bound at once: whoever looks at the pod counts on it, as does this scheduler after
+    /// a restart.
+    fn announce(&mut self, Reservation { pod, node, .. }: &Reservation) {
+        if pod.nominated.as_ref() == Some(node) {
+            return;
+        }
+        let (api, ended) = (self.api.clone(), self.ended.0.clone());
+        let (pod, node) = (pod.clone(), node.clone());
+        let (before, telling) = self.turn_to_tell(&pod.uid);
+        self.in_flight += 1;
+        self.tasks.spawn("announce", async move {
+            wait(before).await;
+            if let Ok(Err(error)) = timeout(WRITE_LIMIT, api.announce(&pod, &node)).await {
+                tracing::debug!(pod = %pod.name, namespace = %pod.namespace, %error, "its node was not announced");
+            }
+            drop(telling);
+            let _ = ended.send(Ended::Reported).await;
+        });
+    }
+
+    /// Tells a pod that it has lost the node that it was given, and why.
+    fn refused(&mut self, reservation: &Reservation, why: Why, message: String, moments: Moments) {
+        let attempt = why::Attempt::of(moments.times(reservation.history));
+        let nomination = Nomination::Clear;
+        self.report(reservation.pod.clone(), Report { why, message, attempt, nomination }, None);
+    }
+
+    /// What an earlier write about the pod ends with, and what ends this one.
+    fn turn_to_tell(&mut self, uid: &Arc<str>) -> (Option<oneshot::Receiver<()>>, oneshot::Sender<()>) {
+        let (telling, told) = oneshot::channel();
+        self.telling.retain(|_, told| matches!(told.try_recv(), Err(TryRecvError::Empty)));
+        (self.telling.insert(uid.clone(), told), telling)
     }
 
     fn report(&mut self, pod: Arc<sched::Pod>, report: Report, victims: Option<Victims>) {
         let (api, ended) = (self.api.clone(), self.ended.0.clone());
-        let (telling, told) = oneshot::channel();
-        self.telling.retain(|_, told| matches!(told.try_recv(), Err(TryRecvError::Empty)));
-        let before = self.telling.insert(pod.uid.clone(), told);
+        let (before, telling) = self.turn_to_tell(&pod.uid);
         self.in_flight += 1;
         self.tasks.spawn("report", async move {
             wait(before).await;
@@ -415,28 +452,32 @@ impl Driver {
                 }
             }
             Ended::Preempted { pod, ok: false } => self.engine.preemption_failed(&pod, now),
-            Ended::Prepared { reservation, moments, ok: true } => {
+            Ended::Prepared { reservation, moments, failure: None } => {
                 let limit = reservation.pre_bind.wait.unwrap_or_default();
                 self.wait_for(For::Volumes, limit, reservation, moments);
             }
-            Ended::Prepared { reservation, moments, ok: false } => {
+            Ended::Prepared { reservation, moments, failure: Some(error) } => {
                 let pod = &reservation.pod;
                 self.metrics.point("PreBind", false, pod, now.saturating_sub(moments.decided));
                 self.metrics.attempt(Outcome::Error, pod, now.saturating_sub(moments.began));
                 self.engine.undo(&reservation.pod.uid, now);
+                let message = format!("running PreBind plugin \"VolumeBinding\": {error}");
+                self.refused(&reservation, Why::Error, message, moments);
             }
-            Ended::Bound { reservation, moments, began, ok } => {
+            Ended::Bound { reservation, moments, began, bound } => {
                 let took = now.saturating_sub(moments.began);
-                self.metrics.point("Bind", ok, &reservation.pod, now.saturating_sub(began));
-                if ok {
+                self.metrics.point("Bind", bound.is_ok(), &reservation.pod, now.saturating_sub(began));
+                let Err(unbound) = bound else {
                     let Reservation { pod, node, .. } = &reservation;
                     tracing::debug!(pod = %pod.name, namespace = %pod.namespace, %node, "pod is bound");
                     self.metrics.attempt(Outcome::Scheduled, pod, took);
                     self.metrics.bound(&reservation, now);
-                    self.engine.bound(&reservation);
-                } else {
-                    self.metrics.attempt(Outcome::Error, &reservation.pod, took);
-                    self.engine.undo(&reservation.pod.uid, now);
+                    return self.engine.bound(&reservation);
+                };
+                self.metrics.attempt(Outcome::Error, &reservation.pod, took);
+                self.engine.undo(&reservation.pod.uid, now);
+                if let Unbound::Refused(message) = unbound {
+                    self.refused(&reservation, Why::Error, message, moments);
                 }
             }
         }

@@ -111,7 +111,13 @@ pub fn start(options: Options) -> Result<Handle, ProfileError> {
     });
     let metrics = metrics::Metrics::register(&metrics);
     let inputs = driver::Inputs { changes: feeds::start(&client, &tasks, extenders.nodes()), notices: told };
-    let api = api::Api { client, recorder, clock: clock.clone(), extenders };
+    // Whoever reads an event sees which profile it was.
+    let others = configuration.profiles.iter().skip(1).map(|profile| {
+        let name = &profile.scheduler_name;
+        (name.as_str().into(), recorder.of(client.clone(), name, "", &tasks))
+    });
+    let recorders = api::Recorders { others: others.collect(), first: recorder };
+    let api = api::Api { client, recorders, clock: clock.clone(), extenders };
     let handle = Handle { state: watch::channel(State::default()).0 };
     let driver = driver::Driver::new(api, engine, inputs, handle.state.clone(), clock, tasks.clone(), metrics);
     tasks.spawn_critical("scheduler", async move {

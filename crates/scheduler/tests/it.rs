@@ -1,11 +1,16 @@
-//! The scheduler against an API of a few lines: lists, watches, bindings, status patches and events of pods and nodes.
+//! The scheduler against an API of a few lines: lists, watches, bindings, status patches and events of pods and nodes; and, where
+//! the API itself has a part in it, against the real one.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
 
 #[path = "it/api.rs"]
 mod api;
+#[path = "it/conformance.rs"]
+mod conformance;
 #[path = "it/extenders.rs"]
 mod extenders;
+#[path = "it/real.rs"]
+mod real;
 #[path = "it/simulation.rs"]
 mod simulation;
 
@@ -156,6 +161,8 @@ async fn a_refused_binding_is_told_and_tried_again() {
     let event = scheduler.api.event("FailedScheduling").await;
     let message = event["message"].as_str().unwrap();
     assert!(message.starts_with("running Bind plugin \"DefaultBinder\": "), "{message}");
+    let condition = scheduler.condition("p").await;
+    assert_eq!((&condition["reason"], &condition["message"]), (&json!("SchedulerError"), &json!(message)));
     assert_eq!(scheduler.bound("p").await, "a");
 }
 

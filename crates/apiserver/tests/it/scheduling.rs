@@ -140,3 +140,46 @@ async fn claims_get_the_default_class() {
         assert_eq!(created["spec"]["storageClassName"], expected);
     }
 }
+
+#[tokio::test]
+async fn priority_classes_by_every_verb() {
+    const CLASSES: &str = "/apis/scheduling.k8s.io/v1/priorityclasses";
+    let server = server().await;
+    for (name, value) in [("p1", 1), ("p2", 2)] {
+        let class = json!({ "metadata": { "name": name, "labels": { "of": "us" } }, "value": value });
+        let created = server.call(&format!("POST {CLASSES}"), class).await.expect(201);
+        assert_eq!((&created["value"], &created["preemptionPolicy"]), (&json!(value), &json!("PreemptLowerPriority")));
+    }
+    let names = |list: &Value| -> Vec<String> {
+        list["items"].as_array().unwrap().iter().map(|c| c["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(&server.get(&format!("{CLASSES}?labelSelector=of%3Dus")).await.expect(200)), ["p1", "p2"]);
+    // What may change is replaced and patched; what may not is refused, whichever way.
+    let path = format!("{CLASSES}/p1");
+    let mut class = server.get(&path).await.expect(200);
+    class["description"] = json!("first");
+    let replaced = server.call(&format!("PUT {path}"), class.clone()).await.expect(200);
+    assert_eq!((&replaced["description"], &replaced["metadata"]["uid"]), (&json!("first"), &class["metadata"]["uid"]));
+    let patched = server.call(&format!("PATCH {path}"), json!({ "description": "second" })).await.expect(200);
+    assert_eq!(patched["description"], "second");
+    let refusal = "may not be changed in an update.";
+    for (field, value) in [("value", json!(7)), ("preemptionPolicy", json!("Never"))] {
+        let mut changed = patched.clone();
+        changed[field] = value.clone();
+        for refused in [
+            server.call(&format!("PUT {path}"), changed).await,
+            server.call(&format!("PATCH {path}"), json!({ field: value })).await,
+        ] {
+            assert_eq!((refused.code, &refused.json["details"]["causes"][0]["field"]), (422, &json!(field)));
+            let why = refused.json["details"]["causes"][0]["message"].as_str().unwrap();
+            assert!(field != "value" || why.ends_with(refusal), "{why}");
+        }
+    }
+    server.call(&format!("DELETE {path}"), json!({})).await.expect(200);
+    server.get(&path).await.expect(404);
+    server.call(&format!("DELETE {CLASSES}?labelSelector=of%3Dus"), json!({})).await.expect(200);
+    server.get(&format!("{CLASSES}/p2")).await.expect(404);
+    // Those that every cluster has are still there.
+    let left = names(&server.get(CLASSES).await.expect(200));
+    assert_eq!(left, ["system-cluster-critical", "system-node-critical"]);
+}

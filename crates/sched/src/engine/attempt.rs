@@ -60,20 +60,27 @@ impl Engine {
         self.world.trim();
         let mut plan = match self.plans.take(profile, &self.profiles[profile], pod, &mut self.world) {
             Ok(plan) => plan,
-            Err(refusal) => return Err(Box::new(self.refused(profile, pod, refusal, how))),
+            Err(refusal) => return Err(Box::new(self.refused(profile, pod, refusal, how, now))),
         };
         plan.asking = Some(pod.uid.clone());
         plan.named = self.named;
         let outcome = match self.choose(profile, &mut plan, pod, how.advice) {
             Some(choice) => self.reserve(profile, pod, history, choice, now),
-            None => Err(Box::new(self.explain(profile, &mut plan, pod, how))),
+            None => Err(Box::new(self.explain(profile, &mut plan, pod, how, now))),
         };
         self.plans.put(profile, plan);
         outcome
     }
 
     /// A plugin has rejected the pod before any node was looked at.
-    pub(super) fn refused(&mut self, profile: usize, pod: &Pod, refusal: Refusal, how: How<'_>) -> Unfit {
+    pub(super) fn refused(
+        &mut self,
+        profile: usize,
+        pod: &Pod,
+        refusal: Refusal,
+        how: How<'_>,
+        now: Duration,
+    ) -> Unfit {
         let (plugin, rejection) = refusal;
         let name = self.profiles[profile].plugin(plugin).name().to_owned();
         let before_nodes = Some((name, rejection.text()));
@@ -85,6 +92,7 @@ impl Engine {
                 diagnosis.preemption = self.preempt_nobody(pod, diagnosis.nodes);
             }
         }
+        self.give_back(pod, &diagnosis.preemption, how, now);
         Unfit { diagnosis, rejected_by: 1 << plugin, ..Default::default() }
     }
 
@@ -135,8 +143,7 @@ impl Engine {
             return Err(Box::new(self.refused_at(profile, refusal)));
         }
         let node = self.world.info(choice.node).node.name.clone();
-        self.world.denominate(&pod.uid);
-        self.preempting.remove(&pod.uid);
+        self.settle(&pod.uid, &node, now);
         self.world.place(pod.clone(), &node, true);
         self.wake(&Event::PodAdded(pod.clone()), now);
         let reserved = Reserved { latest: pod.clone(), node: node.clone(), history };
@@ -161,7 +168,14 @@ impl Engine {
     }
 
     /// No node takes the pod: why, and whether evicting others would help.
-    pub(super) fn explain(&mut self, profile: usize, plan: &mut Plan, pod: &Arc<Pod>, how: How<'_>) -> Unfit {
+    pub(super) fn explain(
+        &mut self,
+        profile: usize,
+        plan: &mut Plan,
+        pod: &Arc<Pod>,
+        how: How<'_>,
+        now: Duration,
+    ) -> Unfit {
         if how.advice.is_some() {
             // What the advice left out is not known to this plan.
             self.look(profile, plan);
@@ -188,19 +202,21 @@ impl Engine {
                 }
                 Ok(candidates) => {
                     let victims = preempt::least_harm(candidates).map(Arc::unwrap_or_clone);
-                    self.nominate(pod, victims, &mut unfit);
+                    self.nominate(pod, victims, &mut unfit, now);
                 }
             }
+        }
+        if unfit.candidates.is_empty() {
+            self.give_back(pod, &unfit.diagnosis.preemption, how, now);
         }
         unfit
     }
 
     /// The pod was rejected for what no node can change.
-    fn preempt_nobody(&mut self, pod: &Pod, nodes: usize) -> Preemption {
+    fn preempt_nobody(&self, pod: &Pod, nodes: usize) -> Preemption {
         if pod.spec.never_preempts {
             return Preemption::NotEligible(NEVER.into());
         }
-        self.world.denominate(&pod.uid);
         Preemption::Failed([(Reason::Borrowed(preempt::NOT_HELPFUL), nodes)].into())
     }
 
@@ -209,41 +225,80 @@ impl Engine {
         if pod.spec.never_preempts {
             return Err(Preemption::NotEligible(NEVER.into()));
         }
-        if self.waits_for_victims(pod) {
+        if self.waits_for_victims(plan, pod) {
             let why: Reason = "not eligible due to a terminating pod on the nominated node.".into();
             return Err(Preemption::NotEligible(why));
         }
         let start = self.random.below(self.world.known_nodes());
         let budgets: Vec<&Budget> = self.budgets.values().collect();
-        let found = preempt::candidates(plan, &mut self.world, pod, &self.preemption, &budgets, start, several);
-        found.map_err(|reasons| {
-            self.world.denominate(&pod.uid);
-            Preemption::Failed(reasons)
-        })
+        preempt::candidates(plan, &mut self.world, pod, &self.preemption, &budgets, start, several)
+            .map_err(Preemption::Failed)
     }
 
     /// Promises the pod the node that its victims will leave.
-    pub(super) fn nominate(&mut self, pod: &Arc<Pod>, victims: Option<Victims>, unfit: &mut Unfit) {
+    pub(super) fn nominate(&mut self, pod: &Arc<Pod>, victims: Option<Victims>, unfit: &mut Unfit, now: Duration) {
         let Some(mut victims) = victims else {
-            self.world.denominate(&pod.uid);
+            self.denominate(&pod.uid, now);
             unfit.diagnosis.preemption =
                 Preemption::Failed([(Reason::Borrowed(preempt::NOT_HELPFUL), unfit.diagnosis.nodes)].into());
             return;
         };
-        self.world.nominate(pod, &victims.node);
+        self.promise(pod, &victims.node, now);
         let uids = victims.pods.iter().map(|victim| victim.uid.clone()).collect();
         self.preempting.insert(pod.uid.clone(), uids);
         // Those of lower priority that were to have the node find another.
         victims.displaced = self.world.nominated_below(&victims.node, pod.priority());
         for displaced in &victims.displaced {
             self.world.denominate(&displaced.uid);
+            self.preempting.remove(&displaced.uid);
+            self.queue.nudge(&displaced.uid, now);
         }
         unfit.diagnosis.preemption = Preemption::Nominated(victims.node.to_string());
         unfit.victims = Some(victims);
     }
 
-    /// Whether pods that were evicted for this one are still there.
-    fn waits_for_victims(&mut self, pod: &Pod) -> bool {
+    /// Keeps a node for the pod, instead of the one that was kept for it before.
+    pub(super) fn promise(&mut self, pod: &Arc<Pod>, node: &str, now: Duration) {
+        if self.world.nominated_node(&pod.uid).is_some_and(|at| *self.world.info(at).node.name != *node) {
+            self.denominate(&pod.uid, now);
+        }
+        self.world.nominate(pod, node);
+    }
+
+    /// No node is kept for the pod any more: those that left it its room are tried again.
+    pub(super) fn denominate(&mut self, uid: &str, now: Duration) {
+        if let Some(pod) = self.world.denominate(uid) {
+            let event = Event::PodRemoved(pod.clone());
+            self.wake_some(&event, now, |other| other.priority() <= pod.priority());
+        }
+    }
+
+    /// The pod has a node: what was kept for it is taken, or given back.
+    pub(super) fn settle(&mut self, uid: &str, node: &str, now: Duration) {
+        self.preempting.remove(uid);
+        match self.world.nominated_node(uid) {
+            Some(at) if *self.world.info(at).node.name == *node => drop(self.world.denominate(uid)),
+            _ => self.denominate(uid, now),
+        }
+    }
+
+    /// No node is kept for a pod that has not been found one, unless it still waits for pods to leave it.
+    fn give_back(&mut self, pod: &Pod, preemption: &Preemption, how: How<'_>, now: Duration) {
+        if how.preempt && matches!(preemption, Preemption::NotTried | Preemption::Failed(_)) {
+            self.preempting.remove(&pod.uid);
+            self.denominate(&pod.uid, now);
+        }
+    }
+
+    /// Whether pods that were evicted for this one are still there, and it could go where they are.
+    fn waits_for_victims(&mut self, plan: &Plan, pod: &Pod) -> bool {
+        let Some(node) = self.world.nominated_node(&pod.uid) else {
+            self.preempting.remove(&pod.uid);
+            return false;
+        };
+        if plan.is_hopeless(&self.world, node) {
+            return false;
+        }
         if let Some(victims) = self.preempting.get_mut(&pod.uid) {
             victims.retain(|uid| self.world.placed(uid).is_some());
             if !victims.is_empty() {
@@ -252,7 +307,6 @@ impl Engine {
             self.preempting.remove(&pod.uid);
         }
         // After a restart only the API remembers.
-        let Some(node) = self.world.nominated_node(&pod.uid) else { return false };
         let leaving = |victim: &Pod| victim.deleting && victim.priority() < pod.priority();
         self.world.info(node).residents.iter().any(|resident| leaving(&resident.pod))
     }

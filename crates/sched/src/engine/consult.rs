@@ -68,7 +68,7 @@ impl Engine {
 
     /// Finds the nodes to ask about; if there are none, that is the decision.
     pub(super) fn consult(&mut self, profile: usize, pod: Arc<Pod>, history: History, now: Duration) -> Decision {
-        let nodes = match self.candidates_for(profile, &pod, true) {
+        let nodes = match self.candidates_for(profile, &pod, true, now) {
             Ok(nodes) => nodes,
             Err(unfit) => return self.unschedulable(profile, pod, history, *unfit, now),
         };
@@ -76,12 +76,18 @@ impl Engine {
         Decision::Consult { pod, nodes }
     }
 
-    fn candidates_for(&mut self, profile: usize, pod: &Arc<Pod>, preempt: bool) -> Result<Vec<Arc<str>>, Box<Unfit>> {
+    fn candidates_for(
+        &mut self,
+        profile: usize,
+        pod: &Arc<Pod>,
+        preempt: bool,
+        now: Duration,
+    ) -> Result<Vec<Arc<str>>, Box<Unfit>> {
         let how = How { preempt, advice: None };
         self.world.trim();
         let mut plan = match self.plans.take(profile, &self.profiles[profile], pod, &mut self.world) {
             Ok(plan) => plan,
-            Err(refusal) => return Err(Box::new(self.refused(profile, pod, refusal, how))),
+            Err(refusal) => return Err(Box::new(self.refused(profile, pod, refusal, how, now))),
         };
         plan.asking = Some(pod.uid.clone());
         let start = self.start;
@@ -100,7 +106,7 @@ impl Engine {
             found.push(nominated);
         }
         let outcome = if found.is_empty() {
-            Err(Box::new(self.explain(profile, &mut plan, pod, how)))
+            Err(Box::new(self.explain(profile, &mut plan, pod, how, now)))
         } else {
             Ok(found.into_iter().map(|node| self.world.info(node).node.name.clone()).collect())
         };
@@ -179,7 +185,7 @@ impl Engine {
         match candidates {
             // What was decided on is not there any more: the next attempt finds others.
             _ if changed => {}
-            Ok(candidates) => self.nominate(&pod, preempt::least_harm(candidates), &mut unfit),
+            Ok(candidates) => self.nominate(&pod, preempt::least_harm(candidates), &mut unfit, now),
             Err(error) => unfit.diagnosis.preemption = Preemption::NotEligible(error.into()),
         }
         Some(self.rejected(profile, pod, history, unfit, missed || changed, now))
@@ -226,7 +232,7 @@ impl Engine {
             if !self.consults(&pod) {
                 continue;
             }
-            match self.profile(&pod).map(|profile| self.candidates_for(profile, &pod, false)) {
+            match self.profile(&pod).map(|profile| self.candidates_for(profile, &pod, false, now)) {
                 Some(Ok(nodes)) => {
                     asking.open.insert(uid);
                     self.ready.push_back(Decision::Consult { pod, nodes });
@@ -286,6 +292,7 @@ impl Engine {
 
     fn failed(&mut self, profile: usize, pod: Arc<Pod>, history: History, error: String, now: Duration) -> Decision {
         let turn = self.turn(profile, &pod);
+        self.denominate(&pod.uid, now);
         self.queue.add_failed(pod.clone(), turn, history, now);
         Decision::Failed { pod, error, history }
     }

@@ -122,6 +122,10 @@ impl Plugin for InterPodAffinity {
             Event::Storage(_) => false,
         }
     }
+
+    fn helps_itself(&self, old: &Pod, new: &Pod) -> bool {
+        old.labels != new.labels
+    }
 }
 
 fn has(node: &Node, term: &PodTerm) -> bool {

@@ -85,6 +85,10 @@ impl Plugin for NodeAffinity {
             _ => false,
         }
     }
+
+    fn helps_itself(&self, old: &Pod, new: &Pod) -> bool {
+        (&old.spec.node_selector, &old.spec.required_affinity) != (&new.spec.node_selector, &new.spec.required_affinity)
+    }
 }
 
 fn any(terms: &[Term], node: &Node) -> bool {

@@ -39,6 +39,10 @@ impl Plugin for NodeDeclaredFeatures {
             _ => false,
         }
     }
+
+    fn helps_itself(&self, old: &Pod, new: &Pod) -> bool {
+        old.spec.features.iter().any(|feature| !new.spec.features.contains(feature))
+    }
 }
 
 fn has(node: &Node, wanted: &[Arc<str>]) -> bool {

@@ -43,4 +43,8 @@ impl Plugin for NodePorts {
             _ => false,
         }
     }
+
+    fn helps_itself(&self, old: &Pod, new: &Pod) -> bool {
+        old.spec.host_ports != new.spec.host_ports
+    }
 }

@@ -98,6 +98,10 @@ impl Plugin for NodeResourcesFit {
             _ => false,
         }
     }
+
+    fn helps_itself(&self, old: &Pod, new: &Pod) -> bool {
+        grows(&old.spec, &new.spec.requests, &old.spec.requests)
+    }
 }
 
 fn fits(spec: &Spec, info: &NodeInfo, args: &Args) -> Result<(), Rejection> {

@@ -39,6 +39,10 @@ impl Plugin for NodeUnschedulable {
             _ => false,
         }
     }
+
+    fn helps_itself(&self, old: &Pod, new: &Pod) -> bool {
+        !tolerates(old) && tolerates(new)
+    }
 }
 
 fn tolerates(pod: &Pod) -> bool {

@@ -149,6 +149,10 @@ impl Plugin for PodTopologySpread {
             Event::Storage(_) => false,
         }
     }
+
+    fn helps_itself(&self, old: &Pod, new: &Pod) -> bool {
+        old.labels != new.labels
+    }
 }
 
 fn keys(constraints: &[SpreadConstraint]) -> Vec<Arc<str>> {

@@ -44,6 +44,10 @@ impl Plugin for TaintToleration {
             _ => false,
         }
     }
+
+    fn helps_itself(&self, old: &Pod, new: &Pod) -> bool {
+        old.spec.tolerations != new.spec.tolerations
+    }
 }
 
 fn admits(spec: &Spec, node: &Arc<Node>) -> bool {

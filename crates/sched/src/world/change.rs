@@ -166,17 +166,16 @@ impl World {
         self.changed(node);
     }
 
-    /// Returns whether it was nominated.
-    pub fn denominate(&mut self, uid: &str) -> bool {
-        let Some(node) = self.nominations.remove(uid) else { return false };
+    /// Returns the pod, if it was nominated.
+    pub fn denominate(&mut self, uid: &str) -> Option<Arc<Pod>> {
+        let node = self.nominations.remove(uid)?;
         let nominated = &mut self.nodes[node.index()].nominated;
-        if let Some(at) = nominated.iter().position(|resident| &*resident.pod.uid == uid) {
-            let resident = nominated.swap_remove(at);
-            self.populations.release(resident.population);
-        }
+        let at = nominated.iter().position(|resident| &*resident.pod.uid == uid)?;
+        let resident = nominated.swap_remove(at);
+        self.populations.release(resident.population);
         self.changed(node);
         self.release(node);
-        true
+        Some(resident.pod)
     }
 
     /// Pods below a priority that a node was freed for.

@@ -11,7 +11,7 @@ use sched::{Pod, Reservation, object};
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use super::{Api, JSON, path};
+use super::{Api, JSON, Unbound, path};
 
 /// How long to wait for one answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
@@ -49,14 +49,11 @@ enum Found {
 
 impl Api {
     /// Binds the pod to its node. An error means that it is not there, and will not be by what was sent.
-    pub(super) async fn write_binding(&self, reservation: &Reservation) -> Result<(), String> {
+    pub(super) async fn write_binding(&self, reservation: &Reservation) -> Result<(), Unbound> {
         match self.settle(reservation).await {
             Settled::Bound => Ok(()),
-            Settled::Lost(error) => Err(error),
-            Settled::Refused(error) => {
-                self.failed(&reservation.pod, &format!("running Bind plugin \"DefaultBinder\": {error}"));
-                Err(error)
-            }
+            Settled::Lost(error) => Err(Unbound::Lost(error)),
+            Settled::Refused(error) => Err(Unbound::Refused(format!("running Bind plugin \"DefaultBinder\": {error}"))),
         }
     }
 

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use sched::{Reservation, pre_bind::Progress};
+use sched::{Pod, Reservation, pre_bind::Progress, preempt::Victims};
 
 use super::{Driver, IDLE, Moments};
-use crate::metrics::Outcome;
+use crate::{api::Why, metrics::Outcome};
 
 /// What a pod waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +61,21 @@ impl Driver {
         }
     }
 
+    /// Sends those of the victims back that are not bound yet: they need not be deleted to leave the node, and are tried again
+    /// after their pause.
+    pub(super) fn recall(&mut self, preemptor: &Pod, victims: &mut Victims) {
+        let now = self.clock.monotonic();
+        let is = |victim: &Pod, awaited: &Awaited| victim.uid == awaited.reservation.pod.uid;
+        let is_victim = |awaited: &Awaited| victims.pods.iter().any(|victim| is(victim, awaited));
+        let (recalled, others) = std::mem::take(&mut self.awaited).into_iter().partition::<Vec<_>, _>(is_victim);
+        self.awaited = others;
+        for awaited in recalled {
+            victims.pods.retain(|victim| !is(victim, &awaited));
+            self.api.recalled(&awaited.reservation.pod, preemptor, &victims.node);
+            self.give_up(&awaited, "rejected: preempted", now);
+        }
+    }
+
     fn go_on(&mut self, awaited: Awaited, now: Duration) {
         let Awaited { reservation, moments, what, since, .. } = awaited;
         match what {
@@ -77,18 +92,19 @@ impl Driver {
 
     fn give_up(&mut self, awaited: &Awaited, why: &str, now: Duration) {
         let pod = &awaited.reservation.pod;
-        let (text, outcome) = match awaited.what {
+        let (text, outcome, why) = match awaited.what {
             For::Permit => {
                 self.metrics.permit("rejected", now.saturating_sub(awaited.since));
-                (format!("pod {:?} {why}", pod.name), Outcome::Unschedulable)
+                (format!("pod {:?} {why}", pod.name), Outcome::Unschedulable, Why::Unschedulable)
             }
             For::Volumes => {
                 self.metrics.point("PreBind", false, pod, now.saturating_sub(awaited.moments.decided));
-                (format!("running PreBind plugin \"VolumeBinding\": binding volumes: {why}"), Outcome::Error)
+                let text = format!("running PreBind plugin \"VolumeBinding\": binding volumes: {why}");
+                (text, Outcome::Error, Why::Error)
             }
         };
-        self.api.failed(pod, &text);
         self.metrics.attempt(outcome, pod, now.saturating_sub(awaited.moments.began));
         self.engine.undo(&pod.uid, now);
+        self.refused(&awaited.reservation, why, text, awaited.moments);
     }
 }
