@@ -9,8 +9,9 @@ use k8s_openapi::api::{
     coordination::v1::Lease,
     core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount},
     discovery::v1::EndpointSlice,
+    resource::v1::{ResourceClaim, ResourceClaimTemplate},
 };
-use reconcile::{Notice, Severity, endpointslice, meta, pod};
+use reconcile::{Notice, Severity, endpointslice, meta, pod, resourceclaim};
 use runtime::{Clock, Tasks};
 
 use crate::{
@@ -72,11 +73,23 @@ pub struct Caches {
     pub leases: Arc<Cache<Lease>>,
     pub accounts: Arc<Cache<ServiceAccount>>,
     pub configs: Arc<Cache<ConfigMap>>,
+    pub claims: Arc<Cache<ResourceClaim>>,
+    pub templates: Arc<Cache<ResourceClaimTemplate>>,
 }
 
 /// The group of a Service's slices.
 pub fn of_service(namespace: &str, service: &str) -> String {
     format!("service/{namespace}/{service}")
+}
+
+/// The group of pods that know of a claim for devices.
+pub fn uses_claim(namespace: &str, claim: &str) -> String {
+    format!("claim/{namespace}/{claim}")
+}
+
+/// The group of pods that ask for claims from a template.
+pub fn uses_template(namespace: &str, template: &str) -> String {
+    format!("template/{namespace}/{template}")
 }
 
 impl Caches {
@@ -86,6 +99,10 @@ impl Caches {
                 let mut groups = by_owner(&pod.metadata);
                 groups.extend(pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).map(on_node));
                 groups.extend(pod::is_finished(pod).then(|| FINISHED.to_owned()));
+                let namespace = meta::namespace(&pod.metadata);
+                groups.extend(resourceclaim::claims_of(pod).into_iter().map(|claim| uses_claim(namespace, claim)));
+                let templates = resourceclaim::templates_of(pod).into_iter();
+                groups.extend(templates.map(|template| uses_template(namespace, template)));
                 groups
             }),
             sets: Cache::new(informers.all(), |set: &ReplicaSet| by_owner(&set.metadata)),
@@ -107,6 +124,8 @@ impl Caches {
             // Only the two names that matter: a cluster has many of these kinds, and large ones.
             accounts: Cache::new(informers.selected("metadata.name=default"), |_: &ServiceAccount| Vec::new()),
             configs: Cache::new(informers.selected("metadata.name=kube-root-ca.crt"), |_: &ConfigMap| Vec::new()),
+            claims: Cache::new(informers.all(), |claim: &ResourceClaim| by_owner(&claim.metadata)),
+            templates: Cache::new(informers.all(), |_: &ResourceClaimTemplate| Vec::new()),
         }
     }
 
@@ -122,6 +141,8 @@ impl Caches {
         self.leases.start(tasks);
         self.accounts.start(tasks);
         self.configs.start(tasks);
+        self.claims.start(tasks);
+        self.templates.start(tasks);
         self.pods.start(tasks);
     }
 
@@ -138,6 +159,8 @@ impl Caches {
             self.leases.primed(),
             self.accounts.primed(),
             self.configs.primed(),
+            self.claims.primed(),
+            self.templates.primed(),
             self.pods.primed(),
         );
     }

@@ -23,6 +23,7 @@ mod podgc;
 mod pods;
 mod queue;
 mod replicaset;
+mod resourceclaim;
 mod serviceaccount;
 mod tracker;
 mod worker;
@@ -147,6 +148,8 @@ fn controllers(context: &Context, options: &Options) -> Arc<gc::Collector> {
     let ended = queue(podgc::PodGc::QUEUE);
     let threshold = options.terminated_pod_gc_threshold;
     run(context, podgc::PodGc::new(context, &ended, threshold, options.orphan_quarantine), ended);
+    let claims = Queue::new(options.clock.clone(), metrics.queue(resourceclaim::ResourceClaims::QUEUE));
+    run(context, resourceclaim::ResourceClaims::new(context, &claims), claims);
     let namespaces = queue(namespace::Namespaces::QUEUE);
     run(context, namespace::Namespaces::new(context, &namespaces), namespaces.clone());
 

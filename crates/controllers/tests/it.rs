@@ -4,6 +4,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails as the test does")]
 
+#[path = "it/claims.rs"]
+mod claims;
 #[path = "it/cluster.rs"]
 mod cluster;
 #[path = "it/garbage.rs"]

@@ -20,6 +20,7 @@ pub mod node;
 pub mod pod;
 pub mod podgc;
 pub mod replicaset;
+pub mod resourceclaim;
 pub mod selector;
 pub mod serviceaccount;
 pub mod template;

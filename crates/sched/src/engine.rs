@@ -1,6 +1,7 @@
 //! The engine: changes and ticks go in, decisions come out. The driver carries them out and tells how it went.
 
 mod attempt;
+mod binding;
 mod consult;
 mod gangs;
 mod storage;
@@ -20,7 +21,7 @@ use crate::{
     plans::Plans,
     plugins,
     pod::OwnerKind,
-    pre_bind::{PreBind, Progress},
+    pre_bind::PreBind,
     preempt::{Budget, Victims},
     profile::Profile,
     queue::{History, Incoming, Pauses, Queue, Turn},
@@ -431,20 +432,6 @@ impl Engine {
         let reserved = self.reserved.remove(uid)?;
         self.unreserve(&reserved.latest, &reserved.node);
         Some((reserved.latest, reserved.history, self.world.remove(uid)))
-    }
-
-    /// Whether a reserved pod needs to wait no more. `None`: it is not reserved any more.
-    pub fn permitted(&self, uid: &str) -> Option<Progress> {
-        let reserved = self.reserved.get(uid)?;
-        let profile = self.profile(&reserved.latest)?;
-        Some(self.profiles[profile].permitted(&reserved.latest, &reserved.node, &self.world))
-    }
-
-    /// The pod is bound: plugins that do something then have their turn.
-    pub fn bound(&mut self, reservation: &Reservation) {
-        if let Some(profile) = self.profile(&reservation.pod) {
-            self.profiles[profile].post_bind(&reservation.pod, &reservation.node, &mut self.world);
-        }
     }
 
     /// The victims could not be evicted: the pod is tried again.

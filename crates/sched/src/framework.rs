@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  pre_enqueue ─▶ sort ─▶ pre_filter ─▶ Filter, GroupFilter ─▶ pre_score ─▶ Score, GroupScore ─▶ reserve
-//!                                 └─ no node ─▶ post_filter   post_bind ◀── pre_bind ◀── permit ◀──┘ (unreserve)
+//!                                 └─ no node ─▶ post_filter post_bind ◀ may_bind ◀ pre_bind ◀ permit ◀─┘ (unreserve)
 //! ```
 //!
 //! `pre_filter` and `pre_score` look at a pod once and hand out what is then asked about each node. Pods with the same spec
@@ -102,6 +102,12 @@ pub trait Plugin: Send + Sync {
         Progress::Done
     }
 
+    /// Whether the pod may be bound now. Asked once, when all that must come before has come true; a rejection gives its node
+    /// back.
+    fn may_bind(&self, _pod: &Pod, _node: &str, _world: &World) -> Result<(), Rejection> {
+        Ok(())
+    }
+
     /// The pod is bound.
     fn post_bind(&mut self, _pod: &Pod, _node: &str, _world: &mut World) {}
 
@@ -178,8 +184,8 @@ pub trait GroupFilter: Grouping {
 
 /// How good each group is for the pod; asked at every decision, of the groups that can take it.
 pub trait GroupScore: Grouping {
-    /// Writes each group's score, 0 to [`MAX_SCORE`].
-    fn score(&self, groups: &[Group<'_>], world: &World, scores: &mut [i64]);
+    /// Writes each group's score, 0 to [`MAX_SCORE`]. A plugin that fails to say so rejects the pod.
+    fn score(&self, groups: &[Group<'_>], world: &World, scores: &mut [i64]) -> Result<(), Rejection>;
 }
 
 /// Nodes that are all the same to a plugin.
@@ -267,11 +273,12 @@ impl<F: Fn(&NodeInfo, &World) -> i64 + Send + Sync> Grouping for Scaled<F> {
 }
 
 impl<F: Fn(&NodeInfo, &World) -> i64 + Send + Sync> GroupScore for Scaled<F> {
-    fn score(&self, groups: &[Group<'_>], _world: &World, scores: &mut [i64]) {
+    fn score(&self, groups: &[Group<'_>], _world: &World, scores: &mut [i64]) -> Result<(), Rejection> {
         for (score, group) in scores.iter_mut().zip(groups) {
             *score = group.key[0];
         }
         normalize(scores, self.reverse);
+        Ok(())
     }
 }
 

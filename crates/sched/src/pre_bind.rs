@@ -10,7 +10,8 @@ use crate::storage::{Name, Version};
 ///    [`crate::Engine::undo`]: what was written stays, and the next attempt builds on it.
 /// 2. It feeds the engine as ever, and asks [`crate::Engine::pre_bound`] after changes of claims and volumes until the
 ///    answer is [`Progress::Done`]. When it is [`Progress::Failed`], or `wait` is over, it calls [`crate::Engine::undo`].
-/// 3. Only then it writes the Binding: no node ever starts a pod whose volumes may still go to somebody else.
+/// 3. Only then, and if [`crate::Engine::may_bind`] agrees, it writes the Binding: no node ever starts a pod whose volumes may
+///    still go to somebody else.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PreBind {
     pub writes: Vec<Write>,

@@ -186,6 +186,14 @@ impl Profile {
         self.progress(&self.pre_bind, |plugin| plugin.pre_bound(pod, node, world))
     }
 
+    /// All plugins agree that the pod is bound now, or one does not.
+    pub(crate) fn may_bind(&self, pod: &Pod, node: &str, world: &World) -> Result<(), (PluginIndex, Rejection)> {
+        for index in &self.pre_bind {
+            self.plugins[*index].may_bind(pod, node, world).map_err(|rejection| (*index, rejection))?;
+        }
+        Ok(())
+    }
+
     /// The longest that a plugin has the pod wait; the first that rejects it has the last word.
     pub(crate) fn permit(
         &self,

@@ -358,6 +358,16 @@ impl Driver {
     }
 
     fn bind(&mut self, reservation: Reservation, moments: Moments) {
+        let (pod, asked) = (&reservation.pod, self.clock.monotonic());
+        match self.engine.may_bind(&pod.uid, asked) {
+            // The pod is gone, and its reservation with it.
+            None => return,
+            Some(Err(decision)) => {
+                self.metrics.point("PreBind", false, pod, self.clock.monotonic().saturating_sub(asked));
+                return self.carry_out(decision, moments.began);
+            }
+            Some(Ok(())) => {}
+        }
         let (api, ended) = (self.api.clone(), self.ended.0.clone());
         let (began, told) = (self.clock.monotonic(), self.telling.remove(&reservation.pod.uid));
         self.in_flight += 1;

@@ -13,9 +13,10 @@
 //! | `podTimeout` | 1s | for all calls that one pod needs |
 //! | `memoryLimit` | 64Mi | of one instance |
 //! | `moduleSizeLimit` | 16Mi | of the module's file |
+//! | `registryConfig` | `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json` | a file with credentials for an `oci://` registry, as docker's clients have it: `auths` with `auth`, `username` and `password`, `identitytoken` or `registrytoken` |
 //! | `pollInterval` | 5s for files, else 1m | how often the source is looked at again |
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use kube_schema::quantity;
 use sched_config::{GoDuration, Value};
@@ -65,6 +66,7 @@ pub(crate) struct Limits {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Arguments {
     pub source: Source,
+    pub registry_config: Option<PathBuf>,
     pub guest_config: String,
     pub log_severity: i32,
     pub args: Vec<String>,
@@ -90,6 +92,7 @@ struct Given {
     pod_timeout: Option<GoDuration>,
     memory_limit: Option<Amount>,
     module_size_limit: Option<Amount>,
+    registry_config: Option<PathBuf>,
     poll_interval: Option<GoDuration>,
 }
 
@@ -110,6 +113,8 @@ pub(crate) enum ArgumentError {
     Range { field: &'static str, given: String, least: String, most: String },
     #[error("{field}: {text:?} is not a quantity: {reason}")]
     Quantity { field: &'static str, text: String, reason: quantity::QuantityError },
+    #[error("registryConfig: credentials are for an oci:// registry, which {GUEST_URL} does not name")]
+    NoRegistry,
     #[error("{GUEST_URL}: {0}")]
     Source(#[from] SourceError),
 }
@@ -124,6 +129,9 @@ impl Arguments {
         let shape = |error: serde_json::Error| ArgumentError::Shape(error.to_string());
         let given: Given = serde_json::from_value(serde_json::to_value(args).map_err(shape)?).map_err(shape)?;
         let source = Source::parse(&given.guest_url)?;
+        if given.registry_config.is_some() && !matches!(source, Source::Oci(_)) {
+            return Err(ArgumentError::NoRegistry);
+        }
         let poll = if matches!(source, Source::File(_)) { POLL_FILE } else { POLL_REMOTE };
         let limits = Limits {
             fuel: within("fuel", given.fuel.unwrap_or(FUEL), 1, u64::MAX)?,
@@ -134,6 +142,7 @@ impl Arguments {
         };
         Ok(Arguments {
             source,
+            registry_config: given.registry_config,
             guest_config: given.guest_config.unwrap_or_default(),
             log_severity: within("logSeverity", given.log_severity.unwrap_or(0), 0, MAX_SEVERITY)?,
             args: given.args.unwrap_or_default(),
@@ -239,5 +248,6 @@ mod tests {
         check(json!({"pollInterval": "1ms"}), "pollInterval: 1ms is not within");
         check(json!({"logSeverity": 4}), "logSeverity: 4 is not within 0 to 3");
         check(json!({"guestURL": "ftp://h/p"}), "guestURL: \"ftp://h/p\"");
+        check(json!({"registryConfig": "/c.json"}), "registryConfig: credentials are for an oci:// registry");
     }
 }

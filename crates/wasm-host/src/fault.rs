@@ -20,7 +20,7 @@ pub(crate) enum Fault {
     #[error("answered with the status code {0}, which has no meaning there")]
     Status(i32),
     #[error("gave the score {0}, which is not within 0 to 100")]
-    Score(i32),
+    Score(i64),
     #[error("pointed at memory that it does not have, in a call of {0}")]
     Pointer(&'static str),
     #[error("sent what cannot be read, in a call of {0}")]

@@ -13,7 +13,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use sched::{NodeInfo, Pod, World, diagnosis::Rejection};
+use sched::{NodeInfo, Pod, World, diagnosis::Rejection, framework::MAX_SCORE};
 use scheduler::PodEvent;
 use tokio::sync::watch;
 
@@ -21,10 +21,11 @@ use crate::{
     arguments::FailurePolicy,
     fault::Fault,
     host::{About, Call, Subject},
-    instance::Instance,
+    instance::{Answer, Instance},
     metrics::OfPlugin,
     module::{Export, Module},
     objects,
+    scores::Scores,
     standing::Standing,
     ticker::Ticker,
 };
@@ -34,6 +35,8 @@ const EVENT: &str = "PluginFailed";
 /// A cycle's time goes on growing with the time that has passed since its begin, by one part in so many: a plan that is kept is
 /// asked for as long as pods of its kind come.
 const SHARE: u32 = 2;
+/// No guest has a pod wait longer; kube-scheduler's limit.
+const MAX_WAIT: Duration = Duration::from_secs(15 * 60);
 
 /// One pod's turn, or that of all pods like it.
 pub(crate) struct Cycle {
@@ -52,6 +55,8 @@ pub(crate) enum Status {
     Success,
     Rejected(Rejection),
     Skip,
+    /// The pod is not bound before it is let go; it waits so long at most.
+    Wait(Duration),
 }
 
 /// What the guest has to say.
@@ -59,6 +64,15 @@ pub(crate) struct Verdict {
     pub status: Status,
     pub score: i64,
     pub only: Option<Vec<Arc<str>>>,
+    /// In the order of those that were to be normalized.
+    pub scores: Vec<i64>,
+}
+
+/// What a question is about besides the pod.
+pub(crate) enum On<'a> {
+    Nothing,
+    Node(&'a NodeInfo),
+    Scores(Scores),
 }
 
 pub(crate) struct Guest {
@@ -123,7 +137,7 @@ impl Guest {
         cycle: &Arc<Cycle>,
         world: &World,
         export: Export,
-        node: Option<&NodeInfo>,
+        on: On<'_>,
     ) -> Result<Option<Verdict>, Rejection> {
         let mut state = self.state.lock();
         let Some(module) = state.module.clone() else { return self.policy("is not loaded yet") };
@@ -138,11 +152,15 @@ impl Guest {
             self.about.nodes.lock().sync(world);
         }
         let mut call = Call { subject: Some(cycle.subject.clone()), ..Call::default() };
-        if let Some(info) = node {
-            call.node = Some(info.node.clone());
-            if module.wants_images {
-                call.image_nodes = info.node.images.iter().map(|(name, _)| world.nodes_with_image(name)).collect();
+        match &on {
+            On::Nothing => {}
+            On::Node(info) => {
+                call.node = Some(info.node.clone());
+                if module.wants_images {
+                    call.image_nodes = info.node.images.iter().map(|(name, _)| world.nodes_with_image(name)).collect();
+                }
             }
+            On::Scores(scores) => call.scores = scores.clone(),
         }
         match self.call(&mut state, &module, cycle, export, call) {
             Ok(verdict) => {
@@ -154,7 +172,7 @@ impl Guest {
                 state.entered = None;
                 let again = state.standing.failed(now);
                 drop(state);
-                self.failed(cycle, export, node, &fault, again);
+                self.failed(cycle, export, &on, &fault, again);
                 self.policy(&format!("failed: it {fault}"))
             }
         }
@@ -167,10 +185,10 @@ impl Guest {
         }
     }
 
-    fn failed(&self, cycle: &Cycle, export: Export, node: Option<&NodeInfo>, fault: &Fault, again: Duration) {
+    fn failed(&self, cycle: &Cycle, export: Export, on: &On<'_>, fault: &Fault, again: Duration) {
         let About { name, arguments, notices, .. } = &*self.about;
         let policy = arguments.failure_policy;
-        let at = node.map_or_else(String::new, |info| format!(" of node {}", info.node.name));
+        let at = if let On::Node(info) = on { format!(" of node {}", info.node.name) } else { String::new() };
         let export = export.name();
         let note = format!("plugin {name:?} failed in {export}{at}: it {fault} (failurePolicy {policy:?})");
         tracing::debug!(plugin = name, export, %fault, "guest was cut off");
@@ -206,11 +224,15 @@ impl Guest {
         self.metrics.call(export, ended.saturating_sub(started).as_secs_f64());
         cycle.spend(ended.saturating_sub(began));
         let answer = answer?;
-        let status = status(export, answer.code, call.reason, &self.about.name)?;
-        if export == Export::Score && !(0..=100).contains(&answer.score) {
-            return Err(Fault::Score(answer.score));
+        let status = status(export, answer, call.reason, &self.about.name)?;
+        let score = answer.number.into();
+        if export == Export::Score && !module.normalizes {
+            within_range(&[score])?;
         }
-        Ok(Verdict { status, score: answer.score.into(), only: call.only })
+        // A guest that gives none back leaves them as they are.
+        let scores = call.normalized.unwrap_or_else(|| call.scores.iter().map(|(_, score)| *score).collect());
+        within_range(&scores)?;
+        Ok(Verdict { status, score, only: call.only, scores })
     }
 
     /// Takes the guest back to a cycle that it has left, or to one that begins without having been filtered.
@@ -231,6 +253,11 @@ impl Cycle {
         self.scored.store(true, Relaxed);
     }
 
+    /// The pod as the guest sees it.
+    pub fn pod(&self) -> &[u8] {
+        &self.subject.encoded
+    }
+
     pub fn is_of(&self, pod: &Pod) -> bool {
         self.subject.pod.uid == pod.uid
     }
@@ -249,17 +276,24 @@ impl Cycle {
     }
 }
 
-/// What a status code means there.
-fn status(export: Export, code: i32, reason: String, plugin: &str) -> Result<Status, Fault> {
-    use Export::{Filter, PreFilter, PreScore, Reserve};
+/// Whether these are scores that nodes may have.
+fn within_range(scores: &[i64]) -> Result<(), Fault> {
+    let odd = scores.iter().find(|score| !(0..=MAX_SCORE).contains(*score));
+    odd.map_or(Ok(()), |score| Err(Fault::Score(*score)))
+}
+
+/// What an answer means there.
+fn status(export: Export, answer: Answer, reason: String, plugin: &str) -> Result<Status, Fault> {
+    use Export::{Filter, Permit, PreBind, PreFilter, PreScore, Reserve};
     let reason = if reason.is_empty() { format!("node(s) rejected by plugin {plugin:?}") } else { reason };
-    match (code, export) {
+    match (answer.code, export) {
         (0, _) => Ok(Status::Success),
         (1, _) => Err(Fault::Reported(reason)),
-        (2, PreFilter | Filter | Reserve) => Ok(Status::Rejected(Rejection::resolvable(reason))),
-        (3, PreFilter | Filter | Reserve) => Ok(Status::Rejected(Rejection::unresolvable(reason))),
+        (2, PreFilter | Filter | Reserve | Permit | PreBind) => Ok(Status::Rejected(Rejection::resolvable(reason))),
+        (3, PreFilter | Filter | Reserve | Permit | PreBind) => Ok(Status::Rejected(Rejection::unresolvable(reason))),
+        (4, Permit) => Ok(Status::Wait(Duration::from_millis(answer.number.cast_unsigned().into()).min(MAX_WAIT))),
         (5, PreFilter | PreScore) => Ok(Status::Skip),
-        _ => Err(Fault::Status(code)),
+        (code, _) => Err(Fault::Status(code)),
     }
 }
 
@@ -270,8 +304,9 @@ mod tests {
     #[test]
     fn codes_mean_what_they_mean_at_their_extension_point() {
         let check = |export: Export, code: i32, expected: &str| {
-            let found = match status(export, code, "why".into(), "p") {
+            let found = match status(export, Answer { code, number: 1500 }, "why".into(), "p") {
                 Ok(Status::Success) => "success".to_owned(),
+                Ok(Status::Wait(limit)) => format!("wait {limit:?}"),
                 Ok(Status::Skip) => "skip".to_owned(),
                 Ok(Status::Rejected(rejection)) => format!("{} {}", rejection.text(), rejection.unresolvable),
                 Err(fault) => fault.kind().to_owned(),
@@ -281,7 +316,7 @@ mod tests {
         for export in Export::ALL {
             check(export, 0, "success");
             check(export, 1, "error");
-            check(export, 4, "status");
+            check(export, 4, if export == Export::Permit { "wait 1.5s" } else { "status" });
             check(export, 6, "status");
             check(export, -1, "status");
             check(export, i32::MIN, "status");
@@ -293,10 +328,22 @@ mod tests {
         check(Export::PreScore, 5, "skip");
         check(Export::PreScore, 2, "status");
         check(Export::Score, 2, "status");
+        check(Export::NormalizeScore, 2, "status");
         check(Export::Reserve, 2, "why false");
-        assert_eq!(
-            status(Export::Filter, 2, String::new(), "p"),
-            Ok(Status::Rejected(Rejection::resolvable("node(s) rejected by plugin \"p\"")))
-        );
+        check(Export::Permit, 2, "why false");
+        check(Export::Permit, 5, "status");
+        check(Export::PreBind, 3, "why true");
+        let silent = status(Export::Filter, Answer { code: 2, number: 0 }, String::new(), "p");
+        assert_eq!(silent, Ok(Status::Rejected(Rejection::resolvable("node(s) rejected by plugin \"p\""))));
+        // As many milliseconds as there can be are more than anybody waits.
+        let wait = status(Export::Permit, Answer { code: 4, number: -1 }, String::new(), "p");
+        assert_eq!(wait, Ok(Status::Wait(MAX_WAIT)));
+    }
+
+    #[test]
+    fn scores_are_within_their_range() {
+        assert_eq!(within_range(&[0, 50, 100]), Ok(()));
+        assert_eq!(within_range(&[0, 101]), Err(Fault::Score(101)));
+        assert_eq!(within_range(&[-1]), Err(Fault::Score(-1)));
     }
 }

@@ -7,7 +7,7 @@ use sched::{Node, Pod};
 use scheduler::{Notices, PodEvent};
 use wasmtime::{Caller, Extern, Memory, ResourceLimiter};
 
-use crate::{arguments::Arguments, fault::Fault, nodes::Nodes};
+use crate::{arguments::Arguments, fault::Fault, nodes::Nodes, scores::Scores, waiting::Waiting};
 
 /// Tables that a guest may have, and elements of each.
 const MAX_TABLES: usize = 8;
@@ -22,6 +22,7 @@ pub(crate) struct About {
     pub name: String,
     pub arguments: Arguments,
     pub nodes: Mutex<Nodes>,
+    pub waiting: Waiting,
     pub notices: Notices,
     pub clock: runtime::Clock,
     pub said: Mutex<Said>,
@@ -67,6 +68,9 @@ pub(crate) struct Call {
     pub node: Option<Arc<Node>>,
     /// On how many nodes each of the node's images is; only for guests that ask.
     pub image_nodes: Vec<usize>,
+    /// Those of all nodes, to be normalized; and what they are then.
+    pub scores: Scores,
+    pub normalized: Option<Vec<i64>>,
     /// The reason for the status.
     pub reason: String,
     /// The only nodes that come into question.

@@ -13,6 +13,7 @@ use wasmtime::{Caller, Linker, Result};
 use crate::{
     fault::{Fault, MAX_WORDS, words},
     host::{Host, View},
+    scores,
 };
 
 const API: &str = "k8s.io/api";
@@ -30,6 +31,8 @@ const CONFIG: &str = "get_config";
 const REASON: &str = "result.status_reason";
 const NODE_NAMES: &str = "result.node_names";
 const CLUSTER_EVENTS: &str = "result.cluster_events";
+const SCORES: &str = "nodeScoreList";
+const NORMALIZED: &str = "result.normalized_score_list";
 const EVENTF: &str = "handle.eventrecorder.eventf";
 const REJECT_WAITING: &str = "handle.reject_waiting_pod";
 const GET_WAITING: &str = "handle.get_waiting_pod";
@@ -40,6 +43,8 @@ const MAX_LINE: usize = 1024;
 const MAX_NODE_NAMES: usize = 10_000;
 /// Bytes of cluster events, eight for each.
 const MAX_CLUSTER_EVENTS: u32 = 64 * 8;
+/// Of the scores of all nodes as JSON: enough for the most nodes with the longest names.
+const MAX_SCORES: u32 = 32 << 20;
 /// Of an event as JSON.
 const MAX_EVENT: u32 = 16 << 10;
 
@@ -51,6 +56,11 @@ pub(crate) fn wants_nodes(module: &wasmtime::Module) -> bool {
 /// Whether a module may ask where images are.
 pub(crate) fn wants_images(module: &wasmtime::Module) -> bool {
     module.imports().any(|import| (import.module(), import.name()) == (SCHEDULER, IMAGE_STATES))
+}
+
+/// Whether a module can give scores back.
+pub(crate) fn normalizes(module: &wasmtime::Module) -> bool {
+    module.imports().any(|import| (import.module(), import.name()) == (SCHEDULER, NORMALIZED))
 }
 
 pub(crate) fn offer(linker: &mut Linker<Host>) -> Result<()> {
@@ -65,12 +75,10 @@ pub(crate) fn offer(linker: &mut Linker<Host>) -> Result<()> {
     linker.func_wrap(SCHEDULER, NODE_NAMES, node_names)?;
     linker.func_wrap(SCHEDULER, CLUSTER_EVENTS, cluster_events)?;
     linker.func_wrap(SCHEDULER, EVENTF, eventf)?;
-    linker.func_wrap(SCHEDULER, REJECT_WAITING, |mut caller: Caller<'_, Host>, _: u32, _: u32, at: u32, _: u32| {
-        // Guests are not asked whether to permit a pod, so none waits for them.
-        View::new(&mut caller, REJECT_WAITING)?.write(at, &0u64.to_le_bytes())?;
-        Ok(())
-    })?;
-    linker.func_wrap(SCHEDULER, GET_WAITING, |_: u32, _: u32, _: u32, _: u32| {})?;
+    linker.func_wrap(SCHEDULER, SCORES, node_scores)?;
+    linker.func_wrap(SCHEDULER, NORMALIZED, normalized)?;
+    linker.func_wrap(SCHEDULER, REJECT_WAITING, reject_waiting)?;
+    linker.func_wrap(SCHEDULER, GET_WAITING, get_waiting)?;
     linker.func_wrap(KLOG, "log", |caller: Caller<'_, Host>, severity: i32, at: u32, len: u32| {
         log(caller, severity, (at, len), (0, 0))
     })?;
@@ -90,12 +98,11 @@ fn deny(linker: &mut Linker<Host>) -> Result<()> {
     fn refuse<T>(import: &'static str) -> Result<T> {
         Err(Fault::Unsupported(import).into())
     }
-    for import in ["targetPod", "nodeToStatusMap", "nodeScoreList"] {
+    for import in ["targetPod", "nodeToStatusMap"] {
         linker.func_wrap(SCHEDULER, import, move |_: u32, _: u32| refuse::<u32>(import))?;
     }
-    for import in ["result.nominated_node_name", "result.normalized_score_list"] {
-        linker.func_wrap(SCHEDULER, import, move |_: u32, _: u32| refuse::<()>(import))?;
-    }
+    let nominated = "result.nominated_node_name";
+    linker.func_wrap(SCHEDULER, nominated, move |_: u32, _: u32| refuse::<()>(nominated))?;
     Ok(())
 }
 
@@ -192,6 +199,45 @@ fn cluster_events(mut caller: Caller<'_, Host>, at: u32, len: u32) -> Result<()>
     }
     let events = view.read(at, len)?.to_vec();
     view.host().call.cluster_events = events;
+    Ok(())
+}
+
+/// The scores of all nodes that fit, as a JSON object by their names.
+fn node_scores(mut caller: Caller<'_, Host>, at: u32, room: u32) -> Result<u32> {
+    let mut view = View::new(&mut caller, SCORES)?;
+    let encoded = scores::encode(&view.host().call.scores);
+    Ok(view.give(at, room, &encoded)?)
+}
+
+/// The same, normalized.
+fn normalized(mut caller: Caller<'_, Host>, at: u32, len: u32) -> Result<()> {
+    let mut view = View::new(&mut caller, NORMALIZED)?;
+    if len > MAX_SCORES {
+        return Err(Fault::Garbage(NORMALIZED).into());
+    }
+    let bytes = view.read(at, len)?.to_vec();
+    let call = &mut view.host().call;
+    let normalized = scores::decode(&bytes, &call.scores).ok_or(Fault::Garbage(NORMALIZED))?;
+    call.normalized = Some(normalized);
+    Ok(())
+}
+
+/// Has a pod wait no more that this plugin has waiting; a 64-bit 1 is written if there is one with this uid, else a 0.
+fn reject_waiting(mut caller: Caller<'_, Host>, uid: u32, uid_len: u32, at: u32, _room: u32) -> Result<()> {
+    let mut view = View::new(&mut caller, REJECT_WAITING)?;
+    let uid = std::str::from_utf8(view.read(uid, uid_len)?).map_err(|_| Fault::Garbage(REJECT_WAITING))?.to_owned();
+    let rejected = view.host().about.waiting.reject(&uid);
+    Ok(view.write(at, &u64::from(rejected).to_le_bytes())?)
+}
+
+/// A pod that this plugin has waiting. The interface has no length for it: if there is none, a 64-bit 0 is written.
+fn get_waiting(mut caller: Caller<'_, Host>, uid: u32, uid_len: u32, at: u32, room: u32) -> Result<()> {
+    let mut view = View::new(&mut caller, GET_WAITING)?;
+    let uid = std::str::from_utf8(view.read(uid, uid_len)?).map_err(|_| Fault::Garbage(GET_WAITING))?.to_owned();
+    match view.host().about.waiting.get(&uid) {
+        Some(pod) => view.give(at, room, &pod)?,
+        None => view.give(at, room, &0u64.to_le_bytes())?,
+    };
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use wasmtime::{Store, Trap, TypedFunc, WasmResults};
+use wasmtime::{Store, Trap, TypedFunc, ValType, WasmResults};
 
 use crate::{
     fault::{Fault, MAX_WORDS, words},
@@ -17,17 +17,20 @@ const LIBRARY: &str = "_initialize";
 
 pub(crate) struct Instance {
     store: Store<Host>,
-    /// By export.
-    codes: [Option<TypedFunc<(), i32>>; Export::ALL.len()],
-    score: Option<TypedFunc<(), i64>>,
-    silent: [Option<TypedFunc<(), ()>>; Export::ALL.len()],
+    /// By export, and by what it answers with.
+    codes: ByExport<i32>,
+    packed: ByExport<i64>,
+    silent: ByExport<()>,
 }
 
+type ByExport<R> = [Option<TypedFunc<(), R>>; Export::ALL.len()];
+
 /// What a call answered with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub code: i32,
-    pub score: i32,
+    /// The score, or how long to wait.
+    pub number: i32,
 }
 
 impl Instance {
@@ -38,7 +41,7 @@ impl Instance {
         let instance = limited(&mut store, ticker, |store| module.pre.instantiate(store))?;
         let mut this = Instance {
             codes: Export::ALL.map(|export| instance.get_typed_func(&mut store, export.name()).ok()),
-            score: instance.get_typed_func(&mut store, Export::Score.name()).ok(),
+            packed: Export::ALL.map(|export| instance.get_typed_func(&mut store, export.name()).ok()),
             silent: Export::ALL.map(|export| instance.get_typed_func(&mut store, export.name()).ok()),
             store,
         };
@@ -56,26 +59,31 @@ impl Instance {
     /// Calls an export that the module has; `call` says what it is about, and has what the guest said afterwards.
     pub fn call(&mut self, export: Export, call: &mut Call, ticker: &Ticker) -> Result<Answer, Fault> {
         self.store.data_mut().call = std::mem::take(call);
-        let answer = match export {
-            Export::Score => self.score.clone().map(|function| {
-                let packed = run(&mut self.store, ticker, &function)?;
-                // The lower half is the code, the upper the score.
-                let bytes = packed.to_le_bytes();
-                let half = |at: usize| i32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-                Ok(Answer { code: half(0), score: half(4) })
+        let (store, at) = (&mut self.store, export as usize);
+        let answer = match export.result() {
+            None => self.silent[at].as_ref().map(|function| run(store, ticker, function).map(|()| Answer::default())),
+            Some(ValType::I64) => self.packed[at].as_ref().map(|function| {
+                run(store, ticker, function).map(|packed| {
+                    let (low, high) = halves(packed);
+                    match export {
+                        Export::Permit => Answer { code: high, number: low },
+                        _ => Answer { code: low, number: high },
+                    }
+                })
             }),
-            Export::Enqueue | Export::Unreserve => self.silent[export as usize].clone().map(|function| {
-                run(&mut self.store, ticker, &function)?;
-                Ok(Answer { code: 0, score: 0 })
-            }),
-            _ => self.codes[export as usize].clone().map(|function| {
-                let code = run(&mut self.store, ticker, &function)?;
-                Ok(Answer { code, score: 0 })
-            }),
+            Some(_) => self.codes[at]
+                .as_ref()
+                .map(|function| run(store, ticker, function).map(|code| Answer { code, number: 0 })),
         };
         *call = std::mem::take(&mut self.store.data_mut().call);
         answer.expect("the module was checked for the export and its type")
     }
+}
+
+/// The lower and the upper half of a number.
+fn halves(packed: i64) -> (i32, i32) {
+    let [a, b, c, d, e, f, g, h] = packed.to_le_bytes();
+    (i32::from_le_bytes([a, b, c, d]), i32::from_le_bytes([e, f, g, h]))
 }
 
 fn run<R: WasmResults>(store: &mut Store<Host>, ticker: &Ticker, function: &TypedFunc<(), R>) -> Result<R, Fault> {

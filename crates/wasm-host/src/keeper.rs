@@ -6,6 +6,7 @@ use std::sync::Arc;
 use wasmtime::Engine;
 
 use crate::{
+    arguments::Arguments,
     guest::Guest,
     host::Call,
     instance::Instance,
@@ -60,7 +61,8 @@ impl Keeper {
     /// Takes up what the source has now, if it is something else.
     async fn look(&mut self) {
         let about = self.guest.about.clone();
-        let fetched = about.arguments.source.fetch(self.seen.as_ref(), about.arguments.limits.module).await;
+        let Arguments { source, registry_config, limits, .. } = &about.arguments;
+        let fetched = source.fetch(registry_config.as_deref(), self.seen.as_ref(), limits.module).await;
         match fetched {
             Ok(None) => {}
             // Not seen for good: it is looked at again.

@@ -1,5 +1,5 @@
-//! Wasm plugins for the scheduler: modules that filter, score and reserve, loaded and replaced while it runs, and cut off when
-//! they trap, loop, take too much or answer nonsense.
+//! Wasm plugins for the scheduler: modules that filter, score, reserve and permit, loaded and replaced while it runs, and cut off
+//! when they trap, loop, take too much or answer nonsense.
 //!
 //! ```text
 //!   guestURL ──▶ keeper: fetch ─▶ compile ─▶ start once ──┐ renew
@@ -22,19 +22,28 @@
 //! | `filter` | `() -> i32` | whether a node takes the pod |
 //! | `prescore` | `() -> i32` | |
 //! | `score` | `() -> i64` | the score, 0 to 100, in the upper half, a status code in the lower |
-//! | `reserve`, `unreserve` | `() -> i32`, `()` | for this very pod and a node |
+//! | `normalizescore` | `() -> i32` | makes of all nodes' scores (`nodeScoreList`) those that count (`result.normalized_score_list`) |
+//! | `reserve`, `unreserve` | `() -> i32`, `()` | for this very pod and a node, as all that follows |
+//! | `permit` | `() -> i64` | whether the pod may be bound: a status code in the upper half, how long it waits (ms) in the lower |
+//! | `prebind` | `() -> i32` | right before it is bound; a rejection gives the node back |
+//! | `postbind` | `()` | it is bound |
 //!
-//! Status codes are 0 success, 1 error, 2 unschedulable, 3 unschedulable and unresolvable, 5 skip (`prefilter` and `prescore`);
-//! `result.status_reason` gives the words. Pods and nodes are protobuf messages with the fields that the engine keeps
-//! (`objects.rs`); `imports.rs` lists the functions, `wasi.rs` what there is of WASI.
+//! Status codes are 0 success, 1 error, 2 unschedulable, 3 unschedulable and unresolvable, 4 wait (`permit`), 5 skip (`prefilter`
+//! and `prescore`); `result.status_reason` gives the words. Pods and nodes are protobuf messages with the fields that the engine
+//! keeps (`objects.rs`); `imports.rs` lists the functions, `wasi.rs` what there is of WASI.
 //!
 //! What differs from kube-scheduler-wasm-extension:
-//! - `postfilter`, `addpod`, `removepod`, `normalizescore`, `permit`, `prebind`, `bind` and `postbind` are never called; a log line
-//!   says so when a module that exports them is loaded. Scores must be 0 to 100 as they are.
+//! - `postfilter`, `addpod`, `removepod` and `bind` are never called; a log line says so when a module that exports them is loaded.
+//!   A guest has no way to evict or to bind anybody.
 //! - A node is filtered and scored before the next one is, and answers are kept until the node changes. `filteredNodeList` names
-//!   all nodes.
-//! - `nodeImageStates` knows the node that is asked about. No pod ever waits for a permit. An event is always about the pod in
-//!   question.
+//!   all nodes. Without `normalizescore` scores must be 0 to 100 as they are. With it a decision costs as much as there are nodes
+//!   that fit, each time; a module that does not import `result.normalized_score_list` is not asked to.
+//! - A pod that waits for a permit is asked about again whenever a node or what runs there has changed: the guest lets it go, has it
+//!   wait on, or rejects it; the time of the first answer counts. `handle.reject_waiting_pod` and `handle.get_waiting_pod` know the
+//!   pods that this guest has waiting.
+//! - There is one instance, which may be asked about other pods between the steps of one: then `prefilter` (and `prescore`) begin
+//!   the pod's turn anew, and what the guest has kept for the turn is gone. What it keeps for good is not.
+//! - `nodeImageStates` knows the node that is asked about. An event is always about the pod in question.
 //! - With `podIdentity: false`, pods with the same namespace, labels and spec are decided alike: the guest does not see who they
 //!   are, and is asked about a node once for all of them.
 //!
@@ -53,11 +62,14 @@ mod keeper;
 mod metrics;
 mod module;
 mod nodes;
+mod normalizing;
 mod objects;
 mod plugin;
+mod scores;
 mod source;
 mod standing;
 mod ticker;
+mod waiting;
 mod wasi;
 
 use std::sync::{Arc, Weak};
@@ -70,7 +82,7 @@ use wasmtime::Engine;
 
 use crate::{
     arguments::Arguments, guest::Guest, host::About, keeper::Keeper, metrics::Metrics, plugin::WasmPlugin,
-    ticker::Ticker,
+    ticker::Ticker, waiting::Waiting,
 };
 
 /// The kind of plugins that a configuration gives a `guestURL`.
@@ -107,15 +119,16 @@ impl Plugins for SchedulerPlugins {
     }
 
     fn points(&self) -> &'static [Point] {
-        &[Point::PreFilter, Point::Filter, Point::PreScore, Point::Score, Point::Reserve]
+        use Point::{Filter, Permit, PostBind, PreBind, PreFilter, PreScore, Reserve, Score};
+        &[PreFilter, Filter, PreScore, Score, Reserve, Permit, PreBind, PostBind]
     }
 
     fn make(&self, name: &str, args: &Value, place: Place) -> Result<Box<dyn Plugin>, String> {
         let arguments = Arguments::read(args).map_err(|error| error.to_string())?;
         let sandbox = self.sandbox(&place)?;
         let Place { clock, tasks, notices, .. } = place;
-        let (nodes, said) = (Mutex::default(), Mutex::default());
-        let about = Arc::new(About { name: name.to_owned(), arguments, nodes, notices, clock, said });
+        let (nodes, said, waiting) = (Mutex::default(), Mutex::default(), Waiting::default());
+        let about = Arc::new(About { name: name.to_owned(), arguments, nodes, waiting, notices, clock, said });
         let guest = Arc::new(Guest::new(about, sandbox.ticker.clone(), sandbox.metrics.of(name)));
         let keeper = Keeper::new(guest.clone(), sandbox.engine.clone());
         tasks.spawn("wasm-plugin", async move {

@@ -12,8 +12,7 @@ const MAX_STACK: usize = 512 << 10;
 /// The export that a guest must have.
 const MEMORY: &str = "memory";
 /// What belongs to extension points at which guests are not asked.
-const UNSUPPORTED: [&str; 8] =
-    ["postfilter", "addpod", "removepod", "normalizescore", "permit", "prebind", "bind", "postbind"];
+const UNSUPPORTED: [&str; 4] = ["postfilter", "addpod", "removepod", "bind"];
 
 /// What a guest may export, by extension point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,19 +23,27 @@ pub(crate) enum Export {
     Filter,
     PreScore,
     Score,
+    NormalizeScore,
     Reserve,
     Unreserve,
+    Permit,
+    PreBind,
+    PostBind,
 }
 
 impl Export {
-    pub const ALL: [Export; 7] = [
+    pub const ALL: [Export; 11] = [
         Export::Enqueue,
         Export::PreFilter,
         Export::Filter,
         Export::PreScore,
         Export::Score,
+        Export::NormalizeScore,
         Export::Reserve,
         Export::Unreserve,
+        Export::Permit,
+        Export::PreBind,
+        Export::PostBind,
     ];
 
     pub fn name(self) -> &'static str {
@@ -46,18 +53,27 @@ impl Export {
             Export::Filter => "filter",
             Export::PreScore => "prescore",
             Export::Score => "score",
+            Export::NormalizeScore => "normalizescore",
             Export::Reserve => "reserve",
             Export::Unreserve => "unreserve",
+            Export::Permit => "permit",
+            Export::PreBind => "prebind",
+            Export::PostBind => "postbind",
         }
     }
 
-    /// What it answers with: a status code, with a score above it, or nothing.
-    fn result(self) -> Option<ValType> {
+    /// What it answers with: a status code, a code and a number together, or nothing.
+    pub fn result(self) -> Option<ValType> {
         match self {
-            Export::Enqueue | Export::Unreserve => None,
-            Export::Score => Some(I64),
+            Export::Enqueue | Export::Unreserve | Export::PostBind => None,
+            Export::Score | Export::Permit => Some(I64),
             _ => Some(I32),
         }
+    }
+
+    /// Whether a module that has nothing else is a plugin.
+    fn suffices(self) -> bool {
+        !matches!(self, Export::Enqueue | Export::NormalizeScore | Export::Unreserve)
     }
 }
 
@@ -72,7 +88,7 @@ pub(crate) enum ModuleError {
     NoMemory,
     #[error("its export {name:?} is not a function of the type {expected}")]
     Signature { name: &'static str, expected: &'static str },
-    #[error("it exports none of prefilter, filter, prescore, score and reserve")]
+    #[error("it exports none of prefilter, filter, prescore, score, reserve, permit, prebind and postbind")]
     NoPoint,
     /// It was started once to see whether it can be.
     #[error("it does not start: it {0}")]
@@ -102,6 +118,9 @@ pub(crate) struct Module {
     /// Whether it may ask for nodes, and for where images are.
     pub wants_nodes: bool,
     pub wants_images: bool,
+    /// Whether it compares the scores of all nodes. Without the function by which it would give them back it does not, though it
+    /// may have the export: the SDK's tool for all of a plugin's functions exports them all.
+    pub normalizes: bool,
     /// Exports that are not called.
     pub unsupported: Vec<&'static str>,
     exports: [bool; Export::ALL.len()],
@@ -121,8 +140,7 @@ impl Module {
         for export in Export::ALL {
             exports[export as usize] = check(&module, export)?;
         }
-        let asked = Export::ALL.into_iter().filter(|export| !matches!(export, Export::Enqueue | Export::Unreserve));
-        if !asked.into_iter().any(|export| exports[export as usize]) {
+        if !Export::ALL.into_iter().any(|export| export.suffices() && exports[export as usize]) {
             return Err(ModuleError::NoPoint);
         }
         let pre = link(engine, &module).map_err(|error| ModuleError::Imports(format!("{error:#}")))?;
@@ -130,6 +148,7 @@ impl Module {
             digest: source::digest(bytes),
             wants_nodes: imports::wants_nodes(&module),
             wants_images: imports::wants_images(&module),
+            normalizes: exports[Export::NormalizeScore as usize] && imports::normalizes(&module),
             unsupported: UNSUPPORTED.into_iter().filter(|name| module.get_export(name).is_some()).collect(),
             exports,
             interest: Interest::default(),
@@ -205,6 +224,21 @@ mod tests {
     }
 
     #[test]
+    fn a_module_normalizes_if_it_can_give_scores_back() {
+        let check = |import: &str, export: &str, expected: bool| {
+            let text = format!(
+                r#"(module (import "k8s.io/scheduler" "{import}" (func (param i32 i32)))
+                (memory (export "memory") 1) (func (export "score") (result i64) (i64.const 0))
+                (func (export "{export}") (result i32) (i32.const 0)))"#
+            );
+            assert_eq!(compile(&text).unwrap().normalizes, expected, "{import} {export}");
+        };
+        check("result.normalized_score_list", "normalizescore", true);
+        check("result.normalized_score_list", "other", false);
+        check("result.status_reason", "normalizescore", false);
+    }
+
+    #[test]
     fn an_unfit_module_is_refused_with_the_reason() {
         let check = |inside: &str, expected: &str| {
             let error = compile(&format!("(module {inside})")).err().unwrap().to_string();
@@ -219,6 +253,10 @@ mod tests {
             "\"reserve\" is not a function of the type () -> (i32)",
         );
         check(&format!("{memory} (func (export \"score\") (result i32) (i32.const 0))"), "type () -> (i64)");
+        check(&format!("{memory} (func (export \"permit\") (result i32) (i32.const 0))"), "type () -> (i64)");
+        check(&format!("{memory} (func (export \"postbind\") (result i32) (i32.const 0))"), "type () -> ()");
+        let alone = r#"(func (export "normalizescore") (result i32) (i32.const 0)) (func (export "unreserve"))"#;
+        check(&format!("{memory} {alone}"), "exports none of");
         check(&format!("{memory} (global (export \"filter\") i32 (i32.const 0))"), "\"filter\" is not a function");
         let import = |module: &str, name: &str, ty: &str| {
             format!("(import \"{module}\" \"{name}\" (func {ty})) {memory} {filter}")

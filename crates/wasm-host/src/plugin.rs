@@ -1,18 +1,21 @@
 //! The plugin that the engine has: hands its questions to the guest.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use sched::{
     NodeInfo, Pod, World,
     diagnosis::Rejection,
     framework::{Event, Filter, Plugin, Point, PreFilter, PreScore, Score},
+    pre_bind::Progress,
     world::NodeId,
 };
 
 use crate::{
-    guest::{Cycle, Guest, Status, Verdict},
+    guest::{Cycle, Guest, On, Status, Verdict},
     module::Export,
+    normalizing::Normalizing,
+    waiting::Next,
 };
 
 pub(crate) struct WasmPlugin {
@@ -35,20 +38,37 @@ impl WasmPlugin {
         self.identity() && self.guest.module().is_some()
     }
 
-    fn hold(&self, pod: &Pod, info: &NodeInfo, world: &World, export: Export) -> Result<(), Rejection> {
+    /// Asks about this very pod and a node.
+    fn ask_of(&self, pod: &Pod, node: &str, world: &World, export: Export) -> Result<Status, Rejection> {
+        // A pod that has a node is counted there, so that the node is known as long as anybody asks.
+        let Some(node) = world.find(node) else { return Ok(Status::Success) };
         if !self.guest.module().is_some_and(|module| module.has(export)) {
-            return Ok(());
+            return Ok(Status::Success);
         }
         let cycle = self.guest.cycle_of(pod);
-        judge(self.guest.ask(&cycle, world, export, Some(info)))
+        let verdict = self.guest.ask(&cycle, world, export, On::Node(world.info(node)))?;
+        Ok(verdict.map_or(Status::Success, |verdict| verdict.status))
+    }
+
+    /// Asks whether the pod may be bound, or how long it waits at most.
+    fn ask_permit(&self, pod: &Pod, node: &str, world: &World) -> Result<Option<Duration>, Rejection> {
+        match self.ask_of(pod, node, world, Export::Permit)? {
+            Status::Rejected(rejection) => Err(rejection),
+            Status::Wait(limit) => Ok(Some(limit)),
+            Status::Success | Status::Skip => Ok(None),
+        }
     }
 }
 
 /// Whether the guest lets the pod pass.
 fn judge(verdict: Result<Option<Verdict>, Rejection>) -> Result<(), Rejection> {
-    match verdict?.map(|verdict| verdict.status) {
-        Some(Status::Rejected(rejection)) => Err(rejection),
-        Some(Status::Success | Status::Skip) | None => Ok(()),
+    verdict?.map_or(Ok(()), |verdict| passes(verdict.status))
+}
+
+fn passes(status: Status) -> Result<(), Rejection> {
+    match status {
+        Status::Rejected(rejection) => Err(rejection),
+        Status::Success | Status::Skip | Status::Wait(_) => Ok(()),
     }
 }
 
@@ -58,19 +78,20 @@ impl Plugin for WasmPlugin {
     }
 
     fn points(&self) -> &'static [Point] {
-        &[Point::PreFilter, Point::Filter, Point::PreScore, Point::Score, Point::Reserve]
+        use Point::{Filter, Permit, PostBind, PreBind, PreFilter, PreScore, Reserve, Score};
+        &[PreFilter, Filter, PreScore, Score, Reserve, Permit, PreBind, PostBind]
     }
 
     fn pre_filter(&self, pod: &Pod, world: &mut World) -> Result<PreFilter, Rejection> {
         let cycle = self.guest.cycle(pod, self.identity());
         *self.begun.lock() = Some(cycle.clone());
-        let verdict = self.guest.ask(&cycle, world, Export::PreFilter, None)?;
+        let verdict = self.guest.ask(&cycle, world, Export::PreFilter, On::Nothing)?;
         let mut found = PreFilter { own: self.own(), ..Default::default() };
         if let Some(verdict) = verdict {
             match verdict.status {
                 Status::Rejected(rejection) => return Err(rejection),
                 Status::Skip => return Ok(found),
-                Status::Success => found.only = verdict.only,
+                Status::Success | Status::Wait(_) => found.only = verdict.only,
             }
         }
         if self.guest.module().is_none_or(|module| module.has(Export::Filter)) {
@@ -82,26 +103,64 @@ impl Plugin for WasmPlugin {
     fn pre_score(&self, pod: &Pod, world: &mut World) -> PreScore {
         let begun = self.begun.lock().take().filter(|cycle| cycle.is_of(pod));
         let cycle = begun.unwrap_or_else(|| self.guest.cycle(pod, self.identity()));
-        let verdict = self.guest.ask(&cycle, world, Export::PreScore, None);
+        let verdict = self.guest.ask(&cycle, world, Export::PreScore, On::Nothing);
         cycle.score();
-        let score: Box<dyn Score> = match verdict {
-            Err(rejection) => Box::new(Failed(rejection)),
-            Ok(Some(Verdict { status: Status::Skip, .. })) => {
-                return PreScore { own: self.own(), ..Default::default() };
+        let prepared = match verdict {
+            Err(rejection) => PreScore::by_node(Failed(rejection)),
+            Ok(Some(Verdict { status: Status::Skip, .. })) => PreScore::default(),
+            Ok(_) if self.guest.module().is_some_and(|module| module.normalizes) => {
+                PreScore::by_group(Normalizing::new(self.guest.clone(), cycle))
             }
-            Ok(_) => Box::new(Asking { guest: self.guest.clone(), cycle }),
+            Ok(_) => PreScore::by_node(Asking { guest: self.guest.clone(), cycle }),
         };
-        PreScore { score: Some(score), own: self.own(), ..Default::default() }
+        PreScore { own: self.own(), ..prepared }
     }
 
     fn reserve(&mut self, pod: &Pod, node: NodeId, world: &mut World) -> Result<(), Rejection> {
-        self.hold(pod, world.info(node), world, Export::Reserve)
+        let node = world.info(node).node.name.clone();
+        passes(self.ask_of(pod, &node, world, Export::Reserve)?)
     }
 
     fn unreserve(&mut self, pod: &Pod, node: &str, world: &mut World) {
-        let Some(node) = world.find(node) else { return };
+        self.guest.about.waiting.forget(&pod.uid);
         // There is nothing to be done about a guest that does not give back what it holds; the event says so.
-        let _ = self.hold(pod, world.info(node), world, Export::Unreserve);
+        let _ = self.ask_of(pod, node, world, Export::Unreserve);
+    }
+
+    fn permit(&self, pod: &Pod, node: &str, world: &World) -> Result<Option<Duration>, Rejection> {
+        let Some(limit) = self.ask_permit(pod, node, world)? else { return Ok(None) };
+        let about = &self.guest.about;
+        let (encoded, now) = (self.guest.cycle_of(pod).pod().to_vec(), about.clock.monotonic());
+        if !about.waiting.add(pod.uid.clone(), encoded, now.saturating_add(limit), world.position(), now) {
+            return Err(Rejection::unresolvable(format!("plugin {:?} has too many pods waiting", about.name)));
+        }
+        Ok(Some(limit))
+    }
+
+    fn permitted(&self, pod: &Pod, node: &str, world: &World) -> Progress {
+        let about = &self.guest.about;
+        let progress = match about.waiting.next(&pod.uid, world.position()) {
+            Next::Go => return Progress::Done,
+            Next::Wait => return Progress::Waiting,
+            Next::Reject => Progress::Failed(format!("rejected by plugin {:?} while it waited", about.name)),
+            Next::Ask => match self.ask_permit(pod, node, world) {
+                Ok(None) => Progress::Done,
+                // How long it waits was said at first.
+                Ok(Some(_)) => return Progress::Waiting,
+                Err(rejection) => Progress::Failed(format!("rejected while it waited: {}", rejection.text())),
+            },
+        };
+        about.waiting.forget(&pod.uid);
+        progress
+    }
+
+    fn may_bind(&self, pod: &Pod, node: &str, world: &World) -> Result<(), Rejection> {
+        passes(self.ask_of(pod, node, world, Export::PreBind)?)
+    }
+
+    fn post_bind(&mut self, pod: &Pod, node: &str, world: &mut World) {
+        // The pod is bound, whatever the guest makes of it; the event says what went wrong.
+        let _ = self.ask_of(pod, node, world, Export::PostBind);
     }
 
     fn renew(&mut self) {
@@ -121,13 +180,13 @@ struct Asking {
 
 impl Filter for Asking {
     fn filter(&self, node: &NodeInfo, world: &World) -> Result<(), Rejection> {
-        judge(self.guest.ask(&self.cycle, world, Export::Filter, Some(node)))
+        judge(self.guest.ask(&self.cycle, world, Export::Filter, On::Node(node)))
     }
 }
 
 impl Score for Asking {
     fn score(&self, node: &NodeInfo, world: &World) -> Result<i64, Rejection> {
-        let verdict = self.guest.ask(&self.cycle, world, Export::Score, Some(node))?;
+        let verdict = self.guest.ask(&self.cycle, world, Export::Score, On::Node(node))?;
         Ok(verdict.map_or(0, |verdict| verdict.score))
     }
 }

@@ -1,7 +1,9 @@
 //! Where a module comes from, and whether there is another one by now.
 
+mod credentials;
 mod http;
 mod oci;
+mod token;
 
 use std::{
     io::{self, Read},
@@ -83,15 +85,21 @@ impl Source {
         }
     }
 
-    /// The module, unless it is the one that the stamp was taken of. At most `limit` bytes.
-    pub async fn fetch(&self, seen: Option<&Stamp>, limit: u64) -> Result<Option<Fetched>, FetchError> {
+    /// The module, unless it is the one that the stamp was taken of. At most `limit` bytes. Credentials for a registry are in
+    /// `config`, or where docker's clients have theirs.
+    pub async fn fetch(
+        &self,
+        config: Option<&Path>,
+        seen: Option<&Stamp>,
+        limit: u64,
+    ) -> Result<Option<Fetched>, FetchError> {
         match self {
             Source::File(path) => {
                 let (path, seen) = (path.clone(), seen.cloned());
                 runtime::blocking(move || file(&path, seen.as_ref(), limit)).await
             }
             Source::Http(url) => http::fetch(url, seen, limit).await,
-            Source::Oci(reference) => oci::fetch(reference, seen, limit).await,
+            Source::Oci(reference) => oci::fetch(reference, config, seen, limit).await,
         }
     }
 }

@@ -4,6 +4,8 @@
 
 #[path = "../../scheduler/tests/it/api.rs"]
 mod api;
+#[path = "it/binding.rs"]
+mod binding;
 #[path = "it/cluster.rs"]
 mod cluster;
 #[path = "it/example.rs"]
@@ -14,6 +16,8 @@ mod faults;
 mod field;
 #[path = "it/remote.rs"]
 mod remote;
+#[path = "it/scores.rs"]
+mod scores;
 #[path = "it/swap.rs"]
 mod swap;
 #[path = "it/verdicts.rs"]

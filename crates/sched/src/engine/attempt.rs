@@ -65,8 +65,10 @@ impl Engine {
         plan.asking = Some(pod.uid.clone());
         plan.named = self.named;
         let outcome = match self.choose(profile, &mut plan, pod, how.advice) {
-            Some(choice) => self.reserve(profile, pod, history, choice, now),
-            None => Err(Box::new(self.explain(profile, &mut plan, pod, how, now))),
+            Ok(Some(choice)) => self.reserve(profile, pod, history, choice, now),
+            Ok(None) => Err(Box::new(self.explain(profile, &mut plan, pod, how, now))),
+            // There are nodes for it: evicting others would be no help.
+            Err(refusal) => Err(Box::new(self.refused(profile, pod, refusal, How { preempt: false, ..how }, now))),
         };
         self.plans.put(profile, plan);
         outcome
@@ -96,7 +98,13 @@ impl Engine {
         Unfit { diagnosis, rejected_by: 1 << plugin, ..Default::default() }
     }
 
-    fn choose(&mut self, profile: usize, plan: &mut Plan, pod: &Pod, advice: Option<&Advice>) -> Option<Choice> {
+    fn choose(
+        &mut self,
+        profile: usize,
+        plan: &mut Plan,
+        pod: &Pod,
+        advice: Option<&Advice>,
+    ) -> Result<Option<Choice>, Refusal> {
         let may = |name: &str| advice.is_none_or(|advice| advice.nodes.contains_key(name));
         // The node that was freed for it is taken without looking at others, as long as it fits.
         if let Some(node) = self.world.nominated_node(&pod.uid)
@@ -104,10 +112,10 @@ impl Engine {
             && may(&self.world.info(node).node.name)
             && plan.fits_now(&mut self.world, node).is_ok()
         {
-            return Some(Choice {
+            return Ok(Some(Choice {
                 node,
                 why: Explanation { nodes: self.world.known_nodes(), feasible: 1, ..Default::default() },
-            });
+            }));
         }
         if let Some(advice) = advice {
             return plan.choose_of(&self.profiles[profile], &mut self.world, advice, &mut self.random);
@@ -160,7 +168,7 @@ impl Engine {
     }
 
     /// A plugin has rejected the pod on the node that was chosen.
-    fn refused_at(&self, profile: usize, (plugin, rejection): Refusal) -> Unfit {
+    pub(super) fn refused_at(&self, profile: usize, (plugin, rejection): Refusal) -> Unfit {
         let plugin_name = self.profiles[profile].plugin(plugin).name().to_owned();
         let rejected = Rejected { plugin: plugin_name, rejection, nodes: 1 };
         let diagnosis = Diagnosis::of(self.world.known_nodes(), vec![rejected]);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{
-    Choice, Place, Plan,
+    Choice, Place, Plan, Refusal,
     groups::{GroupId, Members},
 };
 use crate::{
@@ -41,9 +41,9 @@ impl Standings<'_> {
 }
 
 impl Plan {
-    /// The best node; among equals, each is as likely.
-    pub fn choose(&self, profile: &Profile, world: &World, random: &mut Random) -> Option<Choice> {
-        let standings = self.standings(world);
+    /// The best node; among equals, each is as likely. A refusal: a plugin fails to score.
+    pub fn choose(&self, profile: &Profile, world: &World, random: &mut Random) -> Result<Option<Choice>, Refusal> {
+        let standings = self.standings(world)?;
         let mut best = Vec::new();
         let (mut highest, mut equals) = (i64::MIN, 0);
         for (at, (_, group)) in standings.fitting.iter().enumerate() {
@@ -59,7 +59,7 @@ impl Plan {
             keep_best(&mut best, self.named);
         }
         if equals == 0 {
-            return None;
+            return Ok(None);
         }
         let mut lot = random.below(equals);
         for (at, (_, group)) in standings.fitting.iter().enumerate() {
@@ -71,12 +71,12 @@ impl Plan {
                 Some(node) => {
                     let chosen = (highest, *node, at);
                     let why = self.explain(profile, world, &standings, standings.feasible(), chosen, &best, None);
-                    return Some(Choice { node: *node, why });
+                    return Ok(Some(Choice { node: *node, why }));
                 }
                 None => lot -= nodes.len(),
             }
         }
-        None
+        Ok(None)
     }
 
     /// The best of the nodes that the advice lets pass, by the plan's scores and the extenders' together.
@@ -86,7 +86,7 @@ impl Plan {
         world: &mut World,
         advice: &Advice,
         random: &mut Random,
-    ) -> Option<Choice> {
+    ) -> Result<Option<Choice>, Refusal> {
         // In an order that does not depend on that of the map.
         let mut advised: Vec<(NodeId, i64)> =
             advice.nodes.iter().filter_map(|(name, priority)| Some((world.find(name)?, *priority))).collect();
@@ -96,7 +96,7 @@ impl Plan {
         } else {
             advised.iter().for_each(|(node, _)| self.update(world, *node));
         }
-        let standings = self.standings(world);
+        let standings = self.standings(world)?;
         let at: HashMap<GroupId, usize> = standings.fitting.iter().enumerate().map(|(at, (id, _))| (*id, at)).collect();
         let mut totals = Vec::new();
         for (node, priority) in advised {
@@ -106,13 +106,13 @@ impl Plan {
                 totals.push((standings.part(*at) + standing.score + Advice::score(priority), node, *at));
             }
         }
-        let highest = totals.iter().map(|(total, ..)| *total).max()?;
+        let Some(highest) = totals.iter().map(|(total, ..)| *total).max() else { return Ok(None) };
         let equals: Vec<_> = totals.iter().filter(|(total, ..)| *total == highest).copied().collect();
         let chosen = equals[random.below(equals.len())];
         let feasible = totals.len();
         keep_best(&mut totals, self.named);
         let why = self.explain(profile, world, &standings, feasible, chosen, &totals, Some(advice));
-        Some(Choice { node: chosen.1, why })
+        Ok(Some(Choice { node: chosen.1, why }))
     }
 
     /// The groups that fit, and why the others do not.
@@ -127,7 +127,7 @@ impl Plan {
         (fitting, rejected)
     }
 
-    fn standings(&self, world: &World) -> Standings<'_> {
+    fn standings(&self, world: &World) -> Result<Standings<'_>, Refusal> {
         let (fitting, rejected) = self.sorted(world);
         let parts = self.group_scores.iter().map(|scoring| {
             let members = fitting.iter().map(|(_, group): &(GroupId, &Members)| *group);
@@ -135,13 +135,14 @@ impl Plan {
                 members.map(|group| Group { key: &group.key[scoring.range.clone()], nodes: group.nodes }).collect();
             let mut scores = vec![0; groups.len()];
             if !groups.is_empty() {
-                scoring.score.score(&groups, world, &mut scores);
+                let scored = scoring.score.score(&groups, world, &mut scores);
+                scored.map_err(|rejection| (scoring.plugin, rejection))?;
             }
             scores.iter_mut().for_each(|score| *score = scoring.weight * (*score).clamp(0, MAX_SCORE));
-            scores
+            Ok(scores)
         });
-        let parts = parts.collect();
-        Standings { fitting, rejected, parts }
+        let parts = parts.collect::<Result<_, Refusal>>()?;
+        Ok(Standings { fitting, rejected, parts })
     }
 
     #[expect(clippy::too_many_arguments, reason = "it is one sentence, said in two places")]

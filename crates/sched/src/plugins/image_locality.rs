@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::{
     NodeInfo, Pod,
+    diagnosis::Rejection,
     framework::{Event, Group, GroupScore, Grouping, MAX_SCORE, Plugin, Point, PreScore},
     world::World,
 };
@@ -60,7 +61,7 @@ impl Grouping for Sizes {
 }
 
 impl GroupScore for Sizes {
-    fn score(&self, groups: &[Group<'_>], world: &World, scores: &mut [i64]) {
+    fn score(&self, groups: &[Group<'_>], world: &World, scores: &mut [i64]) -> Result<(), Rejection> {
         let nodes = world.known_nodes().max(1) as f64;
         let spread: Vec<f64> =
             self.images.iter().map(|(image, _)| world.nodes_with_image(image) as f64 / nodes).collect();
@@ -70,5 +71,6 @@ impl GroupScore for Sizes {
             let most = MAX_BYTES * self.containers;
             *score = MAX_SCORE * (sum.clamp(MIN_BYTES, most) - MIN_BYTES) / (most - MIN_BYTES);
         }
+        Ok(())
     }
 }

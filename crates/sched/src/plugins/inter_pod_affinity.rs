@@ -278,7 +278,7 @@ impl Grouping for Wishes {
 }
 
 impl GroupScore for Wishes {
-    fn score(&self, groups: &[Group<'_>], world: &World, scores: &mut [i64]) {
+    fn score(&self, groups: &[Group<'_>], world: &World, scores: &mut [i64]) -> Result<(), Rejection> {
         let of_coarse = |key: &[i64], (spot, worth): &(Spot, i64)| {
             let place = self.topologies.binary_search(&spot.topology).ok();
             match place.map(|place| key[place]) {
@@ -295,5 +295,6 @@ impl GroupScore for Wishes {
         for score in scores {
             *score = if range > 0 { (MAX_SCORE as f64 * ((*score - lowest) as f64 / range as f64)) as i64 } else { 0 };
         }
+        Ok(())
     }
 }

@@ -281,7 +281,7 @@ impl Grouping for Wishes {
 }
 
 impl GroupScore for Wishes {
-    fn score(&self, groups: &[Group<'_>], world: &World, scores: &mut [i64]) {
+    fn score(&self, groups: &[Group<'_>], world: &World, scores: &mut [i64]) -> Result<(), Rejection> {
         let weights: Vec<f64> = (0..self.wishes.len()).map(|at| self.weight(at, groups, world)).collect();
         let raw = |group: &Group<'_>| {
             let parts = group.key.iter().zip(&self.wishes).zip(&weights).filter(|((key, _), _)| **key != NONE);
@@ -299,5 +299,6 @@ impl GroupScore for Wishes {
                 (false, _) => MAX_SCORE * (highest + lowest - raw(group)) / highest,
             };
         }
+        Ok(())
     }
 }

@@ -104,7 +104,7 @@ impl Grouping for Near {
 }
 
 impl GroupScore for Near {
-    fn score(&self, groups: &[Group<'_>], world: &World, scores: &mut [i64]) {
+    fn score(&self, groups: &[Group<'_>], world: &World, scores: &mut [i64]) -> Result<(), Rejection> {
         let of_coarse = |key: &[i64], stream: &Stream| {
             let place = self.topologies.binary_search(&stream.spot.topology).ok();
             match place.map(|place| key[place]) {
@@ -119,5 +119,6 @@ impl GroupScore for Near {
             *score = coarse + fine;
         }
         normalize(scores, false);
+        Ok(())
     }
 }

@@ -19,7 +19,8 @@ use serde_json::json;
 
 use crate::{T0, next, node, pod, seconds, words};
 
-/// Has pods wait until as many as `together` have a node; nobody goes to a node whose name begins with "not".
+/// Has pods wait until as many as `together` have a node; nobody goes to a node whose name begins with "not", and nobody is bound
+/// to one whose name begins with "late".
 struct Together {
     together: usize,
     bound: Arc<AtomicUsize>,
@@ -31,7 +32,7 @@ impl Plugin for Together {
     }
 
     fn points(&self) -> &'static [Point] {
-        &[Point::Permit, Point::PostBind]
+        &[Point::Permit, Point::PreBind, Point::PostBind]
     }
 
     fn permit(&self, _pod: &Pod, node: &str, world: &World) -> Result<Option<Duration>, Rejection> {
@@ -43,6 +44,10 @@ impl Plugin for Together {
 
     fn permitted(&self, _pod: &Pod, _node: &str, world: &World) -> Progress {
         if world.placed_pods() >= self.together { Progress::Done } else { Progress::Waiting }
+    }
+
+    fn may_bind(&self, _pod: &Pod, node: &str, _world: &World) -> Result<(), Rejection> {
+        if node.starts_with("late") { Err(Rejection::resolvable("too late")) } else { Ok(()) }
     }
 
     fn post_bind(&mut self, _pod: &Pod, _node: &str, _world: &mut World) {
@@ -85,4 +90,20 @@ fn a_pod_that_is_not_permitted_holds_nothing() {
     engine.upsert_pod(pod("p", "1", json!({})), T0);
     assert_eq!(next(&mut engine, T0), "p: 0/1 nodes are available: 1 not there.");
     assert_eq!((engine.world().placed_pods(), engine.pending().unschedulable), (0, 1));
+}
+
+#[test]
+fn a_plugin_may_object_to_a_binding_that_is_due() {
+    let (mut engine, _) = engine(0, &["late-a"]);
+    engine.upsert_pod(pod("p", "1", json!({})), T0);
+    assert_eq!(next(&mut engine, T0), "p -> late-a");
+    let Some(Err(objection)) = engine.may_bind("p", T0) else { panic!("nobody objects") };
+    assert_eq!(words(Some(objection)), "p: 0/1 nodes are available: 1 too late.");
+    assert_eq!((engine.world().placed_pods(), engine.pending().unschedulable), (0, 1));
+    assert!(engine.may_bind("p", T0).is_none(), "it has no node any more");
+    // Another node helps; nobody objects there.
+    engine.upsert_node(node("b", "4", "8Gi", json!({})), seconds(10));
+    engine.remove_node("late-a", seconds(10));
+    assert_eq!(next(&mut engine, seconds(20)), "p -> b");
+    assert!(matches!(engine.may_bind("p", seconds(20)), Some(Ok(()))));
 }

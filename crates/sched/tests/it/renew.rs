@@ -8,7 +8,7 @@ use std::sync::{
 use sched::{
     Decision, Engine, NodeInfo, Options, Pod, Profile, World,
     diagnosis::Rejection,
-    framework::{Event, Plugin, Point, PreFilter, PreScore, Score},
+    framework::{Event, Group, GroupScore, Grouping, Plugin, Point, PreFilter, PreScore, Score},
 };
 use serde_json::json;
 
@@ -20,6 +20,8 @@ struct State {
     opens: AtomicBool,
     own: AtomicBool,
     scoreless: AtomicBool,
+    /// Nodes have scores, and all of them together have none.
+    never_together: AtomicBool,
     asked: AtomicUsize,
 }
 
@@ -33,6 +35,22 @@ struct Scoreless;
 impl Score for Scoreless {
     fn score(&self, _node: &NodeInfo, _world: &World) -> Result<i64, Rejection> {
         Err(Rejection::unresolvable("no score"))
+    }
+}
+
+impl Grouping for Scoreless {
+    fn width(&self) -> usize {
+        1
+    }
+
+    fn key(&self, _node: &NodeInfo, _world: &World, key: &mut Vec<i64>) {
+        key.push(0);
+    }
+}
+
+impl GroupScore for Scoreless {
+    fn score(&self, _groups: &[Group<'_>], _world: &World, _scores: &mut [i64]) -> Result<(), Rejection> {
+        Err(Rejection::resolvable("no score together"))
     }
 }
 
@@ -58,6 +76,7 @@ impl Plugin for Door {
     fn pre_score(&self, _pod: &Pod, _world: &mut World) -> PreScore {
         match self.state.scoreless.load(Ordering::Relaxed) {
             true => PreScore::by_node(Scoreless),
+            false if self.state.never_together.load(Ordering::Relaxed) => PreScore::by_group(Scoreless),
             false => PreScore::default(),
         }
     }
@@ -123,4 +142,19 @@ fn a_node_without_a_score_is_rejected() {
     let (mut engine, state) = start(true);
     state.scoreless.store(true, Ordering::Relaxed);
     assert_eq!(place(&mut engine, "p1").unwrap(), "0/1 nodes are available: 1 no score.");
+}
+
+#[test]
+fn a_pod_whose_nodes_cannot_be_compared_waits() {
+    let (mut engine, state) = start(true);
+    state.never_together.store(true, Ordering::Relaxed);
+    for name in ["p1", "p2", "p3"] {
+        assert_eq!(place(&mut engine, name).unwrap(), "0/1 nodes are available: no score together.");
+    }
+    state.never_together.store(false, Ordering::Relaxed);
+    state.opens.store(true, Ordering::Relaxed);
+    engine.renew("Door", seconds(60));
+    for _ in 0..3 {
+        assert!(matches!(engine.next(seconds(60)), Some(Decision::Bind(_))));
+    }
 }

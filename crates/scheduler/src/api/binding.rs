@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use client::is_not_found;
 use http::Request;
-use sched::{Pod, Reservation, object};
+use sched::{Reservation, object};
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 

@@ -1,7 +1,7 @@
 //! A module from an image registry: an OCI artifact with one layer that is a module (the CNCF's Wasm OCI artifact layout, and the
-//! older one of wasm-to-oci). Asks without credentials.
+//! older one of wasm-to-oci). Who asks is said by docker's configuration (`credentials.rs`).
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use futures::StreamExt;
 use oci_client::{
@@ -12,7 +12,13 @@ use oci_client::{
     secrets::RegistryAuth,
 };
 
-use super::{FetchError, Fetched, Stamp, digest, http::chain};
+use super::{
+    FetchError, Fetched, Stamp,
+    credentials::{self, Credential},
+    digest,
+    http::chain,
+    token,
+};
 
 /// Media types of a layer that is a module.
 const LAYERS: [&str; 2] = ["application/wasm", "application/vnd.wasm.content.layer.v1+wasm"];
@@ -22,13 +28,14 @@ const SILENCE: Duration = Duration::from_secs(30);
 
 pub(super) async fn fetch(
     reference: &Reference,
+    config: Option<&Path>,
     seen: Option<&Stamp>,
     limit: u64,
 ) -> Result<Option<Fetched>, FetchError> {
     let failed = |reason: String| FetchError::Oci { artifact: reference.to_string(), reason };
     let refused = |error: OciDistributionError| failed(chain(&error));
     let client = Client::new(configuration(reference));
-    let auth = RegistryAuth::Anonymous;
+    let auth = authentication(reference, config).await.map_err(failed)?;
     let current = client.fetch_manifest_digest(reference, &auth).await.map_err(refused)?;
     if seen == Some(&Stamp::Oci(current.clone())) {
         return Ok(None);
@@ -53,6 +60,24 @@ pub(super) async fn fetch(
         return Err(failed(format!("the layer {} has the content of {found}", layer.digest)));
     }
     Ok(Some(Fetched { bytes, stamp: Stamp::Oci(current) }))
+}
+
+async fn authentication(reference: &Reference, config: Option<&Path>) -> Result<RegistryAuth, String> {
+    let (registry, repository) = (reference.resolve_registry().to_owned(), reference.repository().to_owned());
+    let (config, host) = (config.map(Path::to_owned), registry.clone());
+    let found = {
+        let repository = repository.clone();
+        runtime::blocking(move || credentials::look(config.as_deref(), &host, &repository)).await?
+    };
+    Ok(match found {
+        None => RegistryAuth::Anonymous,
+        Some(Credential::Basic { user, password }) => RegistryAuth::Basic(user, password),
+        Some(Credential::Token(token)) => RegistryAuth::Bearer(token),
+        Some(Credential::Identity(identity)) => {
+            let scheme = if is_loopback(&registry) { "http" } else { "https" };
+            RegistryAuth::Bearer(token::exchange(scheme, &registry, &repository, &identity).await?)
+        }
+    })
 }
 
 /// The one layer that is a module.

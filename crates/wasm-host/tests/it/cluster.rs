@@ -90,13 +90,26 @@ impl Cluster {
 
     /// Waits for a line of the metrics.
     pub async fn figure(&self, line: &str) {
+        self.measures(line, |found| found == line).await;
+    }
+
+    /// Waits until a figure is so high at least.
+    pub async fn reaches(&self, name: &str, least: usize) {
+        let high = |line: &str| {
+            let value = line.strip_prefix(name).and_then(|rest| rest.strip_prefix(' '));
+            value.and_then(|value| value.parse::<usize>().ok()).is_some_and(|value| value >= least)
+        };
+        self.measures(&format!("{name} {least}"), high).await;
+    }
+
+    async fn measures(&self, what: &str, holds: impl Fn(&str) -> bool) {
         let found = async {
-            while !self.metrics.encode().lines().any(|found| found == line) {
+            while !self.metrics.encode().lines().any(&holds) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
         if tokio::time::timeout(PATIENCE, found).await.is_err() {
-            panic!("{line} is not in\n{}", self.metrics.encode());
+            panic!("{what} is not in\n{}", self.metrics.encode());
         }
     }
 

@@ -50,6 +50,26 @@ async fn a_guest_that_traps() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guest_that_fails_between_reserve_and_bind() {
+    let of = |export: &str, ty: &str, body: &str| {
+        format!("(func (export \"{export}\") (result {ty}) {body} ({ty}.const 0))")
+    };
+    let trap = "trapped: wasm `unreachable` instruction executed";
+    check(&of("permit", "i64", "(unreachable)"), json!({}), "trap", trap).await;
+    check(&of("prebind", "i32", "(unreachable)"), json!({}), "trap", trap).await;
+    let (endless, fuel) = ("(loop $l (br $l))", json!({"fuel": 1000}));
+    check(&of("permit", "i64", endless), fuel.clone(), "fuel", "used up its 1000 units of fuel").await;
+    check(&of("prebind", "i32", endless), fuel, "fuel", "used up its 1000 units of fuel").await;
+    let time = json!({"fuel": i64::MAX, "timeout": "20ms"});
+    check(&of("permit", "i64", endless), time, "time", "took longer than 20ms").await;
+    let (greedy, memory) = ("(drop (memory.grow (i32.const 300)))", json!({"memoryLimit": "1Mi"}));
+    check(&of("prebind", "i32", greedy), memory, "memory", "wanted more than 1048576 bytes of memory").await;
+    let permit = |code: i64| format!("(func (export \"permit\") (result i64) (i64.const {}))", code << 32);
+    check(&permit(5), json!({}), "status", "answered with the status code 5").await;
+    check(&permit(1), json!({}), "error", "reported an error").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_guest_that_loops() {
     let endless = body("(loop $l (br $l))");
     check(&endless, json!({"fuel": 1000}), "fuel", "used up its 1000 units of fuel").await;

@@ -52,7 +52,11 @@ async fn the_sdks_own_test_guests_run() {
         ("guest/testdata/filter/main.wasm", json!([]), true),
         ("guest/testdata/cyclestate/main.wasm", json!([]), true),
         ("guest/testdata/score/main.wasm", json!(["test", "score"]), true),
+        // It multiplies by a hundred what is nothing.
+        ("guest/testdata/score/main.wasm", json!(["test", "scoreExtensions"]), true),
         ("guest/testdata/reserve/main.wasm", json!([]), true),
+        ("guest/testdata/permit/main.wasm", json!([]), true),
+        ("guest/testdata/bind/main.wasm", json!([]), true),
         ("examples/imagelocality/main.wasm", json!([]), true),
         ("examples/advanced/main.wasm", json!([]), true),
     ] {
@@ -61,5 +65,25 @@ async fn the_sdks_own_test_guests_run() {
         cluster.pod("pod1", &json!({}));
         assert!(cluster.bound("pod1").await.starts_with("node") == expected, "{path}");
         assert!(!cluster.metrics.encode().contains("scheduler_wasm_faults_total{"), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sdks_own_test_guests_reject_what_is_bad() {
+    for (path, args, expected) in [
+        ("guest/testdata/permit/main.wasm", json!([]), "permit of node bad: it reported an error: name is bad"),
+        (
+            "guest/testdata/bind/main.wasm",
+            json!(["test", "preBind"]),
+            "prebind of node bad: it reported an error: name is bad",
+        ),
+        ("guest/testdata/bind/main.wasm", json!(["test", "postBind"]), "postbind of node bad: it trapped"),
+    ] {
+        let Some(module) = guest(path) else { return };
+        let api = nodes([("bad", json!({}))]);
+        let cluster = Cluster::start_on(api, &module, patient(json!({"args": args}))).await;
+        cluster.pod("pod1", &json!({}));
+        let told = cluster.fault().await;
+        assert!(told.starts_with(&format!("plugin \"guest\" failed in {expected}")), "{told}");
     }
 }

@@ -7,16 +7,22 @@ use std::{
 
 use axum::{
     Router,
+    body::Bytes,
     extract::State,
     http::{HeaderMap, Method, StatusCode, Uri},
     response::{IntoResponse, Response},
 };
+use base64::{Engine, engine::general_purpose::STANDARD};
 use runtime::Tasks;
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::cluster::{Cluster, filter, module};
 
+/// Who the guarded registry knows, and the token that it gives out.
+const USER: &str = "robot:pass:word";
+const IDENTITY: &str = "identity/+1";
+const TOKEN: &str = "granted";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 fn digest(bytes: &[u8]) -> String {
@@ -30,6 +36,8 @@ type Content = (String, Vec<u8>);
 #[derive(Clone)]
 struct Files {
     files: Arc<Mutex<HashMap<String, Content>>>,
+    /// How it wants to be asked, as its challenge says; everybody may ask, if there is none.
+    challenge: Option<String>,
     /// Whole answers so far.
     sent: Arc<Mutex<HashMap<String, usize>>>,
     address: String,
@@ -38,10 +46,16 @@ struct Files {
 
 impl Files {
     async fn start() -> Self {
+        Files::guarded(|_| None).await
+    }
+
+    /// One whose challenge depends on its address.
+    async fn guarded(challenge: impl FnOnce(&str) -> Option<String>) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let tasks = Tasks::root();
-        let this = Files { files: Arc::default(), sent: Arc::default(), address, tasks: tasks.clone() };
+        let challenge = challenge(&address);
+        let this = Files { files: Arc::default(), challenge, sent: Arc::default(), address, tasks: tasks.clone() };
         let router = Router::new().fallback(answer).with_state(this.clone());
         tasks.spawn("files", async move { axum::serve(listener, router).await.unwrap() });
         this
@@ -67,7 +81,38 @@ impl Files {
     }
 }
 
-async fn answer(State(files): State<Files>, method: Method, uri: Uri, headers: HeaderMap) -> Response {
+fn basic() -> String {
+    format!("Basic {}", STANDARD.encode(USER))
+}
+
+/// Gives out a token, to a user and for an identity token.
+fn token(method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> Response {
+    let scope = "scope=repository%3Ateam%2Fplugin%3Apull";
+    let query = uri.query().unwrap_or_default();
+    let form = format!("grant_type=refresh_token&client_id=plinth&{scope}&refresh_token=identity%2F%2B1&service=here");
+    let kind = headers.get("content-type").and_then(|kind| kind.to_str().ok());
+    let granted = match *method {
+        Method::GET if headers.get("authorization").is_some_and(|given| *given == basic()) && query.contains(scope) => {
+            json!({"token": TOKEN})
+        }
+        Method::POST if body == form.as_bytes() && kind == Some("application/x-www-form-urlencoded") => {
+            json!({"access_token": TOKEN})
+        }
+        _ => return StatusCode::UNAUTHORIZED.into_response(),
+    };
+    granted.to_string().into_response()
+}
+
+async fn answer(State(files): State<Files>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+    if uri.path() == "/token" {
+        return token(&method, &uri, &headers, &body);
+    }
+    if let Some(challenge) = &files.challenge {
+        let wanted = if challenge.starts_with("Basic") { basic() } else { format!("Bearer {TOKEN}") };
+        if headers.get("authorization").is_none_or(|given| *given != wanted) {
+            return (StatusCode::UNAUTHORIZED, [("www-authenticate", challenge.clone())]).into_response();
+        }
+    }
     if uri.path() == "/v2/" {
         return StatusCode::OK.into_response();
     }
@@ -136,4 +181,39 @@ async fn a_file_of_a_web_server_is_followed() {
     // It was sent once, and then only asked about.
     assert_eq!(server.sent.lock().unwrap()["/p.wasm"], 2);
     server.tasks.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registry_is_told_who_asks() {
+    let tokens = |address: &str| Some(format!("Bearer realm=\"http://{address}/token\",service=\"here\""));
+    let password = json!({"auth": STANDARD.encode(USER)});
+    check_credentials(|_| Some("Basic realm=\"here\"".to_owned()), password.clone()).await;
+    check_credentials(tokens, password).await;
+    check_credentials(tokens, json!({"identitytoken": IDENTITY})).await;
+    check_credentials(tokens, json!({"registrytoken": TOKEN})).await;
+}
+
+/// Others are refused, and who has the credential is not, though it came later.
+async fn check_credentials(challenge: impl FnOnce(&str) -> Option<String>, entry: Value) {
+    let registry = Files::guarded(challenge).await;
+    let good = module(&filter(0));
+    registry.push("v1", "application/wasm", &good, &good);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.json");
+    let write = |entries: Value| std::fs::write(&file, json!({"auths": entries}).to_string()).unwrap();
+    write(json!({"another.io": entry}));
+    let url = format!("oci://{}/team/plugin:v1", registry.address);
+    let args = json!({"guestURL": url, "registryConfig": file, "pollInterval": "20ms"});
+    let cluster = Cluster::with_args(&args);
+    cluster.pod("p", &json!({}));
+    let failed = "scheduler_wasm_loads_total{plugin=\"guest\",result=\"failed\"}";
+    cluster.reaches(failed, 2).await;
+    cluster.waits("p", "plugin \"guest\" is not loaded yet").await;
+    let mut wrong = entry.clone();
+    wrong.as_object_mut().unwrap().values_mut().for_each(|secret| *secret = json!(STANDARD.encode("robot:other")));
+    write(json!({&registry.address: wrong}));
+    cluster.reaches(failed, 5).await;
+    write(json!({&registry.address: entry}));
+    assert_eq!(cluster.bound("p").await, "a", "{entry}");
+    registry.tasks.stop();
 }
