@@ -2,7 +2,9 @@
 
 mod attempt;
 mod consult;
+mod devices;
 mod gangs;
+mod pre_bind;
 mod storage;
 
 use std::{
@@ -20,10 +22,10 @@ use crate::{
     plans::Plans,
     plugins,
     pod::OwnerKind,
-    pre_bind::{PreBind, Progress},
+    pre_bind::{PreBind, Progress, Write},
     preempt::{Budget, Victims},
     profile::Profile,
-    queue::{History, Incoming, Pauses, Queue, Turn},
+    queue::{Gate, History, Incoming, Pauses, Queue, Turn},
     random::Random,
     world::{COARSE_DOMAINS, World},
 };
@@ -46,6 +48,10 @@ pub struct Options {
     pub coarse_domains: usize,
     /// So many of the best nodes are named when one is chosen.
     pub named: usize,
+    /// Which parts of the API of devices are looked at.
+    pub devices: ::devices::Features,
+    /// What was the time since 1970 at the time zero of this engine's.
+    pub unix_start: Duration,
     /// Breaks ties between equal nodes; the same seed and inputs give the same decisions.
     pub seed: u64,
 }
@@ -60,6 +66,8 @@ impl Default for Options {
             parallelism: PARALLELISM,
             coarse_domains: COARSE_DOMAINS,
             named: NAMED,
+            devices: ::devices::Features::default(),
+            unix_start: Duration::ZERO,
             seed: 1,
         }
     }
@@ -88,8 +96,14 @@ pub enum Decision {
     /// [`Engine::undo`].
     Bind(Reservation),
     /// Tell why the pod waits. It is tried again by itself when something changes that can help. If there are victims, evict
-    /// them and nominate the node; if that fails, [`Engine::preemption_failed`].
-    Unschedulable { pod: Arc<Pod>, diagnosis: Diagnosis, history: History, victims: Option<Victims> },
+    /// them and nominate the node; if that fails, [`Engine::preemption_failed`]. Before the pod is told, make the writes.
+    Unschedulable {
+        pod: Arc<Pod>,
+        diagnosis: Diagnosis,
+        history: History,
+        victims: Option<Victims>,
+        writes: Vec<Write>,
+    },
     /// Ask the extenders that are interested in the pod about these nodes, which fit by all that is known here, and give
     /// their answer to [`Engine::advised`].
     Consult { pod: Arc<Pod>, nodes: Vec<Arc<str>> },
@@ -126,6 +140,7 @@ pub struct Engine {
     extenders: Vec<Extender>,
     parallelism: usize,
     named: usize,
+    unix_start: Duration,
     /// Pods that extenders are being asked about.
     consulting: HashMap<Arc<str>, Consulting>,
 }
@@ -135,7 +150,7 @@ impl Engine {
         Engine {
             profiles: options.profiles,
             queue: Queue::new(options.pauses),
-            world: World::new(options.coarse_domains),
+            world: World::new(options.coarse_domains, options.devices),
             plans: Plans::default(),
             random: Random::new(options.seed),
             start: 0,
@@ -148,6 +163,7 @@ impl Engine {
             extenders: options.extenders,
             parallelism: options.parallelism.max(1),
             named: options.named,
+            unix_start: options.unix_start,
             consulting: HashMap::new(),
         }
     }
@@ -226,7 +242,7 @@ impl Engine {
     /// A PodGroup: a gang, or pods that are placed one by one (`None` within); `None`: it is gone.
     pub fn set_group(&mut self, namespace: &Arc<str>, name: &Arc<str>, group: Option<Option<Gang>>, now: Duration) {
         self.gangs.set(namespace, name, group);
-        self.regate(namespace, name, now);
+        self.regate_group(namespace, name, now);
     }
 
     /// A pod appeared or changed: one that waits is queued, one on a node is counted there.
@@ -239,7 +255,7 @@ impl Engine {
         if self.gangs.join(&pod)
             && let Some(group) = &pod.group
         {
-            self.regate(&pod.namespace, group, now);
+            self.regate_group(&pod.namespace, group, now);
         }
         match pod.node_name.clone() {
             Some(node) => self.assigned(pod, &node, now),
@@ -259,6 +275,7 @@ impl Engine {
             }
             // What was promised to it has come true, or never will.
             self.world.volumes.release(&pod.uid);
+            self.world.devices.release(&pod.uid);
         }
         let before = self.world.placed(&pod.uid).map(|(before, at)| (before.clone(), at));
         match before {
@@ -304,13 +321,31 @@ impl Engine {
             return consulting.refresh(pod);
         }
         let turn = self.turn(profile, &pod);
-        let gated = self.profiles[profile].pre_enqueue(&pod).is_err() || !self.gangs.is_complete(&pod);
+        let gate = self.gate(profile, &pod);
         match self.queue.pod(&pod.uid) {
             Some(known) if counts_alike(known, &pod) => self.queue.refresh(pod),
-            Some(known) if known.spec.scheduling_gates == pod.spec.scheduling_gates => {
-                self.queue.update(pod, turn, now);
-            }
-            _ => self.queue.add(pod, turn, gated, now),
+            Some(_) if gate == self.queue.gate(&pod.uid) => self.queue.update(pod, turn, now),
+            _ => self.queue.add(pod, turn, gate, now),
+        }
+    }
+
+    /// What keeps a pod out of the queue.
+    fn gate(&self, profile: usize, pod: &Pod) -> Option<Gate> {
+        match self.profiles[profile].pre_enqueue(pod, &self.world) {
+            Err((plugin, _)) => Some(Gate { plugins: 1 << plugin }),
+            Ok(()) if !self.gangs.is_complete(pod) => Some(Gate::default()),
+            Ok(()) => None,
+        }
+    }
+
+    /// What keeps a pod out of the queue may have changed.
+    fn regate(&mut self, uid: &str, now: Duration) {
+        let Some(pod) = self.queue.pod(uid).cloned() else { return };
+        let Some(profile) = self.profile(&pod) else { return };
+        let gate = self.gate(profile, &pod);
+        if gate != self.queue.gate(uid) {
+            let turn = self.turn(profile, &pod);
+            self.queue.add(pod, turn, gate, now);
         }
     }
 
@@ -347,9 +382,13 @@ impl Engine {
         let (profiles, world) = (&self.profiles, &self.world);
         let profile_of =
             |pod: &Pod| profiles.iter().find(|profile| *profile.scheduler_name == *pod.spec.scheduler_name);
-        self.queue.wake(now, event.label(), |pod, rejected_by| {
+        let helps = |pod: &Pod, rejected_by: u64| {
             profile_of(pod).is_some_and(|profile| profile.helps(pod, rejected_by, event, world))
-        });
+        };
+        self.queue.wake(now, event.label(), helps);
+        for uid in self.queue.gated(helps) {
+            self.regate(&uid, now);
+        }
     }
 }
 
@@ -360,6 +399,7 @@ impl Engine {
         if let Some(decision) = self.ready.pop_front() {
             return Some(decision);
         }
+        self.world.set_unix_time(self.unix_start + now);
         loop {
             let (pod, history) = self.queue.pop(now, self.may_consult())?;
             // Its scheduler may not be ours any more: then nothing is to be decided.
@@ -392,8 +432,8 @@ impl Engine {
         }
         let turn = self.turn(profile, &pod);
         self.queue.add_unschedulable(pod.clone(), turn, history, unfit.rejected_by, now);
-        let Unfit { diagnosis, victims, .. } = unfit;
-        Decision::Unschedulable { pod, diagnosis, history, victims }
+        let Unfit { diagnosis, victims, writes, .. } = unfit;
+        Decision::Unschedulable { pod, diagnosis, history, victims, writes }
     }
 
     fn unreserve(&mut self, pod: &Pod, node: &str) {

@@ -73,8 +73,31 @@ pub struct Spec {
     pub traffic: Traffic,
     /// What a node must be able to do, by the names under which nodes declare it.
     pub features: Vec<Arc<str>>,
-    /// What it calls the ResourceClaims that it wants.
-    pub claims: Vec<Arc<str>>,
+    /// The devices that it wants.
+    pub claims: Vec<PodClaim>,
+}
+
+/// A ResourceClaim, as a pod speaks of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PodClaim {
+    /// What the pod calls it.
+    pub name: Arc<str>,
+    pub source: ClaimSource,
+}
+
+/// Which ResourceClaim it is, by its name in the pod's namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ClaimSource {
+    /// One that pods may share.
+    Named(Arc<str>),
+    /// One that was made for this pod.
+    Made(Arc<str>),
+    /// One that is still to be made.
+    Unmade,
+    /// None was needed.
+    Spared,
+    /// The pod does not say in a way that is known.
+    Unknown,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

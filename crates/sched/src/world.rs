@@ -8,6 +8,7 @@
 
 mod change;
 mod counter;
+mod devices;
 mod intern;
 mod node_info;
 mod order;
@@ -17,6 +18,7 @@ mod volumes;
 mod workloads;
 
 pub use counter::{Carried, CounterId, CounterKey, Eligibility, TermKind, What};
+pub use devices::{Devices, Promised};
 pub use node_info::{NodeId, NodeInfo, Resident};
 pub use topology::{Domain, TopologyId};
 pub use volumes::{Held, HeldClaim, HeldVolume, Volumes};
@@ -24,6 +26,7 @@ pub use volumes::{Held, HeldClaim, HeldVolume, Volumes};
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use crate::{Pod, labels::Labels};
@@ -63,11 +66,14 @@ pub struct World {
     images: HashMap<Arc<str>, usize>,
     pub workloads: Workloads,
     pub volumes: Volumes,
+    pub devices: Devices,
     interner: Interner,
     log: VecDeque<NodeId>,
     log_start: u64,
     epoch: u64,
     coarse_domains: usize,
+    /// Since 1970, at the decision that is being made.
+    unix_time: Duration,
 }
 
 /// Up to so many domains of a topology, nodes are told apart by their domain, and what is counted in it is looked up when a
@@ -77,8 +83,12 @@ pub const COARSE_DOMAINS: usize = 64;
 
 impl World {
     /// A world without anything in it; [`COARSE_DOMAINS`] says what the number means.
-    pub fn new(coarse_domains: usize) -> Self {
-        World { coarse_domains, ..Default::default() }
+    pub fn new(coarse_domains: usize, features: ::devices::Features) -> Self {
+        World { coarse_domains, devices: Devices::new(features), ..Default::default() }
+    }
+
+    pub(crate) fn set_unix_time(&mut self, time: Duration) {
+        self.unix_time = time;
     }
 }
 
@@ -90,6 +100,11 @@ impl World {
 
     pub fn find(&self, name: &str) -> Option<NodeId> {
         self.by_name.get(name).copied()
+    }
+
+    /// The time since 1970.
+    pub fn unix_time(&self) -> Duration {
+        self.unix_time
     }
 
     /// Nodes that the API knows.

@@ -6,8 +6,8 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use runtime::{Clock, Tasks};
 use sched::{
-    Advice, Decision, Engine, History, Pending, Reservation, diagnosis::Preemption, extender::Eviction,
-    preempt::Victims,
+    Advice, Decision, Engine, History, Pending, Reservation, device::ResourceClaim, diagnosis::Preemption,
+    extender::Eviction, pre_bind::Write, preempt::Victims,
 };
 use tokio::{
     sync::{
@@ -91,7 +91,14 @@ enum Ended {
     Prepared {
         reservation: Reservation,
         moments: Moments,
+        /// Claims to devices as the API has answered.
+        shown: Vec<ResourceClaim>,
         ok: bool,
+    },
+    /// What is not to stay of a placement was taken back, as far as possible.
+    TakenBack {
+        pod: Arc<str>,
+        shown: Vec<ResourceClaim>,
     },
     Bound {
         reservation: Reservation,
@@ -228,7 +235,7 @@ impl Driver {
             Input::Owner(kind, name, selector) => self.engine.set_owner(kind, &name.0, &name.1, selector, now),
             Input::Budget(name, budget) => self.engine.set_budget(&name.0, &name.1, budget),
             Input::Group(name, group) => self.engine.set_group(&name.0, &name.1, group, now),
-            Input::Storage(change) => change(&mut self.engine, now),
+            Input::Storage(change) | Input::Devices(change) => change(&mut self.engine, now),
             Input::Synced => {
                 self.unsynced = self.unsynced.saturating_sub(1);
                 if self.unsynced == 0 {
@@ -274,7 +281,7 @@ impl Driver {
                 Some(limit) => self.wait_for(For::Permit, limit, reservation, moments),
                 None => self.permitted(reservation, moments),
             },
-            Decision::Unschedulable { pod, diagnosis, history, victims } => {
+            Decision::Unschedulable { pod, diagnosis, history, victims, writes } => {
                 self.metrics.attempt(Outcome::Unschedulable, &pod, took);
                 if diagnosis.preemption != Preemption::NotTried {
                     self.metrics.preempted(victims.as_ref());
@@ -288,14 +295,15 @@ impl Driver {
                     _ => Nomination::Keep,
                 };
                 let attempt = why::Attempt::unfit(&diagnosis, moments.times(history));
-                self.report(pod, Report { why: Why::Unschedulable, message, attempt, nomination }, victims);
+                self.report(pod, Report { why: Why::Unschedulable, message, attempt, nomination }, victims, writes);
             }
             Decision::Failed { pod, error, history } => {
                 self.metrics.attempt(Outcome::Error, &pod, took);
                 tracing::warn!(pod = %pod.name, namespace = %pod.namespace, error, "attempt failed");
                 let attempt = why::Attempt::of(moments.times(history));
                 let nomination = Nomination::Keep;
-                self.report(pod, Report { why: Why::Error, message: error, attempt, nomination }, None);
+                let report = Report { why: Why::Error, message: error, attempt, nomination };
+                self.report(pod, report, None, Vec::new());
             }
             Decision::Consult { pod, nodes } => {
                 let (api, uid) = (self.api.clone(), pod.uid.clone());
@@ -337,19 +345,56 @@ impl Driver {
 
     /// Writes what must be there before the binding.
     fn prepare(&mut self, reservation: Reservation, moments: Moments) {
+        if !self.engine.writing(&reservation.pod.uid) {
+            // The pod is gone, and its reservation with it.
+            return;
+        }
         let (api, ended) = (self.api.clone(), self.ended.0.clone());
         self.in_flight += 1;
         self.tasks.spawn("pre-bind", async move {
-            let failure = match timeout(WRITE_LIMIT, api.prepare(&reservation)).await {
+            let mut shown = Vec::new();
+            let (pod, writes) = (&reservation.pod, &reservation.pre_bind.writes);
+            let failure = match timeout(WRITE_LIMIT, api.write(pod, writes, &mut shown)).await {
                 Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(error.to_string()),
-                Err(_) => Some(format!("no answer within {WRITE_LIMIT:?}")),
+                Ok(Err(error)) => Some((error.plugin, error.to_string())),
+                Err(_) => {
+                    let plugin = writes.first().map_or("", |write| write.plugin());
+                    Some((plugin, format!("no answer within {WRITE_LIMIT:?}")))
+                }
             };
-            if let Some(error) = &failure {
-                api.failed(&reservation.pod, &format!("running PreBind plugin \"VolumeBinding\": {error}"));
+            if let Some((plugin, error)) = &failure {
+                api.failed(pod, &format!("running PreBind plugin {plugin:?}: {error}"));
             }
-            let _ = ended.send(Ended::Prepared { reservation, moments, ok: failure.is_none() }).await;
+            let ok = failure.is_none();
+            let _ = ended.send(Ended::Prepared { reservation, moments, shown, ok }).await;
         });
+    }
+
+    /// Gives up a placement: what is not to stay of it is taken back before the pod is tried again, or the next attempt might
+    /// rely on it.
+    fn give_back(&mut self, pod: &Arc<sched::Pod>, now: Duration) {
+        let writes = self.engine.take_back(&pod.uid);
+        if writes.is_empty() {
+            return self.engine.undo(&pod.uid, now);
+        }
+        let (api, ended, pod) = (self.api.clone(), self.ended.0.clone(), pod.clone());
+        self.in_flight += 1;
+        self.tasks.spawn("take-back", async move {
+            let mut shown = Vec::new();
+            // What could not be taken back is what the next attempt finds and builds on.
+            if let Ok(Err(error)) = timeout(WRITE_LIMIT, api.write(&pod, &writes, &mut shown)).await {
+                tracing::warn!(pod = %pod.name, namespace = %pod.namespace, %error, "claim is still reserved");
+            }
+            let _ = ended.send(Ended::TakenBack { pod: pod.uid.clone(), shown }).await;
+        });
+    }
+
+    /// Claims as the API has answered, which the watch may tell later.
+    fn learn(&mut self, shown: Vec<ResourceClaim>, now: Duration) {
+        for claim in shown {
+            let name = claim.name.clone();
+            self.engine.set_resource_claim(&name, Some(claim), now);
+        }
     }
 
     fn bind(&mut self, reservation: Reservation, moments: Moments) {
@@ -371,7 +416,7 @@ impl Driver {
         });
     }
 
-    fn report(&mut self, pod: Arc<sched::Pod>, report: Report, victims: Option<Victims>) {
+    fn report(&mut self, pod: Arc<sched::Pod>, report: Report, victims: Option<Victims>, writes: Vec<Write>) {
         let (api, ended) = (self.api.clone(), self.ended.0.clone());
         let (telling, told) = oneshot::channel();
         self.telling.retain(|_, told| matches!(told.try_recv(), Err(TryRecvError::Empty)));
@@ -379,6 +424,10 @@ impl Driver {
         self.in_flight += 1;
         self.tasks.spawn("report", async move {
             wait(before).await;
+            // The watch tells what came of it.
+            if let Ok(Err(error)) = timeout(WRITE_LIMIT, api.write(&pod, &writes, &mut Vec::new())).await {
+                tracing::warn!(pod = %pod.name, namespace = %pod.namespace, %error, "claim was not changed");
+            }
             let report = api.report(&pod, report);
             // What was not written is written by the next attempt.
             if let Ok(Err(error)) = timeout(WRITE_LIMIT, report).await {
@@ -415,15 +464,21 @@ impl Driver {
                 }
             }
             Ended::Preempted { pod, ok: false } => self.engine.preemption_failed(&pod, now),
-            Ended::Prepared { reservation, moments, ok: true } => {
-                let limit = reservation.pre_bind.wait.unwrap_or_default();
-                self.wait_for(For::Volumes, limit, reservation, moments);
-            }
-            Ended::Prepared { reservation, moments, ok: false } => {
+            Ended::Prepared { reservation, moments, shown, ok } => {
+                self.learn(shown, now);
+                self.engine.written(&reservation.pod.uid);
+                if ok {
+                    let limit = reservation.pre_bind.wait.unwrap_or_default();
+                    return self.wait_for(For::PreBind, limit, reservation, moments);
+                }
                 let pod = &reservation.pod;
                 self.metrics.point("PreBind", false, pod, now.saturating_sub(moments.decided));
                 self.metrics.attempt(Outcome::Error, pod, now.saturating_sub(moments.began));
-                self.engine.undo(&reservation.pod.uid, now);
+                self.give_back(pod, now);
+            }
+            Ended::TakenBack { pod, shown } => {
+                self.learn(shown, now);
+                self.engine.undo(&pod, now);
             }
             Ended::Bound { reservation, moments, began, ok } => {
                 let took = now.saturating_sub(moments.began);
@@ -436,7 +491,7 @@ impl Driver {
                     self.engine.bound(&reservation);
                 } else {
                     self.metrics.attempt(Outcome::Error, &reservation.pod, took);
-                    self.engine.undo(&reservation.pod.uid, now);
+                    self.give_back(&reservation.pod, now);
                 }
             }
         }

@@ -126,15 +126,9 @@ impl Gangs {
 
 impl Engine {
     /// The group or the number of its pods has changed: its pods enter the queue, or leave it.
-    pub(super) fn regate(&mut self, namespace: &Arc<str>, name: &Arc<str>, now: Duration) {
+    pub(super) fn regate_group(&mut self, namespace: &Arc<str>, name: &Arc<str>, now: Duration) {
         for uid in self.gangs.members(namespace, name) {
-            let Some(pod) = self.queue.pod(&uid).cloned() else { continue };
-            let Some(profile) = self.profile(&pod) else { continue };
-            let gated = self.profiles[profile].pre_enqueue(&pod).is_err() || !self.gangs.is_complete(&pod);
-            if gated != self.queue.is_gated(&uid) {
-                let turn = self.turn(profile, &pod);
-                self.queue.add(pod, turn, gated, now);
-            }
+            self.regate(&uid, now);
         }
     }
 
@@ -157,7 +151,7 @@ impl Engine {
         let members = self.gangs.members(&group.0, &group.1);
         let mut waiting = vec![(first, history)];
         for uid in &members {
-            if !self.queue.is_gated(uid)
+            if self.queue.gate(uid).is_none()
                 && let Some((pod, mut history)) = self.queue.remove(uid)
             {
                 history.attempts += 1;

@@ -20,6 +20,9 @@ use crate::{
 };
 use request::{Found, Request};
 
+/// How its failures before the binding begin.
+const BINDING: &str = "binding volumes: ";
+
 /// VolumeBindingArgs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Args {
@@ -83,7 +86,14 @@ impl Plugin for VolumeBinding {
     }
 
     fn pre_bound(&self, pod: &Pod, node: &str, world: &World) -> Progress {
-        world.volumes.held(&pod.uid).map_or(Progress::Done, |held| progress::of(held, node, world))
+        match world.volumes.held(&pod.uid).map_or(Progress::Done, |held| progress::of(held, node, world)) {
+            Progress::Failed(why) => Progress::Failed(format!("{BINDING}{why}")),
+            progress => progress,
+        }
+    }
+
+    fn waited_in_vain(&self) -> String {
+        format!("{BINDING}timed out waiting for the condition")
     }
 
     fn helps(&self, pod: &Pod, event: &Event, _world: &World) -> bool {

@@ -1,4 +1,5 @@
-//! Pods that have a node and are not bound yet, because something must come true first: a plugin's permit, or volumes.
+//! Pods that have a node and are not bound yet, because something must come true first: a plugin's permit, or what goes
+//! before a binding, such as volumes.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::metrics::Outcome;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum For {
     Permit,
-    Volumes,
+    PreBind,
 }
 
 pub(super) struct Awaited {
@@ -39,22 +40,19 @@ impl Driver {
         let now = self.clock.monotonic();
         for awaited in std::mem::take(&mut self.awaited) {
             let uid = &awaited.reservation.pod.uid;
+            let over = awaited.until <= now;
             let progress = match awaited.what {
                 For::Permit => self.engine.permitted(uid),
-                For::Volumes => self.engine.pre_bound(uid),
+                For::PreBind => self.engine.pre_bound(uid, over),
             };
             match progress {
                 // The pod is gone, and its reservation with it.
                 None => {}
                 Some(Progress::Done) => self.go_on(awaited, now),
-                Some(Progress::Waiting) if awaited.until > now => self.awaited.push(awaited),
+                Some(Progress::Waiting) if !over => self.awaited.push(awaited),
                 Some(Progress::Waiting) => {
                     let waited = awaited.until.saturating_sub(awaited.since);
-                    let why = match awaited.what {
-                        For::Permit => format!("rejected due to timeout after waiting {waited:?}"),
-                        For::Volumes => "timed out waiting for the condition".to_owned(),
-                    };
-                    self.give_up(&awaited, &why, now);
+                    self.give_up(&awaited, &format!("rejected due to timeout after waiting {waited:?}"), now);
                 }
                 Some(Progress::Failed(why)) => self.give_up(&awaited, &why, now),
             }
@@ -68,7 +66,7 @@ impl Driver {
                 self.metrics.permit("allowed", now.saturating_sub(since));
                 self.permitted(reservation, moments);
             }
-            For::Volumes => {
+            For::PreBind => {
                 self.metrics.point("PreBind", true, &reservation.pod, now.saturating_sub(moments.decided));
                 self.bind(reservation, moments);
             }
@@ -82,13 +80,13 @@ impl Driver {
                 self.metrics.permit("rejected", now.saturating_sub(awaited.since));
                 (format!("pod {:?} {why}", pod.name), Outcome::Unschedulable)
             }
-            For::Volumes => {
+            For::PreBind => {
                 self.metrics.point("PreBind", false, pod, now.saturating_sub(awaited.moments.decided));
-                (format!("running PreBind plugin \"VolumeBinding\": binding volumes: {why}"), Outcome::Error)
+                (why.to_owned(), Outcome::Error)
             }
         };
         self.api.failed(pod, &text);
         self.metrics.attempt(outcome, pod, now.saturating_sub(awaited.moments.began));
-        self.engine.undo(&pod.uid, now);
+        self.give_back(pod, now);
     }
 }
