@@ -21,6 +21,8 @@ pub struct PreBind {
     pub writes: Vec<Write>,
     /// How long step 2 may take; `None`: there is nothing to wait for.
     pub wait: Option<Duration>,
+    /// What the pod's owner is told before step 2: reasons and notes of events.
+    pub tells: Vec<(&'static str, String)>,
 }
 
 impl PreBind {
@@ -31,6 +33,7 @@ impl PreBind {
     pub(crate) fn add(&mut self, other: PreBind) {
         self.writes.extend(other.writes);
         self.wait = self.wait.max(other.wait);
+        self.tells.extend(other.tells);
     }
 }
 

@@ -149,6 +149,11 @@ impl Api {
         self.recorder.event(&reference(pod), EventType::Warning, "FailedScheduling", truncated(message));
     }
 
+    /// Records how far a pod is.
+    pub fn tell(&self, pod: &Pod, reason: &str, note: &str) {
+        self.recorder.event(&reference(pod), EventType::Normal, reason, truncated(note));
+    }
+
     /// Records what a plugin has to say about a pod.
     pub fn told(&self, event: &PodEvent) {
         let kind = if event.warning { EventType::Warning } else { EventType::Normal };

@@ -468,6 +468,9 @@ impl Driver {
                 self.learn(shown, now);
                 self.engine.written(&reservation.pod.uid);
                 if ok {
+                    for (reason, note) in &reservation.pre_bind.tells {
+                        self.api.tell(&reservation.pod, reason, note);
+                    }
                     let limit = reservation.pre_bind.wait.unwrap_or_default();
                     return self.wait_for(For::PreBind, limit, reservation, moments);
                 }

@@ -157,6 +157,12 @@ impl Plugin for DynamicResources {
                 pre_bind.writes.push(Write::ReserveClaim { claim: name, uid, allocation, allocate });
             }
         }
+        if pre_bind.wait.is_some()
+            && let Some((_, node)) = world.placed(&pod.uid)
+        {
+            let note = format!("waiting for binding conditions for device on node {}", world.info(node).node.name);
+            pre_bind.tells.push(("BindingConditionsPending", note));
+        }
         pre_bind
     }
 

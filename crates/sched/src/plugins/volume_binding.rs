@@ -82,7 +82,7 @@ impl Plugin for VolumeBinding {
         let Some(held) = world.volumes.held(&pod.uid) else { return PreBind::default() };
         let volumes = held.volumes.iter().filter_map(|held| bind_volume(held, world));
         let claims = held.claims.iter().filter_map(|held| select_node(held, world));
-        PreBind { writes: volumes.chain(claims).collect(), wait: Some(self.bind_timeout) }
+        PreBind { writes: volumes.chain(claims).collect(), wait: Some(self.bind_timeout), tells: Vec::new() }
     }
 
     fn pre_bound(&self, pod: &Pod, node: &str, world: &World) -> Progress {

@@ -141,6 +141,8 @@ fn allocated(mut claim: Value, node: &str, device: &str) -> Value {
         None => "r".to_owned(),
     };
     let result = json!({"request": name, "driver": DRIVER, "pool": node, "device": device});
-    claim["status"] = json!({"allocation": {"devices": {"results": [result]}, "nodeSelector": on}});
+    let since = "2026-01-01T00:00:00Z";
+    claim["status"] = json!({"allocation": {"devices": {"results": [result]}, "nodeSelector": on,
+        "allocationTimestamp": since}});
     claim
 }

@@ -55,12 +55,10 @@ impl Api {
                     return Ok(Step::Object(claim));
                 }
                 claim["status"]["allocation"] = named.clone();
+                claim["status"]["allocation"]["allocationTimestamp"] = json!(self.now());
             }
             if has(&claim["status"]["reservedFor"], |user| user["uid"] == *pod.uid) {
                 return Ok(Step::Nothing);
-            }
-            if claim["status"]["allocation"]["allocationTimestamp"].is_null() {
-                claim["status"]["allocation"]["allocationTimestamp"] = json!(self.now());
             }
             push(&mut claim["status"]["reservedFor"], who.clone());
             Ok(Step::Status(claim))
