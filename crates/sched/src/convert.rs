@@ -132,6 +132,7 @@ fn pod_spec(
         features: features(spec),
         traffic: traffic::traffic(object.metadata.annotations.talks_to.as_deref(), namespace),
         claims: device::pod_claims(object, spec),
+        extended: device::extended_requests(spec)?,
     })
 }
 

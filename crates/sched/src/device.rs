@@ -27,6 +27,8 @@ pub struct ResourceClaim {
     pub deleting: bool,
     /// The uid of the pod that it was made for, or of another controller.
     pub owner: Option<Arc<str>>,
+    /// The scheduler has made it for the extended resources of its owner.
+    pub extended: bool,
     pub spec: ResourceClaimSpec,
     pub allocation: Option<Arc<AllocationResult>>,
     /// When it was allocated, in seconds since 1970.
@@ -106,6 +108,22 @@ impl ResourceClaim {
         let number = |claim: &Self| claim.version.0.parse::<u64>().ok();
         self.uid == other.uid && number(self) < number(other)
     }
+}
+
+/// A claim that is to be made for the extended resources of a pod (KEP-5004).
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExtendedClaim {
+    pub spec: ResourceClaimSpec,
+    pub allocation: Arc<AllocationResult>,
+    pub mappings: Vec<Mapping>,
+}
+
+/// The request of such a claim that stands for a container's resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    pub container: Arc<str>,
+    pub resource: Arc<str>,
+    pub request: String,
 }
 
 /// The requests of a claim.

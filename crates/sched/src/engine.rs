@@ -4,7 +4,8 @@ mod attempt;
 mod consult;
 mod devices;
 mod gangs;
-mod pre_bind;
+mod gates;
+mod reserved;
 mod storage;
 
 use std::{
@@ -22,12 +23,12 @@ use crate::{
     plans::Plans,
     plugins,
     pod::OwnerKind,
-    pre_bind::{PreBind, Progress, Write},
+    pre_bind::{PreBind, Write},
     preempt::{Budget, Victims},
     profile::Profile,
-    queue::{Gate, History, Incoming, Pauses, Queue, Turn},
+    queue::{History, Incoming, Pauses, Queue, Turn},
     random::Random,
-    world::{COARSE_DOMAINS, World},
+    world::{COARSE_DOMAINS, Devices, World},
 };
 use attempt::{How, Unfit};
 use consult::Consulting;
@@ -50,6 +51,8 @@ pub struct Options {
     pub named: usize,
     /// Which parts of the API of devices are looked at.
     pub devices: ::devices::Features,
+    /// Devices may stand for extended resources.
+    pub extended_resources: bool,
     /// What was the time since 1970 at the time zero of this engine's.
     pub unix_start: Duration,
     /// Breaks ties between equal nodes; the same seed and inputs give the same decisions.
@@ -67,6 +70,7 @@ impl Default for Options {
             coarse_domains: COARSE_DOMAINS,
             named: NAMED,
             devices: ::devices::Features::default(),
+            extended_resources: true,
             unix_start: Duration::ZERO,
             seed: 1,
         }
@@ -150,7 +154,7 @@ impl Engine {
         Engine {
             profiles: options.profiles,
             queue: Queue::new(options.pauses),
-            world: World::new(options.coarse_domains, options.devices),
+            world: World::new(options.coarse_domains, Devices::new(options.devices, options.extended_resources)),
             plans: Plans::default(),
             random: Random::new(options.seed),
             start: 0,
@@ -329,26 +333,6 @@ impl Engine {
         }
     }
 
-    /// What keeps a pod out of the queue.
-    fn gate(&self, profile: usize, pod: &Pod) -> Option<Gate> {
-        match self.profiles[profile].pre_enqueue(pod, &self.world) {
-            Err((plugin, _)) => Some(Gate { plugins: 1 << plugin }),
-            Ok(()) if !self.gangs.is_complete(pod) => Some(Gate::default()),
-            Ok(()) => None,
-        }
-    }
-
-    /// What keeps a pod out of the queue may have changed.
-    fn regate(&mut self, uid: &str, now: Duration) {
-        let Some(pod) = self.queue.pod(uid).cloned() else { return };
-        let Some(profile) = self.profile(&pod) else { return };
-        let gate = self.gate(profile, &pod);
-        if gate != self.queue.gate(uid) {
-            let turn = self.turn(profile, &pod);
-            self.queue.add(pod, turn, gate, now);
-        }
-    }
-
     /// A pod is gone, or has ended.
     pub fn remove_pod(&mut self, uid: &str, now: Duration) {
         self.queue.remove(uid);
@@ -434,48 +418,6 @@ impl Engine {
         self.queue.add_unschedulable(pod.clone(), turn, history, unfit.rejected_by, now);
         let Unfit { diagnosis, victims, writes, .. } = unfit;
         Decision::Unschedulable { pod, diagnosis, history, victims, writes }
-    }
-
-    fn unreserve(&mut self, pod: &Pod, node: &str) {
-        if let Some(profile) = self.profile(pod) {
-            self.profiles[profile].unreserve(pod, node, &mut self.world);
-        }
-    }
-
-    /// The binding failed: the node is free again, and the pod is tried again after its pause.
-    pub fn undo(&mut self, uid: &str, now: Duration) {
-        // It has been confirmed or removed in the meantime: then there is nothing to undo.
-        let Some((pod, history, freed)) = self.release(uid) else { return };
-        if let Some(freed) = freed {
-            self.wake(&Event::PodRemoved(freed), now);
-        }
-        if !pod.deleting
-            && let Some(profile) = self.profile(&pod)
-        {
-            let turn = self.turn(profile, &pod);
-            self.queue.add_failed(pod, turn, history, now);
-        }
-    }
-
-    /// Gives back what was reserved for a pod; the last is the pod as it was counted on its node.
-    fn release(&mut self, uid: &str) -> Option<(Arc<Pod>, History, Option<Arc<Pod>>)> {
-        let reserved = self.reserved.remove(uid)?;
-        self.unreserve(&reserved.latest, &reserved.node);
-        Some((reserved.latest, reserved.history, self.world.remove(uid)))
-    }
-
-    /// Whether a reserved pod needs to wait no more. `None`: it is not reserved any more.
-    pub fn permitted(&self, uid: &str) -> Option<Progress> {
-        let reserved = self.reserved.get(uid)?;
-        let profile = self.profile(&reserved.latest)?;
-        Some(self.profiles[profile].permitted(&reserved.latest, &reserved.node, &self.world))
-    }
-
-    /// The pod is bound: plugins that do something then have their turn.
-    pub fn bound(&mut self, reservation: &Reservation) {
-        if let Some(profile) = self.profile(&reservation.pod) {
-            self.profiles[profile].post_bind(&reservation.pod, &reservation.node, &mut self.world);
-        }
     }
 
     /// The victims could not be evicted: the pod is tried again.

@@ -86,6 +86,7 @@ pub struct PodSpec {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Container {
+    pub name: String,
     pub image: Option<String>,
     pub ports: Option<Vec<ContainerPort>>,
     pub resources: Option<ResourceRequirements>,

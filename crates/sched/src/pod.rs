@@ -75,6 +75,23 @@ pub struct Spec {
     pub features: Vec<Arc<str>>,
     /// The devices that it wants.
     pub claims: Vec<PodClaim>,
+    /// What its containers want of extended resources, which devices may stand for.
+    pub extended: Vec<ExtendedRequest>,
+}
+
+/// What a container wants of an extended resource.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ExtendedRequest {
+    pub container: Arc<str>,
+    /// The container's place: init containers first, then the others.
+    pub index: usize,
+    /// An init container that ends before those after it begin.
+    pub brief: bool,
+    /// The resource's place among all that the container requests, sorted by name.
+    pub place: usize,
+    pub resource: Arc<str>,
+    /// At least one.
+    pub count: i64,
 }
 
 /// A ResourceClaim, as a pod speaks of it.

@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::resource::v1::AllocationResult;
 
-use crate::storage::{Name, Version};
+use crate::{
+    device::ExtendedClaim,
+    storage::{Name, Version},
+};
 
 /// Goes before the Binding, in this order:
 ///
@@ -58,6 +61,11 @@ pub enum Write {
     /// gets it by the same write; the finalizer [`crate::convert::device::FINALIZER`] goes before, so that the claim does not
     /// vanish with its devices. The shares in the allocation have no ids yet ([`devices::name_shares`]), and it has no time.
     ReserveClaim { claim: Name, uid: Arc<str>, allocation: Arc<AllocationResult>, allocate: bool },
+    /// Makes a ResourceClaim for the pod's extended resources, owned by the pod, with the annotation
+    /// [`crate::convert::device::EXTENDED`]; reserves it as above; and names it in the pod's `status.extendedResourceClaimStatus`.
+    MakeClaim(Arc<ExtendedClaim>),
+    /// Deletes a ResourceClaim that was made so, its finalizer before.
+    DeleteClaim { claim: Name, uid: Arc<str> },
     /// Takes the pod off a ResourceClaim's `status.reservedFor`.
     UnreserveClaim { claim: Name, uid: Arc<str> },
     /// Clears the status of a ResourceClaim that nobody but the pod uses: its devices are free again.
@@ -69,9 +77,11 @@ impl Write {
     pub fn plugin(&self) -> &'static str {
         match self {
             Write::BindVolume { .. } | Write::SelectNode { .. } => "VolumeBinding",
-            Write::ReserveClaim { .. } | Write::UnreserveClaim { .. } | Write::DeallocateClaim { .. } => {
-                "DynamicResources"
-            }
+            Write::ReserveClaim { .. }
+            | Write::MakeClaim(_)
+            | Write::DeleteClaim { .. }
+            | Write::UnreserveClaim { .. }
+            | Write::DeallocateClaim { .. } => "DynamicResources",
         }
     }
 }

@@ -29,7 +29,9 @@ use std::{
     time::Duration,
 };
 
-use crate::{Pod, labels::Labels};
+use k8s_openapi::api::resource::v1::DeviceClass;
+
+use crate::{Pod, device::DeviceEvent, labels::Labels};
 use counter::{Counter, Counters};
 use intern::Interner;
 use order::Order;
@@ -83,8 +85,18 @@ pub const COARSE_DOMAINS: usize = 64;
 
 impl World {
     /// A world without anything in it; [`COARSE_DOMAINS`] says what the number means.
-    pub fn new(coarse_domains: usize, features: ::devices::Features) -> Self {
-        World { coarse_domains, devices: Devices::new(features), ..Default::default() }
+    pub fn new(coarse_domains: usize, devices: Devices) -> Self {
+        World { coarse_domains, devices, ..Default::default() }
+    }
+
+    /// A class of devices; `None`: it is gone.
+    pub(crate) fn set_device_class(&mut self, name: &Arc<str>, class: Option<DeviceClass>) -> Option<DeviceEvent> {
+        let (event, concerns_all) = self.devices.set_class(name, class);
+        if concerns_all {
+            // Plugins may answer otherwise now about any pod that wants extended resources.
+            self.epoch += 1;
+        }
+        event
     }
 
     pub(crate) fn set_unix_time(&mut self, time: Duration) {

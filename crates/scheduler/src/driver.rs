@@ -1,6 +1,7 @@
 //! The one task that owns the engine: changes in, decisions out, results back in.
 
 mod awaited;
+mod prepared;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -26,7 +27,7 @@ use crate::{
     plugins::Notice,
     why::{self, Times},
 };
-use awaited::{Awaited, For};
+use awaited::Awaited;
 
 /// Writes to the API at one time. Past it, no more is decided until one has ended.
 const MAX_IN_FLIGHT: usize = 128;
@@ -343,60 +344,6 @@ impl Driver {
         }
     }
 
-    /// Writes what must be there before the binding.
-    fn prepare(&mut self, reservation: Reservation, moments: Moments) {
-        if !self.engine.writing(&reservation.pod.uid) {
-            // The pod is gone, and its reservation with it.
-            return;
-        }
-        let (api, ended) = (self.api.clone(), self.ended.0.clone());
-        self.in_flight += 1;
-        self.tasks.spawn("pre-bind", async move {
-            let mut shown = Vec::new();
-            let (pod, writes) = (&reservation.pod, &reservation.pre_bind.writes);
-            let failure = match timeout(WRITE_LIMIT, api.write(pod, writes, &mut shown)).await {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some((error.plugin, error.to_string())),
-                Err(_) => {
-                    let plugin = writes.first().map_or("", |write| write.plugin());
-                    Some((plugin, format!("no answer within {WRITE_LIMIT:?}")))
-                }
-            };
-            if let Some((plugin, error)) = &failure {
-                api.failed(pod, &format!("running PreBind plugin {plugin:?}: {error}"));
-            }
-            let ok = failure.is_none();
-            let _ = ended.send(Ended::Prepared { reservation, moments, shown, ok }).await;
-        });
-    }
-
-    /// Gives up a placement: what is not to stay of it is taken back before the pod is tried again, or the next attempt might
-    /// rely on it.
-    fn give_back(&mut self, pod: &Arc<sched::Pod>, now: Duration) {
-        let writes = self.engine.take_back(&pod.uid);
-        if writes.is_empty() {
-            return self.engine.undo(&pod.uid, now);
-        }
-        let (api, ended, pod) = (self.api.clone(), self.ended.0.clone(), pod.clone());
-        self.in_flight += 1;
-        self.tasks.spawn("take-back", async move {
-            let mut shown = Vec::new();
-            // What could not be taken back is what the next attempt finds and builds on.
-            if let Ok(Err(error)) = timeout(WRITE_LIMIT, api.write(&pod, &writes, &mut shown)).await {
-                tracing::warn!(pod = %pod.name, namespace = %pod.namespace, %error, "claim is still reserved");
-            }
-            let _ = ended.send(Ended::TakenBack { pod: pod.uid.clone(), shown }).await;
-        });
-    }
-
-    /// Claims as the API has answered, which the watch may tell later.
-    fn learn(&mut self, shown: Vec<ResourceClaim>, now: Duration) {
-        for claim in shown {
-            let name = claim.name.clone();
-            self.engine.set_resource_claim(&name, Some(claim), now);
-        }
-    }
-
     fn bind(&mut self, reservation: Reservation, moments: Moments) {
         let (api, ended) = (self.api.clone(), self.ended.0.clone());
         let (began, told) = (self.clock.monotonic(), self.telling.remove(&reservation.pod.uid));
@@ -466,18 +413,7 @@ impl Driver {
             Ended::Preempted { pod, ok: false } => self.engine.preemption_failed(&pod, now),
             Ended::Prepared { reservation, moments, shown, ok } => {
                 self.learn(shown, now);
-                self.engine.written(&reservation.pod.uid);
-                if ok {
-                    for (reason, note) in &reservation.pre_bind.tells {
-                        self.api.tell(&reservation.pod, reason, note);
-                    }
-                    let limit = reservation.pre_bind.wait.unwrap_or_default();
-                    return self.wait_for(For::PreBind, limit, reservation, moments);
-                }
-                let pod = &reservation.pod;
-                self.metrics.point("PreBind", false, pod, now.saturating_sub(moments.decided));
-                self.metrics.attempt(Outcome::Error, pod, now.saturating_sub(moments.began));
-                self.give_back(pod, now);
+                self.prepared(reservation, moments, ok, now);
             }
             Ended::TakenBack { pod, shown } => {
                 self.learn(shown, now);

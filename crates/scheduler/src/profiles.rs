@@ -67,6 +67,7 @@ pub(crate) fn engine(
         },
         preemption,
         devices: devices(gates),
+        extended_resources: gates.enabled(gates::DRA_EXTENDED_RESOURCE),
         parallelism: count(configuration.parallelism),
         ..Default::default()
     })

@@ -4,16 +4,20 @@ use std::sync::Arc;
 
 use k8s_openapi::api::{core::v1::PodResourceClaim, resource::v1 as api};
 
-use super::ConvertError;
+use super::{ConvertError, amount, containers, is_sidecar};
 use crate::{
     device::{DeviceStatus, ResourceClaim},
     object,
-    pod::{ClaimSource, PodClaim},
+    pod::{ClaimSource, ExtendedRequest, PodClaim},
     storage::Version,
 };
 
 /// Keeps a claim from vanishing as long as it has devices.
 pub const FINALIZER: &str = "resource.kubernetes.io/delete-protection";
+/// Of a claim that the scheduler has made for a pod's extended resources.
+pub const EXTENDED: &str = "resource.kubernetes.io/extended-resource-claim";
+/// Every class of devices is an extended resource of this name and its own.
+pub(crate) const CLASS_PREFIX: &str = "deviceclass.resource.kubernetes.io/";
 
 /// The claims of a pod. Those that are made for it are known by what its status says of them.
 pub(super) fn pod_claims(pod: &object::Pod, spec: &object::PodSpec) -> Vec<PodClaim> {
@@ -38,6 +42,30 @@ fn source(pod: &object::Pod, claim: &PodResourceClaim) -> ClaimSource {
     }
 }
 
+/// What containers request of extended resources.
+pub(super) fn extended_requests(spec: &object::PodSpec) -> Result<Vec<ExtendedRequest>, ConvertError> {
+    let init_containers = spec.init_containers.as_ref().map_or(0, Vec::len);
+    let mut all = Vec::new();
+    for (index, container) in containers(spec).enumerate() {
+        let requests = container.resources.iter().flat_map(|resources| resources.requests.iter().flatten());
+        for (place, (name, text)) in requests.enumerate().filter(|(_, (name, _))| is_extended(name)) {
+            let count = amount(name, text)?.value();
+            if count > 0 {
+                let (container_name, resource) = (container.name.as_str().into(), name.as_str().into());
+                let brief = index < init_containers && !is_sidecar(container);
+                all.push(ExtendedRequest { container: container_name, index, brief, place, resource, count });
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Whether devices may stand for a resource: it is none of Kubernetes' own, or is named after a class of devices.
+fn is_extended(resource: &str) -> bool {
+    let own = !resource.contains('/') || resource.contains("kubernetes.io/") || resource.starts_with("requests.");
+    !own || resource.starts_with(CLASS_PREFIX)
+}
+
 /// A ResourceClaim of the API.
 pub fn resource_claim(object: api::ResourceClaim) -> Result<ResourceClaim, ConvertError> {
     let meta = object.metadata;
@@ -45,6 +73,7 @@ pub fn resource_claim(object: api::ResourceClaim) -> Result<ResourceClaim, Conve
     let status = object.status.unwrap_or_default();
     let timestamp = status.allocation.as_ref().and_then(|allocation| allocation.allocation_timestamp.as_ref());
     let owner = owner.map(|owner| owner.uid.as_str().into());
+    let extended = meta.annotations.as_ref().and_then(|all| all.get(EXTENDED)).is_some_and(|value| value == "true");
     let devices = status.devices.unwrap_or_default().into_iter().map(|device| DeviceStatus {
         driver: device.driver.into(),
         pool: device.pool.into(),
@@ -57,6 +86,7 @@ pub fn resource_claim(object: api::ResourceClaim) -> Result<ResourceClaim, Conve
         version: Version(meta.resource_version.unwrap_or_default().into()),
         deleting: meta.deletion_timestamp.is_some(),
         owner,
+        extended,
         spec: object.spec,
         allocated_at: timestamp.map(|time| time.0.as_second()),
         allocation: status.allocation.map(Arc::new),

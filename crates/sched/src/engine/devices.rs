@@ -26,7 +26,7 @@ impl Engine {
     }
 
     pub fn set_device_class(&mut self, name: &Arc<str>, class: Option<DeviceClass>, now: Duration) {
-        let event = self.world.devices.set_class(name, class);
+        let event = self.world.set_device_class(name, class);
         self.about_devices(event, now);
     }
 

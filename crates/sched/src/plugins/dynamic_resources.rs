@@ -5,6 +5,7 @@
 //! else uses a claim before its promise has come true, but the pods of the same gang: they are placed in one step.
 
 mod claims;
+mod extended;
 mod request;
 mod score;
 
@@ -19,6 +20,7 @@ use crate::{
     storage::Change,
     world::{NodeId, World},
 };
+use extended::Extended;
 use request::{Request, UNAVAILABLE};
 
 /// DynamicResourcesArgs, and what feature gates say.
@@ -44,6 +46,15 @@ impl DynamicResources {
     pub fn new(args: &Args) -> Self {
         DynamicResources { args: args.clone() }
     }
+}
+
+/// Whether a pod can want devices.
+fn concerns(pod: &Pod) -> bool {
+    !pod.spec.claims.is_empty() || !pod.spec.extended.is_empty()
+}
+
+fn delete(claim: &ResourceClaim) -> Write {
+    Write::DeleteClaim { claim: claim.name.clone(), uid: claim.uid.clone() }
 }
 
 /// Whether a claim that is allocated cannot be used because of its devices: they failed, or did not get ready in time.
@@ -86,7 +97,7 @@ impl Plugin for DynamicResources {
     }
 
     fn pre_filter(&self, pod: &Pod, world: &mut World) -> Result<PreFilter, Rejection> {
-        if pod.spec.claims.is_empty() {
+        if !concerns(pod) {
             return Ok(PreFilter::default());
         }
         let Some(request) = Request::of(pod, &self.args, world)? else { return Ok(PreFilter::default()) };
@@ -106,7 +117,8 @@ impl Plugin for DynamicResources {
 
     fn post_filter(&self, pod: &Pod, diagnosis: &Diagnosis, world: &World) -> PostFilter {
         let claims = claims::of(pod, world).unwrap_or_default();
-        if claims.is_empty() || diagnosis.before_nodes.is_some() {
+        let extended = Extended::of(pod, world);
+        if (claims.is_empty() && extended.is_none()) || diagnosis.before_nodes.is_some() {
             return PostFilter::Says("no new claims to deallocate".into());
         }
         let unavailable = diagnosis.rejected.iter().any(|rejected| rejected.rejection.reasons == [UNAVAILABLE]);
@@ -122,23 +134,30 @@ impl Plugin for DynamicResources {
                 let write = Write::DeallocateClaim { claim: name, uid, version };
                 PostFilter::Writes(write, "deallocation of ResourceClaim completed".into())
             }
-            None => PostFilter::Says("still not schedulable".into()),
+            None => match extended.and_then(|extended| extended.left) {
+                Some(left) => PostFilter::Writes(delete(&left), "deletion of ResourceClaim completed".into()),
+                None => PostFilter::Says("still not schedulable".into()),
+            },
         }
     }
 
     fn reserve(&mut self, pod: &Pod, node: NodeId, world: &mut World) -> Result<(), Rejection> {
-        if pod.spec.claims.is_empty() {
+        if !concerns(pod) {
             return Ok(());
         }
         let Some(request) = Request::of(pod, &self.args, world)? else { return Ok(()) };
         let node = world.info(node).node.clone();
-        let promises = request.promises(request.find(&node, world)?);
+        let found = request.find(&node, world)?;
+        let promises = request.promises(found.allocations);
         world.devices.promise(&pod.uid, claims::gang(pod).as_ref(), promises);
+        if let Some(claim) = found.extended {
+            world.devices.promise_extended(&pod.uid, &pod.namespace, claim);
+        }
         Ok(())
     }
 
     fn unreserve(&mut self, pod: &Pod, _node: &str, world: &mut World) {
-        if !pod.spec.claims.is_empty() {
+        if concerns(pod) {
             world.devices.release(&pod.uid);
         }
     }
@@ -157,6 +176,12 @@ impl Plugin for DynamicResources {
                 pre_bind.writes.push(Write::ReserveClaim { claim: name, uid, allocation, allocate });
             }
         }
+        if let Some(claim) = world.devices.to_make(&pod.uid) {
+            if self.args.binding_timeout.is_some() && must_get_ready(&claim.allocation) {
+                pre_bind.wait = self.args.binding_timeout;
+            }
+            pre_bind.writes.push(Write::MakeClaim(claim.clone()));
+        }
         if pre_bind.wait.is_some()
             && let Some((_, node)) = world.placed(&pod.uid)
         {
@@ -167,13 +192,14 @@ impl Plugin for DynamicResources {
     }
 
     fn pre_bound(&self, pod: &Pod, _node: &str, world: &World) -> Progress {
-        let Some(timeout) = self.args.binding_timeout.filter(|_| !pod.spec.claims.is_empty()) else {
+        let Some(timeout) = self.args.binding_timeout.filter(|_| concerns(pod)) else {
             return Progress::Done;
         };
-        let claims = match claims::of(pod, world) {
+        let mut claims = match claims::of(pod, world) {
             Ok(claims) => claims,
             Err(rejection) => return Progress::Failed(rejection.text()),
         };
+        claims.extend(world.devices.made_for(&pod.uid));
         let mut all = Progress::Done;
         for claim in claims {
             match claim.readiness() {
@@ -198,7 +224,8 @@ impl Plugin for DynamicResources {
             // What was begun may have happened, though its answer was lost.
             claim.is_reserved_for(&pod.uid) || world.devices.was_begun(&pod.uid)
         });
-        own.map(|claim| Write::UnreserveClaim { claim: claim.name.clone(), uid: claim.uid.clone() }).collect()
+        let own = own.map(|claim| Write::UnreserveClaim { claim: claim.name.clone(), uid: claim.uid.clone() });
+        own.chain(world.devices.made_for(&pod.uid).map(|claim| delete(claim))).collect()
     }
 
     fn helps(&self, pod: &Pod, event: &Event, world: &World) -> bool {
@@ -206,7 +233,7 @@ impl Plugin for DynamicResources {
             Event::NodeAdded(_) => true,
             Event::NodeUpdated { old, new } => old.labels != new.labels || old.allocatable != new.allocatable,
             // A placement was undone, and the devices that were promised with it are free again.
-            Event::PodRemoved(gone) => gone.node_name.is_none() && !gone.spec.claims.is_empty(),
+            Event::PodRemoved(gone) => gone.node_name.is_none() && concerns(gone),
             Event::Devices(DeviceEvent::Claim(change)) => claim_helps(pod, change, world),
             Event::Devices(DeviceEvent::Class { there } | DeviceEvent::Slice { there }) => *there,
             _ => false,
@@ -220,6 +247,10 @@ fn claim_helps(pod: &Pod, change: &Change<ResourceClaim>, world: &World) -> bool
     if was_allocated && change.new.as_ref().is_none_or(|new| new.allocation.is_none()) {
         // Its devices are free for others.
         return true;
+    }
+    if change.old.as_ref().is_some_and(|old| old.extended && old.owner.as_ref() == Some(&pod.uid)) {
+        // What an earlier attempt has left is gone.
+        return change.new.is_none();
     }
     let Some(new) = change.new.as_ref().filter(|new| own.iter().any(|claim| claim.uid == new.uid)) else {
         return false;

@@ -5,7 +5,8 @@
 //! claim is being written leaves the devices taken until it is known what the API has. What the API shows is always right.
 
 use std::{
-    collections::{HashMap, HashSet},
+    cmp::Reverse,
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -13,7 +14,8 @@ use devices::{Error, Features, Inventory, Used, Wanted};
 use k8s_openapi::api::resource::v1::{AllocationResult, DeviceClass, ResourceSlice};
 
 use crate::{
-    device::{DeviceEvent, ResourceClaim},
+    convert::device::CLASS_PREFIX,
+    device::{DeviceEvent, ExtendedClaim, ResourceClaim},
     storage::{Change, Name},
 };
 
@@ -42,13 +44,20 @@ struct Promise {
 #[derive(Default)]
 pub struct Devices {
     inventory: Inventory,
-    classes: HashSet<Arc<str>>,
+    /// Classes, each with the extended resource that it says it stands for.
+    classes: HashMap<Arc<str>, Option<Arc<str>>>,
+    /// The classes that stand for an extended resource, the youngest first. None, if that is not to be.
+    extended: Option<HashMap<Arc<str>, BTreeSet<(Reverse<i64>, Arc<str>)>>>,
     claims: HashMap<Name, Arc<ResourceClaim>>,
     /// What is counted in `used` for a claim, by the claim's uid.
     counted: HashMap<Arc<str>, Arc<AllocationResult>>,
     used: Used,
     /// By the claim's uid.
     promises: HashMap<Arc<str>, Promise>,
+    /// Claims that were made for a pod's extended resources, by the pod's uid.
+    made: HashMap<Arc<str>, Name>,
+    /// Claims that are to be made so.
+    to_make: HashMap<Arc<str>, Arc<ExtendedClaim>>,
     /// The uids of the claims that are promised to a pod.
     pods: HashMap<Arc<str>, Vec<Arc<str>>>,
     /// Pods whose claims were begun to be written.
@@ -64,7 +73,26 @@ impl Devices {
     }
 
     pub fn has_class(&self, name: &str) -> bool {
-        self.classes.contains(name)
+        self.classes.contains_key(name)
+    }
+
+    /// The class whose devices stand for an extended resource.
+    pub fn class_for(&self, resource: &str) -> Option<&Arc<str>> {
+        let extended = self.extended.as_ref()?;
+        if let Some(class) = resource.strip_prefix(CLASS_PREFIX) {
+            return self.classes.get_key_value(class).map(|(class, _)| class);
+        }
+        extended.get(resource)?.first().map(|(_, class)| class)
+    }
+
+    /// The claim that was made for a pod's extended resources.
+    pub fn made_for(&self, pod: &str) -> Option<&Arc<ResourceClaim>> {
+        self.claims.get(self.made.get(pod)?)
+    }
+
+    /// The claim that is to be made for a pod's extended resources.
+    pub fn to_make(&self, pod: &str) -> Option<&Arc<ExtendedClaim>> {
+        self.to_make.get(pod)
     }
 
     pub fn inventory(&self) -> &Inventory {
@@ -106,26 +134,45 @@ impl Devices {
 
 // What plugins and the engine change.
 impl Devices {
-    pub fn new(features: Features) -> Self {
-        Devices { inventory: Inventory::new(features), ..Default::default() }
+    /// `extended`: devices may stand for extended resources.
+    pub fn new(features: Features, extended: bool) -> Self {
+        let extended = extended.then(HashMap::new);
+        Devices { inventory: Inventory::new(features), extended, ..Default::default() }
+    }
+
+    /// Promises a pod the claim that is to be made for its extended resources, until [`Devices::release`].
+    pub fn promise_extended(&mut self, pod: &Arc<str>, namespace: &Arc<str>, claim: ExtendedClaim) {
+        // It has no name and no uid yet: these are no ones that the API could give.
+        let promised = Promised {
+            claim: (namespace.clone(), "<extended-resources>".into()),
+            uid: format!("<extended-resources of {pod}>").into(),
+            allocation: claim.allocation.clone(),
+        };
+        self.to_make.insert(pod.clone(), Arc::new(claim));
+        self.hold(pod, None, promised);
     }
 
     /// Promises allocations to a pod until [`Devices::release`]. One that is promised already is shared.
     pub fn promise(&mut self, pod: &Arc<str>, gang: Option<&Name>, all: Vec<Promised>) {
         self.release(pod);
         for promised in all {
-            let (name, uid) = (promised.claim.clone(), promised.uid.clone());
-            let fresh = || Promise { promised, gang: gang.cloned(), holders: HashSet::new() };
-            let promise = self.promises.entry(uid.clone()).or_insert_with(fresh);
-            promise.holders.insert(Holder::Pod(pod.clone()));
-            self.pods.entry(pod.clone()).or_default().push(uid.clone());
-            self.recount(&name, &uid);
+            self.hold(pod, gang, promised);
         }
+    }
+
+    fn hold(&mut self, pod: &Arc<str>, gang: Option<&Name>, promised: Promised) {
+        let (name, uid) = (promised.claim.clone(), promised.uid.clone());
+        let fresh = || Promise { promised, gang: gang.cloned(), holders: HashSet::new() };
+        let promise = self.promises.entry(uid.clone()).or_insert_with(fresh);
+        promise.holders.insert(Holder::Pod(pod.clone()));
+        self.pods.entry(pod.clone()).or_default().push(uid.clone());
+        self.recount(&name, &uid);
     }
 
     /// Takes back what was promised to a pod; what is being written stays promised until [`Devices::written`].
     pub fn release(&mut self, pod: &str) {
         self.begun.remove(pod);
+        self.to_make.remove(pod);
         for claim in self.pods.remove(pod).unwrap_or_default() {
             self.drop_holder(&claim, &Holder::Pod(pod.into()));
         }
@@ -176,20 +223,60 @@ impl Devices {
         for claim in [&old, &new].into_iter().flatten() {
             self.recount(name, &claim.uid);
         }
+        let made_for = |claim: &Option<Arc<ResourceClaim>>| claim.as_ref().filter(|claim| claim.extended)?.owner.clone();
+        if let Some(pod) = made_for(&old) {
+            self.made.remove(&pod);
+        }
+        if let Some(pod) = made_for(&new) {
+            self.made.insert(pod, name.clone());
+        }
         if let Some(old) = old.as_ref().filter(|old| new.as_ref().is_none_or(|new| new.spec != old.spec)) {
             self.wanted.remove(&old.uid);
         }
         (old != new).then_some(DeviceEvent::Claim(Change { old, new }))
     }
 
-    pub(crate) fn set_class(&mut self, name: &Arc<str>, class: Option<DeviceClass>) -> Option<DeviceEvent> {
+    /// Also says whether another class stands for an extended resource now, which concerns pods without claims, too.
+    pub(crate) fn set_class(&mut self, name: &Arc<str>, class: Option<DeviceClass>) -> (Option<DeviceEvent>, bool) {
         let there = class.is_some();
-        let known = if there { !self.classes.insert(name.clone()) } else { self.classes.remove(name) };
+        let (known, stands) = (self.classes.contains_key(name), self.stand_for(name, class.as_ref()));
         let changed = self.inventory.set_class(name, class);
         if changed {
             self.wanted.clear();
         }
-        (changed || known != there).then_some(DeviceEvent::Class { there })
+        let event = (changed || stands || known != there).then_some(DeviceEvent::Class { there });
+        (event, stands || known != there)
+    }
+
+    /// Whether a class stands for another resource than before, or is of another age.
+    fn stand_for(&mut self, name: &Arc<str>, class: Option<&DeviceClass>) -> bool {
+        let resource = class.map(|class| class.spec.extended_resource_name.as_deref().map(Arc::<str>::from));
+        let before = match &resource {
+            Some(resource) => self.classes.insert(name.clone(), resource.clone()),
+            None => self.classes.remove(name),
+        };
+        let (before, now) = (before.flatten(), resource.flatten());
+        let Some(extended) = &mut self.extended else { return false };
+        let age = class.and_then(|class| class.metadata.creation_timestamp.as_ref()).map_or(0, |time| time.0.as_second());
+        let known = before.as_ref().is_some_and(|before| {
+            now.as_ref() == Some(before)
+                && extended.get(before).is_some_and(|all| all.contains(&(Reverse(age), name.clone())))
+        });
+        if known || (before.is_none() && now.is_none()) {
+            return false;
+        }
+        if let Some(before) = &before
+            && let Some(all) = extended.get_mut(before)
+        {
+            all.retain(|(_, class)| class != name);
+            if all.is_empty() {
+                extended.remove(before);
+            }
+        }
+        if let Some(now) = now {
+            extended.entry(now).or_default().insert((Reverse(age), name.clone()));
+        }
+        true
     }
 
     pub(crate) fn set_slice(&mut self, name: &str, slice: Option<ResourceSlice>) -> Option<DeviceEvent> {

@@ -5,8 +5,8 @@ use http::{Method, Request};
 use k8s_openapi::api::resource::v1::{self as api, AllocationResult};
 use sched::{
     Pod,
-    convert::device::{FINALIZER, resource_claim},
-    device::ResourceClaim,
+    convert::device::{EXTENDED, FINALIZER, resource_claim},
+    device::{ExtendedClaim, Mapping, ResourceClaim},
     storage::{Name, Version},
 };
 use serde_json::{Value, json};
@@ -66,6 +66,57 @@ impl Api {
         reserved.await.map(Some).map_err(|error| format!("reserve claim {}: {error}", full(name)))
     }
 
+    /// Makes the claim for a pod's extended resources, and tells the pod.
+    pub(super) async fn make_claim(
+        &self,
+        pod: &Pod,
+        claim: &ExtendedClaim,
+        shown: &mut Vec<ResourceClaim>,
+    ) -> Result<(), String> {
+        let owner = json!({"apiVersion": "v1", "kind": "Pod", "name": &*pod.name, "uid": &*pod.uid, "controller": true});
+        let metadata = json!({"namespace": &*pod.namespace, "generateName": format!("{}-extended-resources-", pod.name),
+            "annotations": {EXTENDED: "true"}, "ownerReferences": [owner]});
+        let object = json!({"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim", "metadata": metadata,
+            "spec": claim.spec});
+        let failed = |error: Trouble| format!("create claim for extended resources of {}: {error}", pod.name);
+        let path = format!("/apis/resource.k8s.io/v1/namespaces/{}/resourceclaims", pod.namespace);
+        let made = self.send(Method::POST, &path, Some(object)).await.and_then(read).map_err(failed)?;
+        // Whatever becomes of the rest, this one is there.
+        shown.push(made.clone());
+        let reserved = self.reserve_claim(pod, &made.name, &made.uid, &claim.allocation, true);
+        shown.extend(reserved.await?);
+        let mapping = |mapping: &Mapping| {
+            json!({"containerName": &*mapping.container, "resourceName": &*mapping.resource,
+                "requestName": mapping.request})
+        };
+        let mappings: Vec<Value> = claim.mappings.iter().map(mapping).collect();
+        let status = json!({"extendedResourceClaimStatus": {"resourceClaimName": &*made.name.1,
+            "requestMappings": mappings}});
+        let told = self.patch_status(pod, status).await;
+        told.map_err(|error| format!("update pod {} ExtendedResourceClaimStatus: {error}", pod.name))
+    }
+
+    /// Deletes a claim that was made so.
+    pub(super) async fn delete_claim(&self, name: &Name, uid: &str) -> Result<(), String> {
+        let released = self.change_claim(name, uid, |mut claim| {
+            let Some(finalizers) = claim["metadata"]["finalizers"].as_array_mut() else { return Ok(Step::Nothing) };
+            let before = finalizers.len();
+            finalizers.retain(|finalizer| finalizer != FINALIZER);
+            Ok(if finalizers.len() == before { Step::Nothing } else { Step::Object(claim) })
+        });
+        let deleted = match released.await {
+            Ok(_) => {
+                let body = json!({"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": uid}});
+                self.send(Method::DELETE, &path(name), Some(body)).await.map(drop)
+            }
+            Err(error) => Err(error),
+        };
+        match deleted {
+            Err(Trouble::Gone) => Ok(()),
+            other => other.map_err(|error| format!("delete claim {}: {error}", full(name))),
+        }
+    }
+
     /// Takes the pod off the claim's users. `None`: there is no such claim any more.
     pub(super) async fn unreserve_claim(
         &self,
@@ -113,7 +164,7 @@ impl Api {
         uid: &str,
         step: impl Fn(Value) -> Result<Step, String>,
     ) -> Result<ResourceClaim, Trouble> {
-        let path = format!("/apis/resource.k8s.io/v1/namespaces/{}/resourceclaims/{}", name.0, name.1);
+        let path = path(name);
         let mut claim = self.send(Method::GET, &path, None).await?;
         for _ in 0..MAX_WRITES {
             if claim["metadata"]["uid"] != *uid {
@@ -156,6 +207,10 @@ enum Trouble {
     Conflict,
     #[error("{0}")]
     Told(String),
+}
+
+fn path(name: &Name) -> String {
+    format!("/apis/resource.k8s.io/v1/namespaces/{}/resourceclaims/{}", name.0, name.1)
 }
 
 fn full(name: &Name) -> String {

@@ -43,6 +43,8 @@ impl Api {
                 shown.extend(self.reserve_claim(pod, claim, uid, allocation, *allocate).await?);
                 Ok(())
             }
+            Write::MakeClaim(claim) => self.make_claim(pod, claim, shown).await,
+            Write::DeleteClaim { claim, uid } => self.delete_claim(claim, uid).await,
             Write::UnreserveClaim { claim, uid } => {
                 shown.extend(self.unreserve_claim(pod, claim, uid).await?);
                 Ok(())

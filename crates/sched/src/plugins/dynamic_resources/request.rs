@@ -3,12 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use devices::Wanted;
-use k8s_openapi::api::resource::v1::{AllocationResult, DeviceRequest};
+use k8s_openapi::api::resource::v1::{AllocationResult, DeviceRequest, ResourceClaimSpec};
 
-use super::{Args, claims, is_spoilt};
+use super::{Args, claims, extended::Extended, is_spoilt};
 use crate::{
     Node, Pod,
-    device::{self, MAX_CONSUMERS, ResourceClaim},
+    device::{self, ExtendedClaim, MAX_CONSUMERS, Mapping, ResourceClaim},
     diagnosis::Rejection,
     world::{Promised, World},
 };
@@ -16,11 +16,23 @@ use crate::{
 pub(super) const UNAVAILABLE: &str = "resourceclaim not available on the node";
 const NOT_ALL: &str = "cannot allocate all claims";
 
+type WantsExtended = (ResourceClaimSpec, Vec<Mapping>, Wanted);
+
 /// What all claims of a pod ask for.
 pub(super) struct Request {
     /// In the pod's order.
     claims: Vec<Asked>,
+    namespace: Arc<str>,
+    extended: Option<Extended>,
     binding_timeout: Option<Duration>,
+}
+
+/// What a node has for a pod's claims.
+#[derive(Default)]
+pub(super) struct Found {
+    /// For the claims that need devices, in their order.
+    pub allocations: Vec<AllocationResult>,
+    pub extended: Option<ExtendedClaim>,
 }
 
 /// What one claim asks for.
@@ -41,10 +53,12 @@ impl Request {
     /// `None`: the pod has no claims. An error, if no node will do.
     pub fn of(pod: &Pod, args: &Args, world: &mut World) -> Result<Option<Self>, Rejection> {
         let all: Vec<Arc<ResourceClaim>> = claims::of(pod, world)?.into_iter().cloned().collect();
-        if all.is_empty() {
+        let extended = Extended::of(pod, world);
+        if all.is_empty() && extended.is_none() {
             return Ok(None);
         }
-        let mut request = Request { claims: Vec::new(), binding_timeout: args.binding_timeout };
+        let (claims, namespace, binding_timeout) = (Vec::new(), pod.namespace.clone(), args.binding_timeout);
+        let mut request = Request { claims, namespace, extended, binding_timeout };
         for claim in all {
             let needs = needs(pod, &claim, args, world)?;
             request.claims.push(Asked { claim, needs });
@@ -56,18 +70,24 @@ impl Request {
         self.claims.iter().any(|asked| asked.claim.leaves_a_choice())
     }
 
-    /// What the node has for the claims that need devices, in their order.
-    pub fn find(&self, node: &Node, world: &World) -> Result<Vec<AllocationResult>, Rejection> {
-        let wanted: Vec<&Wanted> = self.claims.iter().filter_map(|asked| asked.needs.wanted()).collect();
-        let mut found = Vec::new();
+    pub fn find(&self, node: &Node, world: &World) -> Result<Found, Rejection> {
+        let extended = self.wants_extended(node, world)?;
+        let mut wanted: Vec<&Wanted> = self.claims.iter().filter_map(|asked| asked.needs.wanted()).collect();
+        wanted.extend(extended.iter().map(|(_, _, wanted)| wanted));
+        let mut found = Found::default();
         if !wanted.is_empty() {
             let (used, inventory) = (world.devices.used(), world.devices.inventory());
             let answer = device::about(node, |node| devices::allocate(&wanted, node, used, inventory));
-            found = match answer {
-                Ok(Some(found)) => found,
+            found.allocations = match answer {
+                Ok(Some(allocations)) => allocations,
                 Ok(None) => return Err(Rejection::unresolvable(NOT_ALL)),
                 Err(error) => return Err(Rejection::unresolvable(error.to_string())),
             };
+        }
+        if let Some((spec, mappings, _)) = extended
+            && let Some(allocation) = found.allocations.pop()
+        {
+            found.extended = Some(ExtendedClaim { spec, allocation: Arc::new(allocation), mappings });
         }
         let usable = |asked: &Asked| match &asked.needs {
             Needs::Devices(_) => true,
@@ -80,6 +100,22 @@ impl Request {
             return Err(Rejection::unresolvable(UNAVAILABLE));
         }
         Ok(found)
+    }
+
+    /// The claim for the extended resources that the node has none of.
+    fn wants_extended(&self, node: &Node, world: &World) -> Result<Option<WantsExtended>, Rejection> {
+        let Some(extended) = &self.extended else { return Ok(None) };
+        if extended.left.is_some() {
+            return Err(Rejection::unresolvable("cannot schedule extended resource claim"));
+        }
+        let needed = extended.needed(node).map_err(Rejection::unresolvable)?;
+        if needed.is_empty() {
+            return Ok(None);
+        }
+        let (spec, mappings) = extended.claim(&needed);
+        let name = format!("{}/<extended-resources>", self.namespace);
+        let wanted = Wanted::of(&name, &spec, world.devices.inventory());
+        Ok(Some((spec, mappings, wanted.map_err(|error| Rejection::unresolvable(error.to_string()))?)))
     }
 
     /// What a pod relies on when it has been given the node with these devices.

@@ -19,7 +19,7 @@ pub(super) fn by_choice(request: Request) -> impl GroupScore + 'static {
     let number = move |info: &NodeInfo, world: &World| {
         // A node that has nothing was rejected before.
         let found = request.find(&info.node, world).unwrap_or_default();
-        request.allocations(&found).map(|(claim, allocation)| points(claim, allocation)).sum()
+        request.allocations(&found.allocations).map(|(claim, allocation)| points(claim, allocation)).sum()
     };
     Scaled { number, reverse: false }
 }
