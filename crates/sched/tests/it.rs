@@ -8,6 +8,8 @@ mod against_oracle;
 mod device_binding;
 #[path = "it/device_claims.rs"]
 mod device_claims;
+#[path = "it/device_extended.rs"]
+mod device_extended;
 #[path = "it/device_hints.rs"]
 mod device_hints;
 #[path = "it/device_promises.rs"]

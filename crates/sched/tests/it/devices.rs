@@ -96,6 +96,18 @@ impl Devices {
 
     /// Makes a write, as far as the API takes it. Nobody is told yet.
     pub fn make(&mut self, pod: &str, write: &Write) -> Result<String, String> {
+        if let Write::MakeClaim(claim) = write {
+            let owner = json!({"apiVersion": "v1", "kind": "Pod", "name": pod, "uid": format!("uid-{pod}"),
+                "controller": true});
+            let name = format!("{pod}-extended-resources-{}", self.versions);
+            let metadata = json!({"name": name, "namespace": "default", "uid": format!("uid-{name}"),
+                "annotations": {"resource.kubernetes.io/extended-resource-claim": "true"}, "ownerReferences": [owner]});
+            let allocation = serde_json::to_value(&*claim.allocation).unwrap();
+            let made = json!({"kind": "ResourceClaim", "metadata": metadata, "spec": claim.spec,
+                "status": {"allocation": allocation}});
+            self.store(reserved(made, &[pod]));
+            return Ok(name);
+        }
         let (Write::ReserveClaim { claim: name, uid, .. }
         | Write::UnreserveClaim { claim: name, uid }
         | Write::DeallocateClaim { claim: name, uid, .. }) = write
@@ -138,6 +150,13 @@ impl Devices {
         Ok(name.1.to_string())
     }
 
+    /// Deletes a claim that was made for a pod, and tells it.
+    pub fn delete(&mut self, write: &Write) {
+        let Write::DeleteClaim { claim: name, .. } = write else { panic!("not a deletion: {write:?}") };
+        let claim = self.claims.remove(&*name.1).unwrap();
+        self.cluster.delete(&claim);
+    }
+
     /// Makes what goes before a pod's binding, and tells it.
     pub fn prepare(&mut self, reservation: &Reservation) {
         assert!(self.cluster.engine.writing(&reservation.pod.uid));
@@ -152,6 +171,10 @@ impl Devices {
     pub fn give_up(&mut self, pod: &str) {
         let uid = format!("uid-{pod}");
         for write in self.cluster.engine.take_back(&uid) {
+            if matches!(write, Write::DeleteClaim { .. }) {
+                self.delete(&write);
+                continue;
+            }
             let claim = self.make(pod, &write).unwrap();
             self.tell(&claim);
         }
