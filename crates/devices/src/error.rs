@@ -3,30 +3,34 @@
 /// What stopped an allocation. The texts are Kubernetes' own where it has one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// A selector that cannot be compiled or fails on a device.
+    /// A selector that cannot be compiled, or fails on a device.
     #[error("{owner}: selector #{index}: CEL {stage} error: {reason}")]
     Selector { owner: String, index: usize, stage: &'static str, reason: String },
-    /// The claim asks for what cannot be had, or is not understood.
+    /// The claim asks for what cannot be had, or is not understood. `here`: by this node only.
     #[error("claim {claim}{place}: {reason}")]
-    Claim { claim: String, place: String, reason: String },
-    /// A node selector in a slice that is not one.
+    Claim { claim: String, place: String, reason: String, here: bool },
+    /// A node selector in a slice that is none.
     #[error("failed to perform node selection for {place}: {reason}")]
     Slice { place: String, reason: String },
     /// Nothing was found, and some pools could not be looked into.
-    #[error("invalid resource pools were encountered")]
-    InvalidPools,
+    #[error("invalid resource pools were encountered: {pools}")]
+    InvalidPools { pools: String },
     /// The search has been given up.
     #[error(
-        "gave up after {steps} steps of looking for devices of {claims}: selectors and constraints leave too many \
-         combinations; ask for fewer devices, or narrow the selectors"
+        "gave up after looking at {steps} combinations of devices for {claims}: ask for fewer devices, or narrow the \
+         selectors and constraints"
     )]
-    SearchLimit { claims: String, steps: u64 },
+    SearchLimit { claims: String, steps: usize },
 }
 
 impl Error {
     /// Whether another node may still do. Otherwise nothing fits anywhere until somebody repairs the claim, the class
     /// or the slices.
     pub fn only_here(&self) -> bool {
-        matches!(self, Error::InvalidPools | Error::SearchLimit { .. })
+        match self {
+            Error::Claim { here, .. } => *here,
+            Error::Selector { .. } | Error::Slice { .. } => false,
+            Error::InvalidPools { .. } | Error::SearchLimit { .. } => true,
+        }
     }
 }

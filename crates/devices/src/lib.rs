@@ -11,6 +11,7 @@
 //! reads nor writes the API; who asks brings the objects and stores the result.
 
 mod allocate;
+mod cel;
 mod error;
 mod inventory;
 mod node;
