@@ -126,7 +126,9 @@ impl Program {
             Value::Bool(answer) => Ok(answer),
             other => {
                 let kind = other.get_type().name();
-                Err(Fault::new(format!("CEL result of type {kind} could not be converted to bool: type conversion error")))
+                Err(Fault::new(format!(
+                    "CEL result of type {kind} could not be converted to bool: type conversion error"
+                )))
             }
         }
     }

@@ -85,10 +85,8 @@ mod tests {
         };
         let node = NodeFacts { name: "a", labels: &labels };
         let check = |fields: &[NodeSelectorRequirement], labels: &[NodeSelectorRequirement], expected: bool| {
-            let term = NodeSelectorTerm {
-                match_expressions: Some(labels.to_vec()),
-                match_fields: Some(fields.to_vec()),
-            };
+            let term =
+                NodeSelectorTerm { match_expressions: Some(labels.to_vec()), match_fields: Some(fields.to_vec()) };
             let selector = NodeSelector { node_selector_terms: vec![NodeSelectorTerm::default(), term] };
             let allocation = AllocationResult { node_selector: Some(selector), ..Default::default() };
             assert_eq!(reaches(&allocation, &node), expected, "{allocation:?}");

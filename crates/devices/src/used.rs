@@ -113,7 +113,8 @@ mod tests {
     fn what_is_counted_in_can_be_counted_out() {
         let mut used = Used::default();
         let whole = allocation("whole", None, None, false);
-        let shares = [allocation("shared", Some("1"), Some("1Gi"), false), allocation("shared", Some(""), Some("512Mi"), false)];
+        let shares =
+            [allocation("shared", Some("1"), Some("1Gi"), false), allocation("shared", Some(""), Some("512Mi"), false)];
         used.add(&whole);
         used.add(&allocation("seen", None, None, true));
         shares.iter().for_each(|share| used.add(share));

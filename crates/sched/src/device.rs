@@ -152,9 +152,13 @@ pub fn about<T>(node: &Node, ask: impl FnOnce(&NodeFacts<'_>) -> T) -> T {
 pub enum DeviceEvent {
     Claim(Change<ResourceClaim>),
     /// A class is there, new or changed; or gone.
-    Class { there: bool },
+    Class {
+        there: bool,
+    },
     /// A slice, likewise.
-    Slice { there: bool },
+    Slice {
+        there: bool,
+    },
 }
 
 impl DeviceEvent {

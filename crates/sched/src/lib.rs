@@ -41,7 +41,10 @@ pub use engine::{Decision, Engine, Options, Reservation};
 pub use explanation::Explanation;
 pub use extender::{Advice, Extender};
 pub use node::{Node, Taint, TaintEffect};
-pub use pod::{ClaimSource, ExtendedRequest, HostPort, Pod, PodClaim, PreferredTerm, Spec, Talk, Toleration, TolerationOperator, Traffic};
+pub use pod::{
+    ClaimSource, ExtendedRequest, HostPort, Pod, PodClaim, PreferredTerm, Spec, Talk, Toleration, TolerationOperator,
+    Traffic,
+};
 pub use profile::Profile;
 pub use queue::{History, Incoming, Pauses, Pending};
 pub use resources::Resources;

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::core::v1::{
-        Affinity, ContainerPort, PersistentVolumeClaimVolumeSource, PodCondition, PodResourceClaim, PodResourceClaimStatus,
-        PodSchedulingGate, PodSchedulingGroup, ResourceRequirements, Taint, Toleration, TopologySpreadConstraint,
+        Affinity, ContainerPort, PersistentVolumeClaimVolumeSource, PodCondition, PodResourceClaim,
+        PodResourceClaimStatus, PodSchedulingGate, PodSchedulingGroup, ResourceRequirements, Taint, Toleration,
+        TopologySpreadConstraint,
     },
     apimachinery::pkg::{
         api::resource::Quantity,

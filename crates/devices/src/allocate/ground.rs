@@ -123,9 +123,8 @@ impl<'a> Ground<'a> {
         if !self.features.partitionable_devices && consumes.is_some_and(|consumes| !consumes.is_empty()) {
             return false;
         }
-        let tolerated = |taint: &DeviceTaint| {
-            alternative.tolerations.iter().any(|toleration| tolerates(toleration, taint))
-        };
+        let tolerated =
+            |taint: &DeviceTaint| alternative.tolerations.iter().any(|toleration| tolerates(toleration, taint));
         !self.features.device_taints || candidate.offer.device().taints.iter().all(tolerated)
     }
 

@@ -48,9 +48,8 @@ fn device(ground: &Ground<'_>, alternative: &Alternative, pick: &Pick) -> Device
     let conditional = ground.features.device_binding_conditions;
     let share = pick.share.as_ref();
     let consumed = share.filter(|amounts| !amounts.is_empty());
-    let written = |(name, amount): (&String, &kube_schema::quantity::Quantity)| {
-        (name.clone(), Quantity(amount.to_string()))
-    };
+    let written =
+        |(name, amount): (&String, &kube_schema::quantity::Quantity)| (name.clone(), Quantity(amount.to_string()));
     DeviceRequestAllocationResult {
         admin_access: alternative.admin_access.then_some(true),
         binding_conditions: raw.binding_conditions.clone().filter(|_| conditional),
@@ -127,7 +126,8 @@ fn node_selector(
                 merge(&one.match_expressions, &mut term.match_expressions);
             }
             many => {
-                let reason = format!("create NodeSelector: unsupported ResourceSlice.NodeSelector with {} terms", many.len());
+                let reason =
+                    format!("create NodeSelector: unsupported ResourceSlice.NodeSelector with {} terms", many.len());
                 return Err(wanted.error("", reason));
             }
         }

@@ -72,14 +72,10 @@ pub(super) struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    pub fn new(
-        wanted: &'a [&'a Wanted],
-        ground: &'a Ground<'a>,
-        all: HashMap<(usize, usize), Vec<usize>>,
-    ) -> Self {
-        let constraints = wanted.iter().map(|wanted| {
-            wanted.constraints.iter().map(|constraint| Held::new(constraint, ground.features)).collect()
-        });
+    pub fn new(wanted: &'a [&'a Wanted], ground: &'a Ground<'a>, all: HashMap<(usize, usize), Vec<usize>>) -> Self {
+        let constraints = wanted
+            .iter()
+            .map(|wanted| wanted.constraints.iter().map(|constraint| Held::new(constraint, ground.features)).collect());
         Search {
             wanted,
             ground,

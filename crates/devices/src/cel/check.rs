@@ -11,17 +11,8 @@ use super::{
 };
 
 /// Names of types, which expressions may compare `type(x)` with.
-pub(super) const TYPES: [Type; 9] = [
-    Type::Bool,
-    Type::Int,
-    Type::Uint,
-    Type::Double,
-    Type::String,
-    Type::Bytes,
-    Type::List,
-    Type::Map,
-    Type::Type,
-];
+pub(super) const TYPES: [Type; 9] =
+    [Type::Bool, Type::Int, Type::Uint, Type::Double, Type::String, Type::Bytes, Type::List, Type::Map, Type::Type];
 
 #[derive(Default)]
 pub(super) struct Checker<'a> {
@@ -111,13 +102,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn index(
-        &mut self,
-        at: usize,
-        target: &'a Expr,
-        index: &'a Expr,
-        optional: bool,
-    ) -> Result<Type, CompileError> {
+    fn index(&mut self, at: usize, target: &'a Expr, index: &'a Expr, optional: bool) -> Result<Type, CompileError> {
         let types = [self.check(target)?, self.check(index)?];
         match types[0] {
             Type::List | Type::Map | Type::Dyn | Type::Optional => {
@@ -162,8 +147,7 @@ impl<'a> Checker<'a> {
             }
             Operator::In => matches!(right, Type::List | Type::Map | Type::Dyn).then_some(Type::Bool),
             Operator::Add => {
-                let adds = number(either)
-                    || matches!(either, Type::String | Type::Bytes | Type::List | Type::Dyn);
+                let adds = number(either) || matches!(either, Type::String | Type::Bytes | Type::List | Type::Dyn);
                 (left.may_be(right) && adds).then_some(either)
             }
             Operator::Subtract | Operator::Multiply | Operator::Divide => {

@@ -17,8 +17,8 @@ pub(super) enum Token {
 
 /// Longer signs first, so that the longest one wins.
 const SIGNS: [&str; 25] = [
-    "&&", "||", "==", "!=", "<=", ">=", ".?", "[?", "(", ")", "[", "]", "{", "}", ".", ",", ":", "?", "+", "-", "*", "/",
-    "%", "<", ">",
+    "&&", "||", "==", "!=", "<=", ">=", ".?", "[?", "(", ")", "[", "]", "{", "}", ".", ",", ":", "?", "+", "-", "*",
+    "/", "%", "<", ">",
 ];
 
 pub(super) fn tokens(text: &str) -> Result<Vec<(Token, usize)>, CompileError> {

@@ -31,7 +31,10 @@ fn device() -> Arc<Subject> {
     Arc::new(Subject {
         driver: Value::text("dra.example.com"),
         allow_multiple_allocations: true,
-        attributes: map(true, [("dra.example.com", own), ("other.example.com", map(false, [("x", Value::Bool(false))]))]),
+        attributes: map(
+            true,
+            [("dra.example.com", own), ("other.example.com", map(false, [("x", Value::Bool(false))]))],
+        ),
         capacity: map(true, [("dra.example.com", memory)]),
         flaw: None,
     })
@@ -123,7 +126,10 @@ fn the_language_is_there() {
     check(r#"{"a": 1, "b": [2]}.b[0] == 2 && {1: true}[1] && size({"a": 1}) == 1"#, Ok(true));
     check(r#"{"a": 1, "a": 2}.a == 1"#, Err("Failed with repeated key"));
     check(r#""a\t\u00e9\x41\101" == "a	éAA" && r"\d" == "\\d" && """a"b""" == 'a"b' && b"\xff".size() == 1"#, Ok(true));
-    check(r#"type(1) == int && type("") == string && type([]) == list && string(12) == "12" && int("12") == 12"#, Ok(true));
+    check(
+        r#"type(1) == int && type("") == string && type([]) == list && string(12) == "12" && int("12") == 12"#,
+        Ok(true),
+    );
     check("int(1.9) == 1 && double(2) == 2.0 && uint(3) == 3u && bool('true')", Ok(true));
     check("int('x') == 1", Err("type conversion error"));
     check("// a comment\n true", Ok(true));
@@ -138,11 +144,17 @@ fn texts_have_functions() {
     check_short(r#"$a.model.lowerAscii() == "fish-40" && $a.model.upperAscii() == "FISH-40""#, Ok(true));
     check_short(r#"$a.model.matches("^Fish-[0-9]+$") && !matches($a.model, "bird")"#, Ok(true));
     check_short(r#"$a.model.matches("F" + "[a-z]+") && $a.model.contains("sh") && $a.model.endsWith("40")"#, Ok(true));
-    check_short(r#"$a.services.split("example").size() == 2 && $a.services.split("") .join("") == $a.services"#, Ok(true));
+    check_short(
+        r#"$a.services.split("example").size() == 2 && $a.services.split("") .join("") == $a.services"#,
+        Ok(true),
+    );
     check(r#"["a", "b"].join("-") == "a-b" && "a-b-c".split("-", 2) == ["a", "b-c"]"#, Ok(true));
     check(r#""héllo".size() == 5 && "héllo".charAt(1) == "é" && "héllo".substring(1, 3) == "él""#, Ok(true));
     check(r#""abcabc".indexOf("c") == 2 && "abcabc".lastIndexOf("a") == 3 && "abc".indexOf("b", 2) == -1"#, Ok(true));
-    check(r#""aab".replace("a", "x") == "xxb" && "aab".replace("a", "x", 1) == "xab" && " a ".trim() == "a""#, Ok(true));
+    check(
+        r#""aab".replace("a", "x") == "xxb" && "aab".replace("a", "x", 1) == "xab" && " a ".trim() == "a""#,
+        Ok(true),
+    );
     check(r#""abc 12 3".find("[0-9]+") == "12" && "1 2 3".findAll("[0-9]", 2) == ["1", "2"]"#, Ok(true));
     check(r#""abc".substring(2, 1) == """#, Err("invalid substring range"));
     check(r#""abc".charAt(9) == """#, Err("index out of range: 9"));
@@ -229,12 +241,72 @@ fn hostile_expressions_are_refused_or_end_soon() {
 /// Pieces that make nearly right expressions.
 fn pieces() -> impl Strategy<Value = String> {
     let piece = prop::sample::select(vec![
-        "device", ".driver", ".attributes", ".capacity", "[\"dra.example.com\"]", ".numa", ".model", ".memory", "(", ")",
-        "[", "]", "{", "}", ",", ":", "?", "!", "-", "+", "*", "/", "%", "==", "!=", "<", ">=", "&&", "||", " in ", "1",
-        "2u", "1.5", "'a'", "b'a'", "true", "null", "x", ".all(x,", ".exists(x,", ".map(x,", ".filter(x,", "has(",
-        "cel.bind(x,", "size(", "quantity('1Gi')", "semver('1.2.3')", ".compareTo(", ".isGreaterThan(", ".?", "[?",
-        ".orValue(", ".split('')", ".replace('','ab')", ".substring(1)", ".matches('a')", ".join()", "optional.of(",
-        ".lastIndexOf('é', 1)", "'é€'", ".charAt(", ".add(", "9223372036854775807", "-9223372036854775808", "\n", "//",
+        "device",
+        ".driver",
+        ".attributes",
+        ".capacity",
+        "[\"dra.example.com\"]",
+        ".numa",
+        ".model",
+        ".memory",
+        "(",
+        ")",
+        "[",
+        "]",
+        "{",
+        "}",
+        ",",
+        ":",
+        "?",
+        "!",
+        "-",
+        "+",
+        "*",
+        "/",
+        "%",
+        "==",
+        "!=",
+        "<",
+        ">=",
+        "&&",
+        "||",
+        " in ",
+        "1",
+        "2u",
+        "1.5",
+        "'a'",
+        "b'a'",
+        "true",
+        "null",
+        "x",
+        ".all(x,",
+        ".exists(x,",
+        ".map(x,",
+        ".filter(x,",
+        "has(",
+        "cel.bind(x,",
+        "size(",
+        "quantity('1Gi')",
+        "semver('1.2.3')",
+        ".compareTo(",
+        ".isGreaterThan(",
+        ".?",
+        "[?",
+        ".orValue(",
+        ".split('')",
+        ".replace('','ab')",
+        ".substring(1)",
+        ".matches('a')",
+        ".join()",
+        "optional.of(",
+        ".lastIndexOf('é', 1)",
+        "'é€'",
+        ".charAt(",
+        ".add(",
+        "9223372036854775807",
+        "-9223372036854775808",
+        "\n",
+        "//",
     ]);
     prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
 }

@@ -89,10 +89,17 @@ impl Place {
 
 impl Device {
     /// Reads a device. Says what is wrong if it cannot be one.
-    pub fn of(device: &api::Device, driver: &str, per_device: bool, serial: u64, features: &Features) -> Result<Device, String> {
+    pub fn of(
+        device: &api::Device,
+        driver: &str,
+        per_device: bool,
+        serial: u64,
+        features: &Features,
+    ) -> Result<Device, String> {
         let mut capacity = BTreeMap::new();
         for (name, found) in device.capacity.iter().flatten() {
-            let read = Capacity::of(found).map_err(|error| format!("device {}: capacity {name}: {error}", device.name))?;
+            let read =
+                Capacity::of(found).map_err(|error| format!("device {}: capacity {name}: {error}", device.name))?;
             capacity.insert(name.clone(), read);
         }
         let place = match per_device {

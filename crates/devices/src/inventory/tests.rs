@@ -29,7 +29,13 @@ fn slices_come_change_and_go() {
     let mut inventory = Inventory::new(Features::default());
     let mut check = |name: &str, slice: Option<ResourceSlice>, changed: bool, on_a: &[&str], on_b: &[&str]| {
         assert_eq!(inventory.set_slice(name, slice), changed, "{name}");
-        assert_eq!((seen(&inventory, "a"), seen(&inventory, "b")), (on_a.iter().map(|text| (*text).to_owned()).collect(), on_b.iter().map(|text| (*text).to_owned()).collect()));
+        assert_eq!(
+            (seen(&inventory, "a"), seen(&inventory, "b")),
+            (
+                on_a.iter().map(|text| (*text).to_owned()).collect(),
+                on_b.iter().map(|text| (*text).to_owned()).collect()
+            )
+        );
     };
     let pool = |name: &str| json!({"name": name, "generation": 1, "resourceSliceCount": 1});
     check("one", None, false, &[], &[]);
@@ -66,10 +72,14 @@ fn a_device_that_changes_is_another_one() {
     let serials = |inventory: &Inventory| {
         let labels = |_: &str| None;
         let views = inventory.views(&NodeFacts { name: "a", labels: &labels }).unwrap();
-        views.iter().flat_map(|view| view.offers.iter().map(|offer| offer.device().serial).collect::<Vec<_>>()).collect::<Vec<_>>()
+        views
+            .iter()
+            .flat_map(|view| view.offers.iter().map(|offer| offer.device().serial).collect::<Vec<_>>())
+            .collect::<Vec<_>>()
     };
     inventory.set_slice("one", slice(json!({"nodeName": "a"})));
     let before = serials(&inventory);
-    inventory.set_slice("one", slice(json!({"nodeName": "a", "devices": [{"name": "x", "attributes": {"n": {"int": 1}}}]})));
+    inventory
+        .set_slice("one", slice(json!({"nodeName": "a", "devices": [{"name": "x", "attributes": {"n": {"int": 1}}}]})));
     assert_ne!(before, serials(&inventory), "what was remembered of the device no longer holds");
 }

@@ -223,7 +223,8 @@ impl Devices {
         for claim in [&old, &new].into_iter().flatten() {
             self.recount(name, &claim.uid);
         }
-        let made_for = |claim: &Option<Arc<ResourceClaim>>| claim.as_ref().filter(|claim| claim.extended)?.owner.clone();
+        let made_for =
+            |claim: &Option<Arc<ResourceClaim>>| claim.as_ref().filter(|claim| claim.extended)?.owner.clone();
         if let Some(pod) = made_for(&old) {
             self.made.remove(&pod);
         }
@@ -257,7 +258,8 @@ impl Devices {
         };
         let (before, now) = (before.flatten(), resource.flatten());
         let Some(extended) = &mut self.extended else { return false };
-        let age = class.and_then(|class| class.metadata.creation_timestamp.as_ref()).map_or(0, |time| time.0.as_second());
+        let age =
+            class.and_then(|class| class.metadata.creation_timestamp.as_ref()).map_or(0, |time| time.0.as_second());
         let known = before.as_ref().is_some_and(|before| {
             now.as_ref() == Some(before)
                 && extended.get(before).is_some_and(|all| all.contains(&(Reverse(age), name.clone())))

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use sched::{Decision, framework::Gang, pre_bind::{Progress, Write}};
+use sched::{
+    Decision,
+    framework::Gang,
+    pre_bind::{Progress, Write},
+};
 use serde_json::{Value, json};
 
 use crate::{
-    devices::{Devices, DRIVER, allocated, claim, class, reserved, user},
+    devices::{DRIVER, Devices, allocated, claim, class, reserved, user},
     storage::{node, with},
 };
 

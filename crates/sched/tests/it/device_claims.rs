@@ -4,7 +4,7 @@ use sched::pre_bind::Write;
 use serde_json::{Value, json};
 
 use crate::{
-    devices::{Devices, allocated, asking, class, claim, pod, reserved, slice, user},
+    devices::{Devices, allocated, asking, claim, class, pod, reserved, slice, user},
     storage::{node, with},
 };
 
@@ -27,12 +27,17 @@ fn check(claims: &[Value], pod: &Value, expected: &str) {
 fn claims_are_met_or_it_is_told_why_not() {
     let p = user("p", &["c"]);
     let two = json!([{"name": "r", "exactly": {"deviceClassName": "gpu", "allocationMode": "ExactCount", "count": 2}}]);
-    let none = json!([{"name": "r", "exactly": {"deviceClassName": "npu", "allocationMode": "ExactCount", "count": 1}}]);
+    let none =
+        json!([{"name": "r", "exactly": {"deviceClassName": "npu", "allocationMode": "ExactCount", "count": 1}}]);
     let later = json!([{"name": "r", "firstAvailable": [{"name": "s", "deviceClassName": "npu"}]}]);
     check(&[claim("c")], &p, "p -> a");
     check(&[asking("c", two)], &p, "unfit 1 cannot allocate all claims. still not schedulable,");
     check(&[asking("c", none)], &p, "unfit request r: device class npu does not exist. no new claims to deallocate,");
-    check(&[asking("c", later)], &p, "unfit request r/s: device class npu does not exist. no new claims to deallocate,");
+    check(
+        &[asking("c", later)],
+        &p,
+        "unfit request r/s: device class npu does not exist. no new claims to deallocate,",
+    );
     let unknown = "unfit resource claim default/c, request r: unknown request type. no new claims to deallocate,";
     check(&[asking("c", json!([{"name": "r"}]))], &p, unknown);
     check(&[allocated(claim("c"), "a", "gpu-0")], &p, "p -> a");
@@ -71,7 +76,7 @@ fn a_pod_is_not_looked_at_before_its_claims_are_there() {
     let named = json!([{"name": "x", "resourceClaimName": "p-x"}]);
     // What is there before, what comes then, and whether that is enough.
     let check = |before: &[Value], then: &Value, opens: bool| {
-        let mut devices = Devices::new(&[("a", &["gpu-0"])]);
+        let mut devices = Devices::new(&[("a", &["gpu-0", "gpu-1"])]);
         before.iter().for_each(|object| devices.cluster.apply(object));
         assert_eq!(devices.next().0, "nothing", "{before:?}");
         assert_eq!(devices.cluster.engine.pending().gated, 1, "{before:?}");
@@ -81,7 +86,7 @@ fn a_pod_is_not_looked_at_before_its_claims_are_there() {
     };
     check(&[user("p", &["c"])], &claim("c"), true);
     check(&[user("p", &["c"])], &claim("d"), false);
-    check(&[user("p", &["c", "d"]), claim("c")], &claim("d"), false);
+    check(&[user("p", &["c", "d"]), claim("c")], &claim("d"), true);
     let deleting = with(claim("c"), json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}));
     check(&[user("p", &["c"])], &deleting, false);
     check(&[deleting, user("p", &["c"])], &claim("c"), true);
@@ -139,7 +144,10 @@ fn an_unused_claim_in_the_way_is_deallocated() {
     devices.put(allocated(claim("c"), "a", "gpu-0"));
     devices.cluster.apply(&user("p", &["c"]));
     let (told, writes) = devices.next();
-    assert!(told.contains("1 resourceclaim not available on the node. deallocation of ResourceClaim completed"), "{told}");
+    assert!(
+        told.contains("1 resourceclaim not available on the node. deallocation of ResourceClaim completed"),
+        "{told}"
+    );
     let claim = devices.make("p", &writes[0]).unwrap();
     assert_eq!(devices.next().0, "nothing");
     devices.tell(&claim);

@@ -40,7 +40,10 @@ fn a_claim_is_made_for_what_a_node_has_none_of() {
         let [Write::MakeClaim(claim)] = found.pre_bind.writes.as_slice() else { panic!("{:?}", found.pre_bind) };
         let [mapping] = claim.mappings.as_slice() else { panic!("{claim:?}") };
         // The second of the container's requests by name.
-        assert_eq!((&*mapping.container, &*mapping.resource, &*mapping.request), ("c", resource, "container-0-request-1"));
+        assert_eq!(
+            (&*mapping.container, &*mapping.resource, &*mapping.request),
+            ("c", resource, "container-0-request-1")
+        );
         let told = devices.next().0;
         assert!(told.contains("q: 0/1 nodes are available: 1 cannot allocate all claims. still not"), "{told}");
         devices.prepare(&found);
@@ -108,7 +111,8 @@ fn the_youngest_class_stands_for_a_resource() {
         let time = format!("{year}-01-01T00:00:00Z");
         with(class(name), json!({"metadata": {"creationTimestamp": time}, "spec": {"extendedResourceName": "x.io/y"}}))
     };
-    let classes = |devices: &Devices| devices.cluster.engine.world().devices.class_for("x.io/y").map(ToString::to_string);
+    let classes =
+        |devices: &Devices| devices.cluster.engine.world().devices.class_for("x.io/y").map(ToString::to_string);
     let changes = [
         (dated("old", 2024), true, Some("old")),
         (dated("new", 2025), true, Some("new")),

@@ -14,13 +14,15 @@ use crate::{
     storage::{node, on, with},
 };
 
+const MAX_PODS: usize = 8;
+
 #[derive(Clone, Debug)]
 enum Step {
     Claim(u8),
     /// A claim without devices is gone.
     ClaimGone(u8),
     /// A pod with two claims, which may be the same.
-    Pod(u8, u8, u8),
+    Pod(u8, u8),
     PodGone(u8),
     /// The claims of a reserved pod are written; the engine does not hear of it yet.
     Begin(u8),
@@ -39,8 +41,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => (0u8..5).prop_map(Step::Claim),
         1 => (0u8..5).prop_map(Step::ClaimGone),
-        6 => (0u8..8, 0u8..5, 0u8..5).prop_map(|(id, a, b)| Step::Pod(id, a, b)),
-        2 => (0u8..8).prop_map(Step::PodGone),
+        6 => (0u8..5, 0u8..5).prop_map(|(a, b)| Step::Pod(a, b)),
+        2 => any::<u8>().prop_map(Step::PodGone),
         5 => any::<u8>().prop_map(Step::Begin),
         5 => any::<u8>().prop_map(Step::Answer),
         1 => any::<u8>().prop_map(Step::Lose),
@@ -96,17 +98,16 @@ impl Run {
                     self.devices.cluster.delete(&claim);
                 }
             }
-            Step::Pod(id, a, b) => {
-                let name = format!("p{id}");
-                // One whose claims are being written is another pod.
-                if !self.pods.contains_key(&name) && !self.written.contains_key(&name) {
-                    let pod = user(&name, &[&format!("c{a}"), &format!("c{b}")]);
-                    self.devices.cluster.apply(&pod);
-                    self.pods.insert(name, pod);
-                }
+            Step::Pod(a, b) if self.pods.len() < MAX_PODS => {
+                self.uids += 1;
+                let name = format!("p{}", self.uids);
+                let pod = user(&name, &[&format!("c{a}"), &format!("c{b}")]);
+                self.devices.cluster.apply(&pod);
+                self.pods.insert(name, pod);
             }
-            Step::PodGone(id) => {
-                let name = format!("p{id}");
+            Step::Pod(..) => {}
+            Step::PodGone(lot) => {
+                let Some(name) = nth(&self.pods, lot) else { return Ok(()) };
                 if let Some(pod) = self.pods.remove(&name) {
                     self.reserved.remove(&name);
                     self.devices.cluster.delete(&pod);
@@ -169,8 +170,12 @@ impl Run {
 
     /// The answers are lost; whoever is still there is taken off the claims, which shows what they are.
     fn lose(&mut self, lot: u8) {
-        let lost: BTreeMap<String, ()> =
-            self.written.keys().filter(|name| self.reserved.contains_key(*name)).map(|name| (name.clone(), ())).collect();
+        let lost: BTreeMap<String, ()> = self
+            .written
+            .keys()
+            .filter(|name| self.reserved.contains_key(*name))
+            .map(|name| (name.clone(), ()))
+            .collect();
         let Some(name) = nth(&lost, lot) else { return };
         self.written.remove(&name);
         self.reserved.remove(&name);
@@ -211,7 +216,8 @@ impl Run {
     fn hold(&self) -> Result<(), TestCaseError> {
         let mut given: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
         for (name, claim) in &self.devices.claims {
-            for result in claim.pointer("/status/allocation/devices/results").and_then(Value::as_array).into_iter().flatten()
+            for result in
+                claim.pointer("/status/allocation/devices/results").and_then(Value::as_array).into_iter().flatten()
             {
                 let device = format!("{}/{}", text(result, "/pool"), text(result, "/device"));
                 given.entry(device).or_default().insert(name);

@@ -31,7 +31,10 @@ pub fn slice(node: &str, devices: &[&str]) -> Value {
 
 /// A claim to one device.
 pub fn claim(name: &str) -> Value {
-    asking(name, json!([{"name": "r", "exactly": {"deviceClassName": "gpu", "allocationMode": "ExactCount", "count": 1}}]))
+    asking(
+        name,
+        json!([{"name": "r", "exactly": {"deviceClassName": "gpu", "allocationMode": "ExactCount", "count": 1}}]),
+    )
 }
 
 pub fn asking(name: &str, requests: Value) -> Value {

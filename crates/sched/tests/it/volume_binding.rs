@@ -26,6 +26,7 @@ fn writes(reservation: &Reservation) -> Vec<String> {
     let word = |write: &Write| match write {
         Write::BindVolume { volume, claim, .. } => format!("{volume} -> {}", claim.1),
         Write::SelectNode { claim, node, .. } => format!("{} at {node}", claim.1),
+        other => panic!("not about volumes: {other:?}"),
     };
     reservation.pre_bind.writes.iter().map(word).collect()
 }

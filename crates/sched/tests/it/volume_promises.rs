@@ -248,7 +248,8 @@ impl Run {
     /// Volumes that reserved pods count on, with the uids of their claims. Whoever has lost what was promised counts on nothing.
     fn promised(&self) -> Vec<(String, String)> {
         let engine = &self.cluster.engine;
-        let counts = |pod: &&String| !matches!(engine.pre_bound(&format!("uid-{pod}"), false), Some(Progress::Failed(_)));
+        let counts =
+            |pod: &&String| !matches!(engine.pre_bound(&format!("uid-{pod}"), false), Some(Progress::Failed(_)));
         let held =
             self.reserved.keys().filter(counts).filter_map(|pod| engine.world().volumes.held(&format!("uid-{pod}")));
         let uid = |uid: &Option<std::sync::Arc<str>>| uid.as_deref().unwrap_or_default().to_owned();

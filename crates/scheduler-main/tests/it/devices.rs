@@ -21,9 +21,7 @@ pub struct Devices {
 
 /// The classes of all states: any device, a kind of them, and that of the probe.
 pub fn classes() -> [Value; 3] {
-    let class = |name: &str, expression: String| {
-        json!({"metadata": {"name": name}, "spec": {"selectors": [{"cel": {"expression": expression}}]}})
-    };
+    let class = |name: &str, expression: String| json!({"metadata": {"name": name}, "spec": {"selectors": [{"cel": {"expression": expression}}]}});
     let model = |model: &str| format!("device.attributes[{DRIVER:?}].model == {model:?}");
     let any = format!("device.driver == {DRIVER:?} && device.attributes[{DRIVER:?}].model != {PROBE:?}");
     [class("any", any), class("large", model("large")), class(PROBE, model(PROBE))]

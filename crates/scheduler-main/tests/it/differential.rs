@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 
 use crate::{
     api::Api,
-    scheduler::{Scheduler, real},
     devices::{self, CLAIMS, CLASSES, SLICES},
+    scheduler::{Scheduler, real},
     states::{self, PROBE, State},
 };
 

@@ -73,7 +73,8 @@ impl Api {
         claim: &ExtendedClaim,
         shown: &mut Vec<ResourceClaim>,
     ) -> Result<(), String> {
-        let owner = json!({"apiVersion": "v1", "kind": "Pod", "name": &*pod.name, "uid": &*pod.uid, "controller": true});
+        let owner =
+            json!({"apiVersion": "v1", "kind": "Pod", "name": &*pod.name, "uid": &*pod.uid, "controller": true});
         let metadata = json!({"namespace": &*pod.namespace, "generateName": format!("{}-extended-resources-", pod.name),
             "annotations": {EXTENDED: "true"}, "ownerReferences": [owner]});
         let object = json!({"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim", "metadata": metadata,

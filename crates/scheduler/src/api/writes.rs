@@ -27,9 +27,7 @@ impl Api {
     /// Makes the writes for a pod in their order, until one fails. ResourceClaims as the API has answered are added to `shown`.
     pub async fn write(&self, pod: &Pod, writes: &[Write], shown: &mut Vec<ResourceClaim>) -> Result<(), Unwritten> {
         for write in writes {
-            self.write_one(pod, write, shown)
-                .await
-                .map_err(|reason| Unwritten { plugin: write.plugin(), reason })?;
+            self.write_one(pod, write, shown).await.map_err(|reason| Unwritten { plugin: write.plugin(), reason })?;
         }
         Ok(())
     }

@@ -4,7 +4,8 @@ use super::*;
 
 /// A device with so much memory that can be shared, with a policy for requests.
 fn shared(name: &str, memory: &str, policy: Value) -> Value {
-    let memory = with(json!({"value": memory}), if policy.is_null() { json!({}) } else { json!({"requestPolicy": policy}) });
+    let memory =
+        with(json!({"value": memory}), if policy.is_null() { json!({}) } else { json!({"requestPolicy": policy}) });
     json!({"name": name, "allowMultipleAllocations": true, "capacity": {"memory": memory}})
 }
 
@@ -31,14 +32,19 @@ fn shares_take_what_was_asked_for() {
     let two = || vec![shared("x", "10", any.clone()), shared("y", "10", any.clone())];
     check(get(two(), vec![ask("r", "7")]).used(&["driver-a/pool/x memory=4"]), "r: y (share memory=7) on node-1");
     // The first request gives way: 6 and 4 fit together, 6 and 6 do not.
-    check(get(two(), vec![ask("r", "6"), ask("s", "6"), ask("t", "4")]),
-        "r: x (share memory=6), s: y (share memory=6), t: x (share memory=4) on node-1");
+    check(
+        get(two(), vec![ask("r", "6"), ask("s", "6"), ask("t", "4")]),
+        "r: x (share memory=6), s: y (share memory=6), t: x (share memory=4) on node-1",
+    );
     // One request wants different devices.
     let pair = request("r", json!({"count": 2, "capacity": {"requests": {"memory": "1"}}}));
     check(get(one(), vec![pair.clone()]), "none");
     check(get(two(), vec![pair]), "r: x (share memory=1), r: y (share memory=1) on node-1");
     let none = json!({"name": "x", "allowMultipleAllocations": true});
-    check(get(vec![none], vec![request("r", json!({})), request("s", json!({}))]), "r: x (share ), s: x (share ) on node-1");
+    check(
+        get(vec![none], vec![request("r", json!({})), request("s", json!({}))]),
+        "r: x (share ), s: x (share ) on node-1",
+    );
     check(get(one(), vec![request("r", json!({"capacity": {"requests": {"cores": "1"}}}))]), "none");
 }
 
@@ -68,7 +74,10 @@ fn policies_round_up_and_refuse() {
     took(&values, "9", "none");
     took(&json!({"default": "3"}), "5", "5");
     let without = |policy: &Value, expected: &str| {
-        check(get(vec![shared("x", "10", policy.clone())], vec![request("r", json!({}))]), &format!("r: x (share memory={expected}) on node-1"));
+        check(
+            get(vec![shared("x", "10", policy.clone())], vec![request("r", json!({}))]),
+            &format!("r: x (share memory={expected}) on node-1"),
+        );
     };
     without(&range, "2");
     without(&values, "0");
@@ -95,13 +104,17 @@ fn dedicated_devices_have_capacity_too() {
 
 #[test]
 fn all_devices_are_those_with_room() {
-    let all = |memory: &str| request("r", json!({"allocationMode": "All", "capacity": {"requests": {"memory": memory}}}));
+    let all =
+        |memory: &str| request("r", json!({"allocationMode": "All", "capacity": {"requests": {"memory": memory}}}));
     let two = || vec![shared("x", "10", Value::Null), shared("y", "4", Value::Null)];
     check(get(two(), vec![all("4")]), "r: x (share memory=4), r: y (share memory=4) on node-1");
     check(get(two(), vec![all("5")]), "r: x (share memory=5) on node-1");
     check(get(two(), vec![all("5")]).used(&["driver-a/pool/x memory=8"]), "none");
     check(get(two(), vec![ask("first", "8"), all("4")]), "none");
-    check(get(two(), vec![ask("first", "6"), all("4")]), "first: x (share memory=6), r: x (share memory=4), r: y (share memory=4) on node-1");
+    check(
+        get(two(), vec![ask("first", "6"), all("4")]),
+        "first: x (share memory=6), r: x (share memory=4), r: y (share memory=4) on node-1",
+    );
 }
 
 #[test]
@@ -112,21 +125,36 @@ fn a_shared_part_takes_from_its_counters_once() {
     };
     let slices = || {
         let sets = json!([{"name": "set", "counters": {"memory": {"value": "10"}}}]);
-        vec![one_of(2, slice(vec![counted("x"), counted("y")])), with(one_of(2, slice(vec![])), json!({"sharedCounters": sets}))]
+        vec![
+            one_of(2, slice(vec![counted("x"), counted("y")])),
+            with(one_of(2, slice(vec![])), json!({"sharedCounters": sets})),
+        ]
     };
     let claims = |requests| vec![claim(requests)];
-    check(world(slices(), claims(vec![ask("r", "4"), ask("s", "4")])), "r: x (share memory=4), s: x (share memory=4) on node-1");
+    check(
+        world(slices(), claims(vec![ask("r", "4"), ask("s", "4")])),
+        "r: x (share memory=4), s: x (share memory=4) on node-1",
+    );
     check(world(slices(), claims(vec![ask("r", "6"), ask("s", "6")])), "none");
-    check(world(slices(), claims(vec![ask("r", "4")])).used(&["driver-a/pool/x memory=4"]), "r: x (share memory=4) on node-1");
+    check(
+        world(slices(), claims(vec![ask("r", "4")])).used(&["driver-a/pool/x memory=4"]),
+        "r: x (share memory=4) on node-1",
+    );
     check(world(slices(), claims(vec![ask("r", "8")])).used(&["driver-a/pool/x memory=4"]), "none");
-    check(world(slices(), claims(vec![ask("r", "4")])).used(&["driver-a/pool/y memory=4"]), "r: y (share memory=4) on node-1");
+    check(
+        world(slices(), claims(vec![ask("r", "4")])).used(&["driver-a/pool/y memory=4"]),
+        "r: y (share memory=4) on node-1",
+    );
 }
 
 #[test]
 fn without_the_feature_nothing_is_shared() {
     let off = |world: World| world.without(|features| features.consumable_capacity = false);
     let reason = "has capacity requests, but the DRAConsumableCapacity feature is disabled";
-    check(off(get(vec![named("x")], vec![ask("r", "1")])), &format!("error: claim default/claim-0, request r: {reason}"));
+    check(
+        off(get(vec![named("x")], vec![ask("r", "1")])),
+        &format!("error: claim default/claim-0, request r: {reason}"),
+    );
     let choice = first_of("r", &[("s", json!({"capacity": {"requests": {"memory": "1"}}}))]);
     check(off(get(vec![named("x")], vec![choice])), &format!("error: claim default/claim-0, subrequest s: {reason}"));
     let two = || vec![request("r", json!({})), request("s", json!({}))];
@@ -135,7 +163,10 @@ fn without_the_feature_nothing_is_shared() {
 
 #[test]
 fn shares_get_names_of_their_own() {
-    let world = get(vec![shared("x", "10", Value::Null), named("y")], vec![ask("r", "1"), ask("s", "1"), request("t", json!({"selectors": cel("!device.allowMultipleAllocations")}))]);
+    let world = get(
+        vec![shared("x", "10", Value::Null), named("y")],
+        vec![ask("r", "1"), ask("s", "1"), request("t", json!({"selectors": cel("!device.allowMultipleAllocations")}))],
+    );
     let mut found = world.allocate(&world.inventory()).unwrap().unwrap();
     let mut next = 0;
     name_shares(&mut found[0], &mut || {

@@ -34,7 +34,10 @@ fn parts_take_from_what_is_there() {
     check(world(pool("8Gi", parts()), ask(1)).used(&["driver-a/pool/six"]), "none");
     // More has been given out than there is, before the driver published less.
     check(world(pool("3Gi", parts()), ask(1)).used(&["driver-a/pool/six"]), "none");
-    check(world(pool("8Gi", vec![part("six", "6Gi"), named("free")]), ask(1)).used(&["driver-a/pool/six"]), "r: free on node-1");
+    check(
+        world(pool("8Gi", vec![part("six", "6Gi"), named("free")]), ask(1)).used(&["driver-a/pool/six"]),
+        "r: free on node-1",
+    );
     let two = vec![claim(vec![request("r", json!({}))]), claim(vec![request("r", json!({}))])];
     check(world(pool("8Gi", parts()), two), "r: four on node-1 | r: other-four on node-1");
     // Another pool's devices take from its own counters.
@@ -46,7 +49,13 @@ fn parts_take_from_what_is_there() {
 #[test]
 fn devices_on_other_nodes_take_from_the_same_counters() {
     let elsewhere = with(one_of(3, slice(vec![part("there", "6Gi")])), json!({"nodeName": "node-2"}));
-    let slices = || pool("8Gi", vec![part("six", "6Gi"), part("two", "2Gi")]).into_iter().map(|slice| one_of(3, slice)).chain([elsewhere.clone()]).collect();
+    let slices = || {
+        pool("8Gi", vec![part("six", "6Gi"), part("two", "2Gi")])
+            .into_iter()
+            .map(|slice| one_of(3, slice))
+            .chain([elsewhere.clone()])
+            .collect()
+    };
     check(world(slices(), ask(1)), "r: six on node-1");
     check(world(slices(), ask(1)).used(&["driver-a/pool/there"]), "r: two on node-1");
 }
@@ -60,12 +69,19 @@ fn pools_whose_counters_do_not_fit_are_invalid() {
         let device = json!({"name": "x", "consumesCounters": consumed});
         world(vec![one_of(2, slice(vec![device])), counters(sets)], ask(1))
     };
-    check(get(json!([set]), unknown_set), "error: invalid resource pools were encountered: driver-a/pool: counter set none not found");
+    check(
+        get(json!([set]), unknown_set),
+        "error: invalid resource pools were encountered: driver-a/pool: counter set none not found",
+    );
     check(get(json!([set]), unknown_counter), "error: counter none not found in counter set set");
     check(get(json!([set, set]), json!([])), "error: duplicate counter set name set");
     // Even if the device is on another node.
-    let wrong = with(one_of(3, slice(vec![json!({"name": "x", "consumesCounters": [{"counterSet": "none", "counters": {}}]})])), json!({"nodeName": "node-2"}));
-    let slices = pool("8Gi", vec![part("six", "6Gi")]).into_iter().map(|slice| one_of(3, slice)).chain([wrong]).collect();
+    let wrong = with(
+        one_of(3, slice(vec![json!({"name": "x", "consumesCounters": [{"counterSet": "none", "counters": {}}]})])),
+        json!({"nodeName": "node-2"}),
+    );
+    let slices =
+        pool("8Gi", vec![part("six", "6Gi")]).into_iter().map(|slice| one_of(3, slice)).chain([wrong]).collect();
     check(world(slices, ask(1)), "error: counter set none not found");
 }
 
@@ -83,5 +99,8 @@ fn the_first_alternative_that_the_counters_allow() {
     let choice = || first_of("r", &[("large", at_least("6Gi")), ("small", at_least("4Gi"))]);
     let parts = || vec![model("four", "4Gi"), model("six", "6Gi"), model("other-four", "4Gi")];
     check(world(pool("8Gi", parts()), vec![claim(vec![choice()])]), "r/large: six on node-1");
-    check(world(pool("8Gi", parts()), vec![claim(vec![choice()])]).used(&["driver-a/pool/four"]), "r/small: other-four on node-1");
+    check(
+        world(pool("8Gi", parts()), vec![claim(vec![choice()])]).used(&["driver-a/pool/four"]),
+        "r/small: other-four on node-1",
+    );
 }

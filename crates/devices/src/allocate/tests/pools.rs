@@ -21,7 +21,10 @@ fn only_the_newest_generation_counts_and_all_of_it() {
     check(world(vec![old(), new()], one()), "r: new on node-1");
     check(world(vec![new(), old()], one()), "r: new on node-1");
     check(world(vec![one_of(2, slice(devices(1)))], one()), "none");
-    check(world(vec![one_of(2, slice(devices(1))), one_of(2, slice(vec![named("second")]))], one()), "r: device-0 on node-1");
+    check(
+        world(vec![one_of(2, slice(devices(1))), one_of(2, slice(vec![named("second")]))], one()),
+        "r: device-0 on node-1",
+    );
     check(world(vec![old(), one_of(2, new())], one()), "none");
     // The newer generation has moved to another node: what is here is out of date.
     let moved = with(new(), json!({"nodeName": "node-2"}));
@@ -33,7 +36,10 @@ fn only_the_newest_generation_counts_and_all_of_it() {
 #[test]
 fn a_pool_that_contradicts_itself_is_not_used() {
     let double = || vec![one_of(2, slice(vec![named("x")])), one_of(2, slice(vec![named("x")]))];
-    check(world(double(), one()), "error: invalid resource pools were encountered: driver-a/pool: duplicate device name x");
+    check(
+        world(double(), one()),
+        "error: invalid resource pools were encountered: driver-a/pool: duplicate device name x",
+    );
     let other = of_pool("q", slice(devices(1)));
     let both = || double().into_iter().chain([other.clone()]).collect::<Vec<_>>();
     check(world(both(), one()), "r: q/device-0 on node-1");
@@ -69,16 +75,23 @@ fn devices_are_where_their_slice_says() {
     check(world(vec![placed(json!({"nodeSelector": selector("region", "west")}))], one()), "r: device-0 on west");
     check(world(vec![placed(json!({"nodeSelector": selector("region", "east")}))], one()), "none");
     check(world(vec![placed(json!({}))], one()), "none");
-    let bound = with(placed(json!({"nodeSelector": selector("region", "west")})), json!({"devices": [{"name": "x", "bindsToNode": true}]}));
+    let bound = with(
+        placed(json!({"nodeSelector": selector("region", "west")})),
+        json!({"devices": [{"name": "x", "bindsToNode": true}]}),
+    );
     check(world(vec![bound], one()), "r: x on node-1");
     let odd = json!({"nodeSelectorTerms": [{"matchExpressions": [{"key": "region", "operator": "Near", "values": ["west"]}]}]});
-    check(world(vec![placed(json!({"nodeSelector": odd}))], one()), "error: failed to perform node selection for slice slice-00: \"Near\"");
+    check(
+        world(vec![placed(json!({"nodeSelector": odd}))], one()),
+        "error: failed to perform node selection for slice slice-00: \"Near\"",
+    );
     // Two devices: where both are.
     let two = |first: Value, second: Value| {
         let second = with(of_pool("q", placed(second)), json!({"devices": [{"name": "device-1"}]}));
         (vec![placed(first), second], vec![claim(vec![request("r", json!({"count": 2}))])])
     };
-    let (slices, claims) = two(json!({"nodeSelector": selector("region", "west")}), json!({"nodeSelector": selector("region", "west")}));
+    let (slices, claims) =
+        two(json!({"nodeSelector": selector("region", "west")}), json!({"nodeSelector": selector("region", "west")}));
     check(world(slices, claims), "r: device-0, r: q/device-1 on west");
     let (slices, claims) = two(json!({"nodeSelector": selector("region", "west")}), json!({"nodeName": "node-1"}));
     check(world(slices, claims), "r: device-0, r: q/device-1 on node-1");
@@ -101,8 +114,15 @@ fn pools_and_slices_are_tried_in_the_order_of_their_names() {
     let slices = vec![of_pool("q", slice(vec![named("q")])), of_pool("p", slice(vec![named("p")]))];
     check(world(slices, one()), "r: p/p on node-1");
     let conditional = json!([{"name": "first", "bindingConditions": ["Ready"], "bindingFailureConditions": ["Broken"]}, {"name": "next"}]);
-    let slices = || vec![of_pool("p", slice(conditional.as_array().unwrap().clone())), of_pool("q", slice(vec![named("plain")]))];
+    let slices = || {
+        vec![of_pool("p", slice(conditional.as_array().unwrap().clone())), of_pool("q", slice(vec![named("plain")]))]
+    };
     check(world(slices(), one()), "r: q/plain on node-1");
     check(world(slices(), one()).used(&["driver-a/q/plain"]), "r: p/first (when Ready unless Broken) on node-1");
-    check(world(slices(), one()).used(&["driver-a/q/plain"]).without(|features| features.device_binding_conditions = false), "r: p/next on node-1");
+    check(
+        world(slices(), one())
+            .used(&["driver-a/q/plain"])
+            .without(|features| features.device_binding_conditions = false),
+        "r: p/next on node-1",
+    );
 }

@@ -56,15 +56,27 @@ type Answer = Vec<Vec<(usize, Vec<usize>)>>;
 
 fn dev() -> impl Strategy<Value = Dev> {
     let used = prop_oneof![3 => Just(None), 1 => (1i64..3).prop_map(Some)];
-    (0usize..2, 0i64..3, prop::option::of(0i64..2), 0i64..3, 1i64..5, any::<bool>(), prop::bool::weighted(0.2), used).prop_map(
-        |(pool, x, y, parts, memory, shared, tainted, used)| Dev { pool, x, y, parts, memory, shared, tainted, used },
-    )
+    (0usize..2, 0i64..3, prop::option::of(0i64..2), 0i64..3, 1i64..5, any::<bool>(), prop::bool::weighted(0.2), used)
+        .prop_map(|(pool, x, y, parts, memory, shared, tainted, used)| Dev {
+            pool,
+            x,
+            y,
+            parts,
+            memory,
+            shared,
+            tainted,
+            used,
+        })
 }
 
 fn choice() -> impl Strategy<Value = Choice> {
     let count = prop_oneof![4 => (1usize..3).prop_map(Some), 1 => Just(None)];
-    (count, 0i64..3, prop::option::of(1i64..4), any::<bool>())
-        .prop_map(|(count, least, memory, tolerant)| Choice { count, least, memory, tolerant })
+    (count, 0i64..3, prop::option::of(1i64..4), any::<bool>()).prop_map(|(count, least, memory, tolerant)| Choice {
+        count,
+        least,
+        memory,
+        tolerant,
+    })
 }
 
 fn model() -> impl Strategy<Value = Model> {
@@ -95,11 +107,16 @@ impl Model {
     }
 
     fn used(&self) -> Used {
-        let lines: Vec<String> = self.devices.iter().enumerate().filter_map(|(at, device)| {
-            let memory = device.used?;
-            let memory = if device.shared { format!(" memory={memory}") } else { String::new() };
-            Some(format!("driver-a/pool-{}/device-{at}{memory}", device.pool))
-        }).collect();
+        let lines: Vec<String> = self
+            .devices
+            .iter()
+            .enumerate()
+            .filter_map(|(at, device)| {
+                let memory = device.used?;
+                let memory = if device.shared { format!(" memory={memory}") } else { String::new() };
+                Some(format!("driver-a/pool-{}/device-{at}{memory}", device.pool))
+            })
+            .collect();
         used(&lines.iter().map(|line| &**line).collect::<Vec<_>>())
     }
 
@@ -130,7 +147,8 @@ impl Model {
                 for at in devices {
                     let device = &self.devices[*at];
                     if device.shared {
-                        *memory.entry(*at).or_insert(device.used.unwrap_or(0)) += choice.memory.unwrap_or(device.memory);
+                        *memory.entry(*at).or_insert(device.used.unwrap_or(0)) +=
+                            choice.memory.unwrap_or(device.memory);
                     } else {
                         *wholly.entry(*at).or_default() += 1;
                     }
@@ -161,15 +179,26 @@ impl Model {
     fn counters_hold(&self, taken: &[usize]) -> bool {
         (0..2).all(|pool| {
             let device = |at: &usize| Some(&self.devices[*at]).filter(|device| device.pool == pool);
-            let before: i64 = self.devices.iter().filter(|device| device.pool == pool && device.used.is_some()).map(|device| device.parts).sum();
-            let added: Vec<i64> = taken.iter().filter_map(device).filter(|device| device.used.is_none()).map(|device| device.parts).collect();
+            let before: i64 = self
+                .devices
+                .iter()
+                .filter(|device| device.pool == pool && device.used.is_some())
+                .map(|device| device.parts)
+                .sum();
+            let added: Vec<i64> = taken
+                .iter()
+                .filter_map(device)
+                .filter(|device| device.used.is_none())
+                .map(|device| device.parts)
+                .collect();
             added.iter().all(|parts| *parts == 0) || before + added.iter().sum::<i64>() <= COUNTER
         })
     }
 
     fn holds(&self, rule: &Rule, claim: &[(usize, Vec<usize>)]) -> bool {
         let meant = |request: &usize| rule.requests.is_empty() || rule.requests.contains(request);
-        let devices = claim.iter().enumerate().filter(|(request, _)| meant(request)).flat_map(|(_, (_, devices))| devices);
+        let devices =
+            claim.iter().enumerate().filter(|(request, _)| meant(request)).flat_map(|(_, (_, devices))| devices);
         let values: Vec<Option<i64>> =
             devices.map(|at| if rule.on_x { Some(self.devices[*at].x) } else { self.devices[*at].y }).collect();
         let pairs = (0..values.len()).flat_map(|one| (0..one).map(move |two| (one, two)));
@@ -213,7 +242,8 @@ impl Model {
         let mut answer: Answer = self.claims.iter().map(|requests| vec![(0, Vec::new()); requests.len()]).collect();
         for (claim, allocation) in allocations.iter().enumerate() {
             for result in allocation.devices.iter().flat_map(|devices| devices.results.iter().flatten()) {
-                let number = |text: &str| text.trim_start_matches(|c: char| !c.is_ascii_digit()).parse::<usize>().unwrap();
+                let number =
+                    |text: &str| text.trim_start_matches(|c: char| !c.is_ascii_digit()).parse::<usize>().unwrap();
                 let (request, alternative) = result.request.split_once('/').unwrap_or((&result.request, "0"));
                 let entry = &mut answer[claim][number(request)];
                 entry.0 = number(alternative);
@@ -280,7 +310,8 @@ fn asked(at: usize, choices: &[Choice]) -> Value {
         [choice] => request(&name, one(choice)),
         _ => {
             let names: Vec<String> = (0..choices.len()).map(|at| format!("c{at}")).collect();
-            let choices: Vec<(&str, Value)> = names.iter().zip(choices).map(|(name, choice)| (&**name, one(choice))).collect();
+            let choices: Vec<(&str, Value)> =
+                names.iter().zip(choices).map(|(name, choice)| (&**name, one(choice))).collect();
             first_of(&name, &choices)
         }
     }

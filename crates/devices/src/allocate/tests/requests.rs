@@ -11,7 +11,10 @@ fn one_request_takes_the_first_device_that_fits() {
     check(world(vec![], vec![]), "");
     check(world(vec![], vec![claim(vec![request("r", json!({}))])]), "none");
     check(world(vec![slice(devices(2))], vec![claim(vec![request("r", json!({}))])]), "r: device-0 on node-1");
-    check(world(vec![slice(devices(2))], vec![claim(vec![request("r", json!({"count": 2}))])]), "r: device-0, r: device-1 on node-1");
+    check(
+        world(vec![slice(devices(2))], vec![claim(vec![request("r", json!({"count": 2}))])]),
+        "r: device-0, r: device-1 on node-1",
+    );
     check(world(vec![slice(devices(2))], vec![claim(vec![request("r", json!({"count": 3}))])]), "none");
     check(world(vec![slice(devices(1))], vec![claim(vec![request("r", json!({"deviceClassName": "b"}))])]), "none");
     let elsewhere = with(slice(devices(1)), json!({"nodeName": "node-2"}));
@@ -20,8 +23,13 @@ fn one_request_takes_the_first_device_that_fits() {
     check(world(vec![slice(devices(2))], one()).used(&["driver-a/pool/device-0"]), "r: device-1 on node-1");
     check(world(vec![slice(devices(1))], one()).used(&["driver-a/pool/device-0"]), "none");
     check(world(vec![slice(devices(1))], one()).used(&["driver-b/pool/device-0"]), "r: device-0 on node-1");
-    check(world(vec![slice(devices(2))], vec![claim(vec![request("r", json!({}))]), claim(vec![request("r", json!({}))])]),
-        "r: device-0 on node-1 | r: device-1 on node-1");
+    check(
+        world(
+            vec![slice(devices(2))],
+            vec![claim(vec![request("r", json!({}))]), claim(vec![request("r", json!({}))])],
+        ),
+        "r: device-0 on node-1 | r: device-1 on node-1",
+    );
     check(world(vec![slice(devices(1))], vec![claim(vec![])]), " everywhere");
 }
 
@@ -33,7 +41,10 @@ fn selectors_choose_and_the_search_goes_back() {
     check(world(two(), vec![claim(vec![large("l")])]), "l: large on node-1");
     // The first request would like the large one, the second needs it.
     check(world(two(), vec![claim(vec![any("x"), large("l")])]), "x: small, l: large on node-1");
-    check(world(two(), vec![claim(vec![any("x")]), claim(vec![large("l")])]), "x: small on node-1 | l: large on node-1");
+    check(
+        world(two(), vec![claim(vec![any("x")]), claim(vec![large("l")])]),
+        "x: small on node-1 | l: large on node-1",
+    );
     check(world(two(), vec![claim(vec![large("l"), large("m")])]), "none");
     check(world(two(), vec![claim(vec![any("x"), any("y"), any("z")])]), "none");
 }
@@ -50,13 +61,22 @@ fn all_devices_are_all_or_none() {
     check(world(two(), vec![claim(vec![all("r", json!({})), request("s", json!({}))])]), "none");
     check(world(two(), vec![claim(vec![request("s", json!({})), all("r", json!({}))])]), "none");
     let elsewhere = with(slice(vec![named("other")]), json!({"driver": "driver-b"}));
-    check(world(vec![slice(devices(2)), elsewhere], vec![claim(vec![all("r", json!({})), request("s", json!({"deviceClassName": "b"}))])]),
-        "r: device-0, r: device-1, s: other on node-1");
-    check(world(vec![one_of(2, slice(devices(1)))], vec![claim(vec![all("r", json!({}))])]),
-        "error: claim default/claim-0, request r: asks for all devices, but resource pool driver-a/pool is currently being updated");
+    check(
+        world(
+            vec![slice(devices(2)), elsewhere],
+            vec![claim(vec![all("r", json!({})), request("s", json!({"deviceClassName": "b"}))])],
+        ),
+        "r: device-0, r: device-1, s: other on node-1",
+    );
+    check(
+        world(vec![one_of(2, slice(devices(1)))], vec![claim(vec![all("r", json!({}))])]),
+        "error: claim default/claim-0, request r: asks for all devices, but resource pool driver-a/pool is currently being updated",
+    );
     let double = slice(vec![named("x"), named("x")]);
-    check(world(vec![double], vec![claim(vec![all("r", json!({}))])]),
-        "error: claim default/claim-0, request r: asks for all devices, but resource pool driver-a/pool is currently invalid");
+    check(
+        world(vec![double], vec![claim(vec![all("r", json!({}))])]),
+        "error: claim default/claim-0, request r: asks for all devices, but resource pool driver-a/pool is currently invalid",
+    );
 }
 
 #[test]
@@ -66,17 +86,29 @@ fn admin_access_takes_a_device_from_nobody() {
     let two = || vec![slice(devices(2))];
     let taken = &["driver-a/pool/device-0"];
     check(world(two(), vec![claim(vec![admin("r", json!({}))])]).used(taken), "r: device-0 (admin) on node-1");
-    check(world(two(), vec![claim(vec![admin("r", json!({"count": 2}))])]).used(taken),
-        "r: device-0 (admin), r: device-1 (admin) on node-1");
-    check(world(two(), vec![claim(vec![admin("r", all.clone())])]).used(taken), "r: device-0 (admin), r: device-1 (admin) on node-1");
+    check(
+        world(two(), vec![claim(vec![admin("r", json!({"count": 2}))])]).used(taken),
+        "r: device-0 (admin), r: device-1 (admin) on node-1",
+    );
+    check(
+        world(two(), vec![claim(vec![admin("r", all.clone())])]).used(taken),
+        "r: device-0 (admin), r: device-1 (admin) on node-1",
+    );
     // Not twice in one claim, but in two.
     check(world(two(), vec![claim(vec![admin("r", json!({})), admin("s", all)])]), "none");
-    check(world(two(), vec![claim(vec![admin("r", json!({}))]), claim(vec![admin("r", json!({}))])]),
-        "r: device-0 (admin) on node-1 | r: device-0 (admin) on node-1");
-    check(world(two(), vec![claim(vec![request("r", json!({}))]), claim(vec![admin("r", json!({}))])]),
-        "r: device-0 on node-1 | r: device-0 (admin) on node-1");
-    check(world(two(), vec![claim(vec![request("r", json!({"adminAccess": false}))])]).without(|features| features.admin_access = false),
-        "error: claim default/claim-0, request r: admin access is requested, but the feature is disabled");
+    check(
+        world(two(), vec![claim(vec![admin("r", json!({}))]), claim(vec![admin("r", json!({}))])]),
+        "r: device-0 (admin) on node-1 | r: device-0 (admin) on node-1",
+    );
+    check(
+        world(two(), vec![claim(vec![request("r", json!({}))]), claim(vec![admin("r", json!({}))])]),
+        "r: device-0 on node-1 | r: device-0 (admin) on node-1",
+    );
+    check(
+        world(two(), vec![claim(vec![request("r", json!({"adminAccess": false}))])])
+            .without(|features| features.admin_access = false),
+        "error: claim default/claim-0, request r: admin access is requested, but the feature is disabled",
+    );
 }
 
 #[test]
@@ -87,34 +119,58 @@ fn the_first_available_alternative_is_taken() {
     check(world(two(), claim_of(&[("l", size("large")), ("s", size("small"))])), "r/l: large on node-1");
     check(world(two(), claim_of(&[("l", size("huge")), ("s", size("small"))])), "r/s: small on node-1");
     check(world(two(), claim_of(&[("l", size("huge")), ("s", json!({"count": 3}))])), "none");
-    check(world(two(), claim_of(&[("b", json!({"deviceClassName": "b"})), ("two", json!({"count": 2}))])),
-        "r/two: large, r/two: small on node-1");
-    check(world(two(), claim_of(&[("b", json!({"deviceClassName": "b", "allocationMode": "All"})), ("all", json!({"allocationMode": "All"}))])),
-        "r/all: large, r/all: small on node-1");
+    check(
+        world(two(), claim_of(&[("b", json!({"deviceClassName": "b"})), ("two", json!({"count": 2}))])),
+        "r/two: large, r/two: small on node-1",
+    );
+    check(
+        world(
+            two(),
+            claim_of(&[
+                ("b", json!({"deviceClassName": "b", "allocationMode": "All"})),
+                ("all", json!({"allocationMode": "All"})),
+            ]),
+        ),
+        "r/all: large, r/all: small on node-1",
+    );
     // Both like the large one best; a later one that needs it makes the first take the small one.
     let late = request("late", size("large"));
-    check(world(two(), vec![claim(vec![first_of("r", &[("l", size("large")), ("s", size("small"))]), late])]),
-        "r/s: small, late: large on node-1");
-    check(world(two(), claim_of(&[("l", size("large"))])).without(|features| features.prioritized_list = false),
-        "error: claim default/claim-0, request r: has subrequests, but the DRAPrioritizedList feature is disabled");
+    check(
+        world(two(), vec![claim(vec![first_of("r", &[("l", size("large")), ("s", size("small"))]), late])]),
+        "r/s: small, late: large on node-1",
+    );
+    check(
+        world(two(), claim_of(&[("l", size("large"))])).without(|features| features.prioritized_list = false),
+        "error: claim default/claim-0, request r: has subrequests, but the DRAPrioritizedList feature is disabled",
+    );
 }
 
 #[test]
 fn a_claim_has_32_devices_at_most() {
     let count = |name, count| request(name, json!({"count": count}));
     let limit = "exceeds the claim limit of 32";
-    check(world(vec![slice(devices(40))], vec![claim(vec![count("r", 33)])]),
-        &format!("error: claim default/claim-0: number of requested devices 33 {limit}"));
+    check(
+        world(vec![slice(devices(40))], vec![claim(vec![count("r", 33)])]),
+        &format!("error: claim default/claim-0: number of requested devices 33 {limit}"),
+    );
     check(world(vec![], vec![claim(vec![count("r", 32), count("s", 1)])]), &format!("error: {limit}"));
     let all = request("r", json!({"allocationMode": "All"}));
     check(world(vec![slice(devices(33))], vec![claim(vec![all])]), &format!("error: {limit}"));
     // Two alternatives for each of two requests: only the smaller ones fit together.
     let choice = |name| first_of(name, &[("many", json!({"count": 32})), ("few", json!({"count": 1}))]);
-    check(world(vec![slice(devices(64))], vec![claim(vec![choice("r"), choice("s")])]), "r/few: device-0, s/few: device-1 on node-1");
+    check(
+        world(vec![slice(devices(64))], vec![claim(vec![choice("r"), choice("s")])]),
+        "r/few: device-0, s/few: device-1 on node-1",
+    );
     let all_first = first_of("r", &[("all", json!({"allocationMode": "All"})), ("one", json!({}))]);
     let others = with(slice(devices(2)), json!({"driver": "driver-b"}));
-    check(world(vec![slice(devices(31)), others], vec![claim(vec![all_first, request("s", json!({"deviceClassName": "b", "count": 2}))])]),
-        "r/one: device-0, s: device-0, s: device-1 on node-1");
+    check(
+        world(
+            vec![slice(devices(31)), others],
+            vec![claim(vec![all_first, request("s", json!({"deviceClassName": "b", "count": 2}))])],
+        ),
+        "r/one: device-0, s: device-0, s: device-1 on node-1",
+    );
     // The limit is each claim's own.
     let inventory = world(vec![slice(devices(64))], vec![]).inventory();
     let claims = vec![claim(vec![count("r", 32)]), claim(vec![count("r", 32)])];
@@ -126,29 +182,53 @@ fn a_claim_has_32_devices_at_most() {
 fn what_is_not_understood_is_an_error() {
     let one = |changes| vec![claim(vec![request("r", changes)])];
     let slices = || vec![slice(devices(1))];
-    check(world(slices(), one(json!({"deviceClassName": "none"}))),
-        "error: claim default/claim-0, request r: could not retrieve device class none");
-    check(world(slices(), one(json!({"deviceClassName": ""}))),
-        "error: claim default/claim-0, request r: missing device class name (unsupported request type?)");
-    check(world(slices(), vec![claim(vec![json!({"name": "r"})])]), "error: missing device class name (unsupported request type?)");
-    check(world(slices(), one(json!({"allocationMode": "Future"}))), "error: claim default/claim-0, request r: unsupported count mode Future");
-    check(world(slices(), one(json!({"selectors": [{}]}))),
-        "error: claim default/claim-0, request r, selector #0: CEL expression empty (unsupported selector type?)");
-    check(world(slices(), one(json!({"selectors": cel("noSuchVar")}))),
-        "error: claim default/claim-0: selector #0: CEL compile error: compilation failed: ERROR: <input>:1:1: undeclared reference to 'noSuchVar'");
-    check(world(slices(), one(json!({"deviceClassName": "broken"}))), "error: class broken: selector #0: CEL compile error: ");
-    check(world(slices(), one(json!({"selectors": having("none")}))),
-        "error: claim default/claim-0: selector #0: CEL runtime error: no such key: none");
+    check(
+        world(slices(), one(json!({"deviceClassName": "none"}))),
+        "error: claim default/claim-0, request r: could not retrieve device class none",
+    );
+    check(
+        world(slices(), one(json!({"deviceClassName": ""}))),
+        "error: claim default/claim-0, request r: missing device class name (unsupported request type?)",
+    );
+    check(
+        world(slices(), vec![claim(vec![json!({"name": "r"})])]),
+        "error: missing device class name (unsupported request type?)",
+    );
+    check(
+        world(slices(), one(json!({"allocationMode": "Future"}))),
+        "error: claim default/claim-0, request r: unsupported count mode Future",
+    );
+    check(
+        world(slices(), one(json!({"selectors": [{}]}))),
+        "error: claim default/claim-0, request r, selector #0: CEL expression empty (unsupported selector type?)",
+    );
+    check(
+        world(slices(), one(json!({"selectors": cel("noSuchVar")}))),
+        "error: claim default/claim-0: selector #0: CEL compile error: compilation failed: ERROR: <input>:1:1: undeclared reference to 'noSuchVar'",
+    );
+    check(
+        world(slices(), one(json!({"deviceClassName": "broken"}))),
+        "error: class broken: selector #0: CEL compile error: ",
+    );
+    check(
+        world(slices(), one(json!({"selectors": having("none")}))),
+        "error: claim default/claim-0: selector #0: CEL runtime error: no such key: none",
+    );
     // Nobody has looked at a device.
     check(world(vec![], one(json!({"deviceClassName": "broken"}))), "none");
-    check(world(slices(), vec![with(claim(vec![request("r", json!({}))]), json!({"constraints": [{}]}))]),
-        "error: claim default/claim-0, constraint #0: empty constraint (unsupported constraint type?)");
+    check(
+        world(slices(), vec![with(claim(vec![request("r", json!({}))]), json!({"constraints": [{}]}))]),
+        "error: claim default/claim-0, constraint #0: empty constraint (unsupported constraint type?)",
+    );
     let odd = slice(vec![json!({"name": "odd", "attributes": {"x": {}}})]);
     check(world(vec![odd], one(json!({}))), "error: attribute x: unsupported attribute value");
     let lists = slice(vec![json!({"name": "odd", "attributes": {"x": {"strings": ["a"]}}})]);
     check(world(vec![lists.clone()], one(json!({}))), "error: unsupported attribute value");
-    check(world(vec![lists], one(json!({"selectors": having("x.includes('a')")}))).without(|features| features.list_type_attributes = true),
-        "r: odd on node-1");
+    check(
+        world(vec![lists], one(json!({"selectors": having("x.includes('a')")})))
+            .without(|features| features.list_type_attributes = true),
+        "r: odd on node-1",
+    );
 }
 
 #[test]
@@ -156,12 +236,20 @@ fn configuration_follows_what_was_chosen() {
     let opaque = json!({"driver": "driver-a", "parameters": {"of": "claim"}});
     let config = |requests: &[&str]| json!({"requests": requests, "opaque": opaque});
     let configured = |name| request(name, json!({"deviceClassName": "configured"}));
-    check(world(vec![slice(devices(3))], vec![claim(vec![configured("r"), configured("s"), request("t", json!({}))])]),
-        "r: device-0, s: device-1, t: device-2 FromClass(r,s) on node-1");
-    let requests = claim(vec![first_of("r", &[("b", json!({"deviceClassName": "b"})), ("a", json!({}))]), request("s", json!({}))]);
-    let configs = [config(&[]), config(&["r"]), config(&["r/a"]), config(&["r/b"]), config(&["s", "r"]), config(&["t"])];
-    check(world(vec![slice(devices(2))], vec![with(requests, json!({"config": configs}))]),
-        "r/a: device-0, s: device-1 FromClaim() FromClaim(r) FromClaim(r/a) FromClaim(s,r) on node-1");
+    check(
+        world(vec![slice(devices(3))], vec![claim(vec![configured("r"), configured("s"), request("t", json!({}))])]),
+        "r: device-0, s: device-1, t: device-2 FromClass(r,s) on node-1",
+    );
+    let requests = claim(vec![
+        first_of("r", &[("b", json!({"deviceClassName": "b"})), ("a", json!({}))]),
+        request("s", json!({})),
+    ]);
+    let configs =
+        [config(&[]), config(&["r"]), config(&["r/a"]), config(&["r/b"]), config(&["s", "r"]), config(&["t"])];
+    check(
+        world(vec![slice(devices(2))], vec![with(requests, json!({"config": configs}))]),
+        "r/a: device-0, s: device-1 FromClaim() FromClaim(r) FromClaim(r/a) FromClaim(s,r) on node-1",
+    );
 }
 
 #[test]
@@ -181,5 +269,8 @@ fn a_search_that_would_not_end_is_given_up() {
     let stuck = world(slices, vec![with(claim(requests), json!({"constraints": constraints}))]);
     let found = stuck.allocate(&stuck.inventory()).unwrap_err();
     assert!(found.only_here(), "another node may have fewer devices");
-    assert!(found.to_string().contains("gave up after looking at 200000 combinations of devices for default/claim-0"), "{found}");
+    assert!(
+        found.to_string().contains("gave up after looking at 200000 combinations of devices for default/claim-0"),
+        "{found}"
+    );
 }

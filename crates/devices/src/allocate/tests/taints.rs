@@ -35,6 +35,8 @@ fn taints_hold_for_every_kind_of_request() {
     check(get(vec![request("r", json!({"allocationMode": "All"}))]), "none");
     check(get(vec![request("r", json!({"adminAccess": true}))]), "r: y (admin) on node-1");
     let exists = json!([{"operator": "Exists"}]);
-    check(get(vec![first_of("r", &[("two", json!({"count": 2})), ("any", json!({"count": 2, "tolerations": exists}))])]),
-        "r/any: x (tolerates 1), r/any: y (tolerates 1) on node-1");
+    check(
+        get(vec![first_of("r", &[("two", json!({"count": 2})), ("any", json!({"count": 2, "tolerations": exists}))])]),
+        "r/any: x (tolerates 1), r/any: y (tolerates 1) on node-1",
+    );
 }

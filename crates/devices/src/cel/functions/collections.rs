@@ -70,7 +70,8 @@ fn includes(values: &[Value], budget: &mut Budget) -> Answer {
         Value::List(list) => {
             for (at, value) in list.iter().enumerate() {
                 if at >= MAX_INCLUDES {
-                    let why = format!("'includes' function cannot be applied to lists longer than {MAX_INCLUDES} values");
+                    let why =
+                        format!("'includes' function cannot be applied to lists longer than {MAX_INCLUDES} values");
                     return Err(Fault::new(why));
                 }
                 if value.equals(&values[1], budget)? {

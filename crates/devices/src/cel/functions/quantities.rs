@@ -16,7 +16,9 @@ const ONE: &[Type] = &[Type::Quantity];
 
 pub(super) const QUANTITIES: &[Overload] = &[
     function("quantity", &[Type::String], Type::Quantity, |values, _| match &values[0] {
-        Value::String(text) => quantity::parse(text).map(Value::Quantity).map_err(|error| Fault::new(error.to_string())),
+        Value::String(text) => {
+            quantity::parse(text).map(Value::Quantity).map_err(|error| Fault::new(error.to_string()))
+        }
         _ => Err(Fault::no_overload()),
     }),
     function("isQuantity", &[Type::String], Type::Bool, |values, _| match &values[0] {
@@ -26,7 +28,9 @@ pub(super) const QUANTITIES: &[Overload] = &[
     method("isGreaterThan", TWO, Type::Bool, |values, _| {
         compare(values).map(|order| Value::Bool(order == Ordering::Greater))
     }),
-    method("isLessThan", TWO, Type::Bool, |values, _| compare(values).map(|order| Value::Bool(order == Ordering::Less))),
+    method("isLessThan", TWO, Type::Bool, |values, _| {
+        compare(values).map(|order| Value::Bool(order == Ordering::Less))
+    }),
     method("compareTo", TWO, Type::Int, |values, _| compare(values).map(|order| Value::Int(order as i64))),
     method("add", TWO, Type::Quantity, |values, _| both(values).map(|(one, two)| Value::Quantity(one.plus(&two)))),
     method("add", WITH_INT, Type::Quantity, |values, _| both(values).map(|(one, two)| Value::Quantity(one.plus(&two)))),

@@ -1,6 +1,6 @@
 //! Texts. Positions count characters, as CEL does, not bytes.
 
-use super::{Answer, Overload, length, function, method};
+use super::{Answer, Overload, function, length, method};
 use crate::cel::{
     Budget, Fault, PATTERN_COST,
     parser::pattern_of,
@@ -95,9 +95,9 @@ fn found(values: &[Value], most: usize, budget: &mut Budget) -> Result<Vec<Strin
 
 /// The byte where a character begins; the text's end counts as a place too.
 fn byte_of(text: &str, at: i64) -> Result<usize, Fault> {
-    let bytes = usize::try_from(at).ok().and_then(|at| {
-        text.char_indices().map(|(byte, _)| byte).chain(std::iter::once(text.len())).nth(at)
-    });
+    let bytes = usize::try_from(at)
+        .ok()
+        .and_then(|at| text.char_indices().map(|(byte, _)| byte).chain(std::iter::once(text.len())).nth(at));
     bytes.ok_or_else(|| Fault::new(format!("index out of range: {at}")))
 }
 

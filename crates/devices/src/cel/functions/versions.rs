@@ -21,7 +21,9 @@ pub(super) const VERSIONS: &[Overload] = &[
     method("isGreaterThan", TWO, Type::Bool, |values, _| {
         compare(values).map(|order| Value::Bool(order == Ordering::Greater))
     }),
-    method("isLessThan", TWO, Type::Bool, |values, _| compare(values).map(|order| Value::Bool(order == Ordering::Less))),
+    method("isLessThan", TWO, Type::Bool, |values, _| {
+        compare(values).map(|order| Value::Bool(order == Ordering::Less))
+    }),
     method("compareTo", TWO, Type::Int, |values, _| compare(values).map(|order| Value::Int(order as i64))),
     method("major", ONE, Type::Int, |values, _| part(values, |version| version.major)),
     method("minor", ONE, Type::Int, |values, _| part(values, |version| version.minor)),

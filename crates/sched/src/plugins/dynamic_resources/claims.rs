@@ -2,13 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{
-    ClaimSource, Pod,
-    device::ResourceClaim,
-    diagnosis::Rejection,
-    storage::Name,
-    world::World,
-};
+use crate::{ClaimSource, Pod, device::ResourceClaim, diagnosis::Rejection, storage::Name, world::World};
 
 /// The claims of a pod, each once; an error, if one of them is not there or not to be used. One that was not needed is none.
 pub(super) fn of<'a>(pod: &Pod, world: &'a World) -> Result<Vec<&'a Arc<ResourceClaim>>, Rejection> {
