@@ -200,7 +200,7 @@ mod tests {
         let asks = json!({"bindingConditions": ["up", "wired"], "bindingFailureConditions": ["broken"]});
         let status = |conditions: &[(&str, &str)]| {
             let conditions = conditions.iter().map(|(kind, status)| {
-                json!({"type": kind, "status": status, "reason": "R", "message": "m", "lastTransitionTime": null})
+                json!({"type": kind, "status": status, "reason": "R", "message": "m", "lastTransitionTime": "2026-01-01T00:00:00Z"})
             });
             json!({"driver": "d", "pool": "p", "device": "x", "conditions": conditions.collect::<Vec<_>>()})
         };

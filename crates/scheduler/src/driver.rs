@@ -27,7 +27,7 @@ use crate::{
     plugins::Notice,
     why::{self, Times},
 };
-use awaited::Awaited;
+use awaited::{Awaited, For};
 
 /// Writes to the API at one time. Past it, no more is decided until one has ended.
 const MAX_IN_FLIGHT: usize = 128;
