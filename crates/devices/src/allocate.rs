@@ -5,6 +5,7 @@ mod constraints;
 mod ground;
 mod result;
 mod search;
+mod twins;
 
 use std::collections::HashMap;
 

@@ -17,8 +17,8 @@ pub enum Error {
     InvalidPools { pools: String },
     /// The search has been given up.
     #[error(
-        "gave up after looking at {steps} combinations of devices for {claims}: ask for fewer devices, or narrow the \
-         selectors and constraints"
+        "gave up after {steps} steps of looking for devices for {claims}: ask for fewer devices, or narrow the \
+         selectors, so that fewer combinations are left"
     )]
     SearchLimit { claims: String, steps: usize },
 }

@@ -40,8 +40,7 @@ impl<'a> Held<'a> {
         if !self.applies(request, alternative) {
             return true;
         }
-        let Some(attribute) = attribute(device, driver, &self.constraint.attribute) else { return false };
-        let values = scalars(attribute, self.lists);
+        let values = values(device, driver, &self.constraint.attribute, self.lists);
         if values.is_empty() {
             return false;
         }
@@ -70,6 +69,11 @@ impl<'a> Held<'a> {
             self.values.pop();
         }
     }
+}
+
+/// The values of an attribute: none if the device does not have it, or in no form that is known.
+pub(super) fn values<'a>(device: &'a Device, driver: &str, name: &str, lists: bool) -> Vec<Scalar<'a>> {
+    attribute(device, driver, name).map_or_else(Vec::new, |attribute| scalars(attribute, lists))
 }
 
 /// An attribute by its full name. A driver may leave its own domain out.

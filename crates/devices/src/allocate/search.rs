@@ -11,23 +11,47 @@ use super::{
     capacity::{self, Amounts},
     constraints::Held,
     ground::Ground,
+    twins,
 };
 use crate::{
     Error,
     wanted::{Alternative, MAX_DEVICES, Mode, Wanted},
 };
 
-/// How many devices are looked at, those on ways back included, before the search is given up: some tens of
-/// milliseconds.
-pub(super) const MAX_STEPS: usize = 200_000;
+/// After how many steps a search is given up: some tens of milliseconds.
+pub(super) const MAX_STEPS: usize = 1_000_000;
+/// Passing by a device is one step, trying with it is so many.
+const TRY_STEPS: usize = 10;
 
-/// What a part of the search came to.
+/// Why a part of the search came to nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
-    Found,
+enum Failure {
     Nothing,
     /// Whatever devices there are, the claim would have too many.
     TooMany,
+}
+
+/// What is to be done next.
+enum Next {
+    /// A request, or the next claim after the last one.
+    Request { claim: usize, request: usize },
+    /// An alternative that has so many devices gets its next one, from this candidate on.
+    Devices { place: Place, have: usize, from: usize },
+    /// The way back.
+    Failed(Failure),
+    /// Everything has been found.
+    Done,
+}
+
+/// A decision that can be taken back. They stand on a stack of their own: a pod may want more devices than calls can
+/// be nested.
+enum Decision {
+    /// A claim is complete, and the next one has begun.
+    Claim,
+    /// An alternative of a request; the failure is that of all so far.
+    Alternative { place: Place, failure: Failure },
+    /// A device for an alternative.
+    Device { place: Place, have: usize, trial: Trial },
 }
 
 /// Where the search is: a claim, one of its requests, and one of that one's alternatives.
@@ -36,6 +60,14 @@ struct Place {
     claim: usize,
     request: usize,
     alternative: usize,
+}
+
+/// Which devices are still to be tried for an alternative, by number: from the first of these up to the second.
+struct Trial {
+    from: usize,
+    until: usize,
+    /// Those that led nowhere.
+    failed: Vec<usize>,
 }
 
 /// A device that is given to an alternative.
@@ -94,7 +126,22 @@ impl<'a> Search<'a> {
 
     /// Whether there is a solution; it is in `picks` and `chosen` then.
     pub fn run(&mut self) -> Result<bool, Error> {
-        Ok(self.enough()? && self.claim(0)? == Outcome::Found)
+        if !self.enough()? {
+            return Ok(false);
+        }
+        let mut stack = Vec::new();
+        let mut next = Next::Request { claim: 0, request: 0 };
+        loop {
+            next = match next {
+                Next::Request { claim, request } => self.begin(&mut stack, claim, request),
+                Next::Devices { place, have, from } => self.need(&mut stack, place, have, from)?,
+                Next::Failed(failed) => match self.back(&mut stack, failed)? {
+                    Some(next) => next,
+                    None => return Ok(false),
+                },
+                Next::Done => return Ok(true),
+            };
+        }
     }
 
     /// Whether each request by itself has devices enough. If not, nobody needs to try all combinations of the others.
@@ -128,8 +175,8 @@ impl<'a> Search<'a> {
         Ok(suits)
     }
 
-    fn step(&mut self) -> Result<(), Error> {
-        self.steps += 1;
+    fn step(&mut self, steps: usize) -> Result<(), Error> {
+        self.steps += steps;
         if self.steps <= MAX_STEPS {
             return Ok(());
         }
@@ -137,96 +184,141 @@ impl<'a> Search<'a> {
         Err(Error::SearchLimit { claims: claims.join(", "), steps: MAX_STEPS })
     }
 
-    fn claim(&mut self, claim: usize) -> Result<Outcome, Error> {
-        if claim == self.wanted.len() { Ok(Outcome::Found) } else { self.request(claim, 0) }
-    }
-
-    fn request(&mut self, claim: usize, request: usize) -> Result<Outcome, Error> {
-        let wanted = self.wanted[claim];
-        if request == wanted.requests.len() {
-            // Another choice for this claim can leave devices that the next one needs fewer of.
-            return Ok(match self.claim(claim + 1)? {
-                Outcome::TooMany => Outcome::Nothing,
-                other => other,
-            });
-        }
-        let mut outcome = Outcome::TooMany;
-        for alternative in 0..wanted.requests[request].alternatives.len() {
-            self.chosen[claim][request] = alternative;
-            match self.devices(Place { claim, request, alternative }, 0, 0)? {
-                Outcome::Found => return Ok(Outcome::Found),
-                Outcome::Nothing => outcome = Outcome::Nothing,
-                // Another alternative may want fewer.
-                Outcome::TooMany => {}
-            }
-        }
-        Ok(outcome)
-    }
-
     fn alternative(&self, place: Place) -> &'a Alternative {
         &self.wanted[place.claim].requests[place.request].alternatives[place.alternative]
     }
 
-    /// Gives an alternative that has `have` devices the others, beginning with the candidate `from`.
-    fn devices(&mut self, place: Place, have: usize, from: usize) -> Result<Outcome, Error> {
-        self.step()?;
-        let alternative = self.alternative(place);
-        let all = (place.claim, alternative.number);
-        let want = match alternative.mode {
-            Mode::Exactly(count) => count,
-            Mode::All => self.all.get(&all).map_or(0, Vec::len),
-        };
-        if alternative.mode == Mode::All && want == 0 {
-            return Ok(Outcome::Nothing);
+    /// Begins with a request.
+    fn begin(&mut self, stack: &mut Vec<Decision>, claim: usize, request: usize) -> Next {
+        let Some(wanted) = self.wanted.get(claim) else { return Next::Done };
+        if request == wanted.requests.len() {
+            stack.push(Decision::Claim);
+            return Next::Request { claim: claim + 1, request: 0 };
         }
-        if have >= want {
-            return self.request(place.claim, place.request + 1);
-        }
-        if self.picks[place.claim].len() + want - have > MAX_DEVICES {
-            return Ok(Outcome::TooMany);
-        }
-        if alternative.mode == Mode::All {
-            let candidate = self.all[&all][have];
-            return self.all_devices(place, have, candidate);
-        }
-        // Where fewer are left than wanted, there is no need to look.
-        for candidate in from..(self.ground.candidates.len() + 1 + have).saturating_sub(want) {
-            self.step()?;
-            if !self.suits(place.claim, alternative, candidate)? || !self.take(place, candidate)? {
-                continue;
-            }
-            match self.devices(place, have + 1, candidate + 1)? {
-                Outcome::Found => return Ok(Outcome::Found),
-                Outcome::Nothing => self.give_back(place),
-                // What is too many with this device is so with every other.
-                Outcome::TooMany => {
-                    self.give_back(place);
-                    return Ok(Outcome::TooMany);
-                }
-            }
-        }
-        Ok(Outcome::Nothing)
+        let place = Place { claim, request, alternative: 0 };
+        stack.push(Decision::Alternative { place, failure: Failure::TooMany });
+        self.choose(place)
     }
 
-    /// The next one of all devices, which can be no other.
-    fn all_devices(&mut self, place: Place, have: usize, candidate: usize) -> Result<Outcome, Error> {
+    fn choose(&mut self, place: Place) -> Next {
+        self.chosen[place.claim][place.request] = place.alternative;
+        Next::Devices { place, have: 0, from: 0 }
+    }
+
+    /// Sees what an alternative still needs.
+    fn need(&mut self, stack: &mut Vec<Decision>, place: Place, have: usize, from: usize) -> Result<Next, Error> {
+        self.step(TRY_STEPS)?;
         let alternative = self.alternative(place);
+        let (want, until) = match alternative.mode {
+            // Where fewer are left than wanted, there is no need to look.
+            Mode::Exactly(count) => (count, (self.ground.candidates.len() + 1 + have).saturating_sub(count)),
+            Mode::All => {
+                let all = self.all.get(&(place.claim, alternative.number)).map_or(0, Vec::len);
+                (all, have + 1)
+            }
+        };
+        if alternative.mode == Mode::All && want == 0 {
+            return Ok(Next::Failed(Failure::Nothing));
+        }
+        if have >= want {
+            return Ok(Next::Request { claim: place.claim, request: place.request + 1 });
+        }
+        if self.picks[place.claim].len() + want - have > MAX_DEVICES {
+            return Ok(Next::Failed(Failure::TooMany));
+        }
+        // Of all devices there is one that is next, whatever was found before.
+        let from = if alternative.mode == Mode::All { have } else { from };
+        self.advance(stack, place, have, Trial { from, until, failed: Vec::new() })
+    }
+
+    /// Takes the first device that does, and remembers where to go on if it turns out not to.
+    fn advance(
+        &mut self,
+        stack: &mut Vec<Decision>,
+        place: Place,
+        have: usize,
+        mut trial: Trial,
+    ) -> Result<Next, Error> {
+        for at in trial.from..trial.until {
+            self.step(1 + trial.failed.len())?;
+            if trial.failed.iter().any(|failed| self.are_twins(*failed, at)) || !self.try_device(place, at)? {
+                continue;
+            }
+            trial.from = at + 1;
+            stack.push(Decision::Device { place, have, trial });
+            return Ok(Next::Devices { place, have: have + 1, from: at + 1 });
+        }
+        Ok(Next::Failed(Failure::Nothing))
+    }
+
+    /// Whether two devices are the same for all that is wanted and all that was done so far.
+    fn are_twins(&mut self, one: usize, two: usize) -> bool {
+        let ground = self.ground;
+        let untouched = |at: usize| self.takers[at].is_empty() && self.shares[at].is_empty();
+        let (first, second) = (&ground.candidates[one], &ground.candidates[two]);
+        let lists = ground.features.list_type_attributes;
+        if !untouched(one) || !untouched(two) || !twins::alike(first, second, self.wanted, lists) {
+            return false;
+        }
+        let wanted = self.wanted;
+        let alternatives = wanted.iter().enumerate().flat_map(|(claim, wanted)| {
+            wanted.requests.iter().flat_map(move |request| request.alternatives.iter().map(move |each| (claim, each)))
+        });
+        let mut same = true;
+        for (claim, alternative) in alternatives {
+            // A selector that fails on a device makes it nobody's twin; it is reported when the device is tried.
+            match (self.suits(claim, alternative, one), self.suits(claim, alternative, two)) {
+                (Ok(one), Ok(two)) => same &= one == two,
+                _ => return false,
+            }
+        }
+        same
+    }
+
+    /// Goes back to the last decision, and on from there with what is left to try.
+    fn back(&mut self, stack: &mut Vec<Decision>, failed: Failure) -> Result<Option<Next>, Error> {
+        Ok(Some(match stack.pop() {
+            None => return Ok(None),
+            // Another choice for this claim can leave devices that the next one needs fewer of.
+            Some(Decision::Claim) => Next::Failed(Failure::Nothing),
+            Some(Decision::Alternative { place, failure }) => {
+                // All of them must have been too many for this to be.
+                let failure = if failed == Failure::Nothing { failed } else { failure };
+                let place = Place { alternative: place.alternative + 1, ..place };
+                if place.alternative == self.wanted[place.claim].requests[place.request].alternatives.len() {
+                    return Ok(Some(Next::Failed(failure)));
+                }
+                stack.push(Decision::Alternative { place, failure });
+                self.choose(place)
+            }
+            Some(Decision::Device { place, have, mut trial }) => {
+                self.give_back(place);
+                match failed {
+                    Failure::Nothing => {
+                        trial.failed.push(trial.from - 1);
+                        self.advance(stack, place, have, trial)?
+                    }
+                    // What is too many with this device is so with every other.
+                    Failure::TooMany => Next::Failed(failed),
+                }
+            }
+        }))
+    }
+
+    /// Gives the alternative the device of that number: among all candidates, or among the alternative's own "all".
+    fn try_device(&mut self, place: Place, at: usize) -> Result<bool, Error> {
+        let alternative = self.alternative(place);
+        if alternative.mode != Mode::All {
+            return Ok(self.suits(place.claim, alternative, at)? && self.take(place, at));
+        }
+        let candidate = self.all[&(place.claim, alternative.number)][at];
         let device = self.ground.candidates[candidate];
-        if (!alternative.admin_access && device.is_taken()) || !self.ground.may_be_used(alternative, &device) {
-            return Ok(Outcome::Nothing);
-        }
-        if !self.take(place, candidate)? {
-            return Ok(Outcome::Nothing);
-        }
-        let outcome = self.devices(place, have + 1, 0)?;
-        if outcome != Outcome::Found {
-            self.give_back(place);
-        }
-        Ok(outcome)
+        let free = alternative.admin_access || !device.is_taken();
+        Ok(free && self.ground.may_be_used(alternative, &device) && self.take(place, candidate))
     }
 
     /// Gives a device to an alternative that it suits, if nobody else of this allocation stands against it.
-    fn take(&mut self, place: Place, candidate: usize) -> Result<bool, Error> {
+    fn take(&mut self, place: Place, candidate: usize) -> bool {
         let alternative = self.alternative(place);
         let ground = self.ground;
         let given = &ground.candidates[candidate];
@@ -234,16 +326,16 @@ impl<'a> Search<'a> {
         // With admin access a device may be had besides, but not twice by one claim.
         let free = if alternative.admin_access { !takers.contains(&place.claim) } else { takers.is_empty() };
         if !free {
-            return Ok(false);
+            return false;
         }
         let device = given.offer.device();
         let mut share = None;
         if ground.features.consumable_capacity {
-            let Some(amounts) = capacity::taken(alternative, &device.capacity) else { return Ok(false) };
+            let Some(amounts) = capacity::taken(alternative, &device.capacity) else { return false };
             let before = given.taken.map(|taken| &taken.capacity);
             let others: Vec<&Amounts> = before.into_iter().chain(&self.shares[candidate]).collect();
             if !capacity::fits(&amounts, &device.capacity, &others) {
-                return Ok(false);
+                return false;
             }
             share = device.shareable.then_some(amounts);
         }
@@ -252,7 +344,7 @@ impl<'a> Search<'a> {
             && (given.taken.is_some_and(|taken| taken.shares > 0) || !self.shares[candidate].is_empty());
         let counted = !shared && !given.offer.consumes.is_empty();
         if counted && !self.count(candidate) {
-            return Ok(false);
+            return false;
         }
         if !self.constrain(place, candidate) {
             if counted {
@@ -261,14 +353,14 @@ impl<'a> Search<'a> {
             if alternative.mode == Mode::All && self.refusal.is_none() {
                 self.refusal = Some(self.unconstrained(place, candidate));
             }
-            return Ok(false);
+            return false;
         }
         match &share {
             Some(amounts) => self.shares[candidate].push(amounts.clone()),
             None => self.takers[candidate].push(place.claim),
         }
         self.picks[place.claim].push(Pick { request: place.request, candidate, share, counted });
-        Ok(true)
+        true
     }
 
     /// Undoes the last taking of the place's claim.

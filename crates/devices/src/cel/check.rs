@@ -12,7 +12,7 @@ use super::{
 
 /// Names of types, which expressions may compare `type(x)` with.
 pub(super) const TYPES: [Type; 9] =
-    [Type::Bool, Type::Int, Type::Uint, Type::Double, Type::String, Type::Bytes, Type::List, Type::Map, Type::Type];
+    [Type::Bool, Type::Int, Type::Uint, Type::Double, Type::String, Type::Bytes, Type::List, Type::Map, Type::Meta];
 
 #[derive(Default)]
 pub(super) struct Checker<'a> {
@@ -84,7 +84,7 @@ impl<'a> Checker<'a> {
         }
         match name {
             "device" => Ok(Type::Device),
-            _ if TYPES.iter().any(|kind| kind.name() == name) => Ok(Type::Type),
+            _ if TYPES.iter().any(|kind| kind.name() == name) => Ok(Type::Meta),
             _ => error(at, format!("undeclared reference to '{name}' (in container '')")),
         }
     }

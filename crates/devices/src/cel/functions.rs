@@ -81,7 +81,7 @@ const CORE: &[Overload] = &[
     method("size", &[Type::Bytes], Type::Int, size),
     method("size", &[Type::List], Type::Int, size),
     method("size", &[Type::Map], Type::Int, size),
-    function("type", &[Type::Dyn], Type::Type, |values, _| Ok(Value::Type(values[0].get_type().name()))),
+    function("type", &[Type::Dyn], Type::Meta, |values, _| Ok(Value::Type(values[0].get_type().name()))),
     function("dyn", &[Type::Dyn], Type::Dyn, |values, _| Ok(values[0].clone())),
     function("bool", &[Type::Bool], Type::Bool, |values, _| Ok(values[0].clone())),
     function("bool", &[Type::String], Type::Bool, to_bool),

@@ -355,15 +355,15 @@ impl Parser {
     }
 
     fn function(&mut self, at: usize, name: &str, member: bool, mut arguments: Vec<Expr>) -> Parsed {
-        if name == "matches" && arguments.len() == 2 {
-            if let Kind::Literal(Value::String(pattern)) = &arguments[1].kind {
-                self.patterns += 1;
-                if self.patterns > MAX_PATTERNS {
-                    return error(at, format!("more than {MAX_PATTERNS} patterns in one expression"));
-                }
-                let pattern = Box::new(pattern_of(pattern).map_err(|reason| CompileError { at, reason })?);
-                return node(at, Kind::Matches { text: Box::new(arguments.remove(0)), pattern });
+        if name == "matches"
+            && let [_, Expr { kind: Kind::Literal(Value::String(pattern)), .. }] = &arguments[..]
+        {
+            self.patterns += 1;
+            if self.patterns > MAX_PATTERNS {
+                return error(at, format!("more than {MAX_PATTERNS} patterns in one expression"));
             }
+            let pattern = Box::new(pattern_of(pattern).map_err(|reason| CompileError { at, reason })?);
+            return node(at, Kind::Matches { text: Box::new(arguments.remove(0)), pattern });
         }
         if !functions::known(name) {
             return error(at, format!("undeclared reference to '{name}' (in container '')"));

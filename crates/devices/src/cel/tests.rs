@@ -231,7 +231,7 @@ fn hostile_expressions_are_refused_or_end_soon() {
     });
     refused(format!("cel.bind(v59, 'xxxxxxxxxx', {doubling})"), cost);
     refused(format!("'{}'.replace('', '{}').replace('', '{0}') == ''", "x".repeat(3_000), "y".repeat(3_000)), cost);
-    refused(format!("{numbers}.all(a, {numbers}.all(b, 'x'.matches(string(a))))"), cost);
+    refused(format!("{numbers}.all(a, {numbers}.all(b, '1'.matches(string(b))))"), cost);
     refused(format!("''.matches('{}')", "(a{100}){100}".repeat(20)), "invalid matches argument");
     refused((0..40).map(|at| format!("''.matches('{at}')")).collect::<Vec<_>>().join("||"), "more than 32 patterns");
     // An error of cost is no error that an `||` makes good.

@@ -23,7 +23,8 @@ pub(super) enum Type {
     Quantity,
     Semver,
     Optional,
-    Type,
+    /// That of types themselves.
+    Meta,
     Device,
 }
 
@@ -43,7 +44,7 @@ impl Type {
             Type::Quantity => "kubernetes.Quantity",
             Type::Semver => "kubernetes.Semver",
             Type::Optional => "optional_type",
-            Type::Type => "type",
+            Type::Meta => "type",
             Type::Device => "kubernetes.DRADevice",
         }
     }
@@ -154,7 +155,7 @@ impl Value {
             Value::Quantity(_) => Type::Quantity,
             Value::Semver(_) => Type::Semver,
             Value::Optional(_) => Type::Optional,
-            Value::Type(_) => Type::Type,
+            Value::Type(_) => Type::Meta,
             Value::Device(_) => Type::Device,
         }
     }

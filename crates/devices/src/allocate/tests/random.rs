@@ -83,7 +83,11 @@ fn model() -> impl Strategy<Value = Model> {
     let claim = || prop::collection::vec(prop::collection::vec(choice(), 1..3), 1..3);
     let rule = (any::<bool>(), any::<bool>(), prop::collection::vec(0usize..2, 0..2))
         .prop_map(|(distinct, on_x, requests)| Rule { distinct, on_x, requests });
-    (prop::collection::vec(dev(), 1..5), prop::collection::vec(claim(), 1..3), prop::collection::vec(rule, 0..3))
+    // Some devices come twice.
+    let devices = prop::collection::vec((dev(), prop::bool::weighted(0.4)), 1..4).prop_map(|devices| {
+        devices.into_iter().flat_map(|(device, twice)| vec![device; 1 + usize::from(twice)]).collect()
+    });
+    (devices, prop::collection::vec(claim(), 1..3), prop::collection::vec(rule, 0..3))
         .prop_map(|(devices, claims, rules)| Model { devices, claims, rules })
 }
 
