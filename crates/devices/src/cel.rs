@@ -117,18 +117,20 @@ impl Program {
         }
     }
 
-    /// Whether the expression holds for a device.
-    pub fn matches(&self, device: &Arc<Subject>) -> Result<bool, Fault> {
+    /// Whether the expression holds for a device. What it takes to find out is added to `cost`.
+    pub fn matches(&self, device: &Arc<Subject>, cost: &mut u64) -> Result<bool, Fault> {
         if let Some(flaw) = &device.flaw {
             return Err(Fault::new(flaw.clone()));
         }
-        match eval::evaluate(&self.expr, device, MAX_COST)? {
+        let mut budget = Budget { left: MAX_COST };
+        let answer = eval::evaluate(&self.expr, device, &mut budget);
+        *cost += MAX_COST - budget.left;
+        match answer? {
             Value::Bool(answer) => Ok(answer),
             other => {
                 let kind = other.get_type().name();
-                Err(Fault::new(format!(
-                    "CEL result of type {kind} could not be converted to bool: type conversion error"
-                )))
+                let reason = format!("CEL result of type {kind} could not be converted to bool: type conversion error");
+                Err(Fault::new(reason))
             }
         }
     }

@@ -14,7 +14,7 @@ use std::{
 
 use k8s_openapi::api::resource::v1::{DeviceClass, DeviceClassSpec, ResourceSlice};
 
-pub(crate) use device::{Capacity, Policy, Range};
+pub(crate) use device::{Capacity, Device, Policy, Range};
 pub(crate) use pool::{Offer, Pool, State, View};
 
 use crate::{Error, NodeFacts, wanted::Selector};

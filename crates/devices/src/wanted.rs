@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use k8s_openapi::{
@@ -25,6 +28,10 @@ pub(crate) const MAX_DEVICES: usize = 32;
 /// Selector results that are remembered for one claim. Whoever asks about more devices is answered anew.
 const MAX_REMEMBERED: usize = 1 << 16;
 
+/// What all evaluations of a claim's selectors may cost together: a few seconds. A usual selector costs a few dozen for
+/// each device; one that makes the most of what one evaluation may cost would stop the scheduling of everybody else.
+const MAX_COST: u64 = 50_000_000;
+
 /// What one claim wants.
 #[derive(Debug)]
 pub struct Wanted {
@@ -34,6 +41,8 @@ pub struct Wanted {
     pub(crate) config: Vec<DeviceClaimConfiguration>,
     /// Which devices an alternative's selectors select, by the alternative's and the device's number.
     remembered: Mutex<HashMap<(usize, u64), bool>>,
+    /// What evaluating its selectors has cost by now.
+    cost: AtomicU64,
 }
 
 /// One request: the first alternative that can be had is taken. Most have just one.
@@ -143,7 +152,9 @@ impl Wanted {
         let constraints = constraints.enumerate().map(|(at, constraint)| builder.constraint(at, constraint));
         let constraints = constraints.collect::<Result<_, _>>()?;
         let config = devices.and_then(|devices| devices.config.clone()).unwrap_or_default();
-        let wanted = Wanted { claim: claim.to_owned(), requests, constraints, config, remembered: Mutex::default() };
+        let claim = claim.to_owned();
+        let wanted =
+            Wanted { claim, requests, constraints, config, remembered: Mutex::default(), cost: AtomicU64::new(0) };
         wanted.check_count(|_| 0)?;
         Ok(wanted)
     }
@@ -175,9 +186,15 @@ impl Wanted {
             return Ok(*known);
         }
         // The lock is not held while expressions are evaluated; two who ask at once find the same.
+        let mut cost = 0;
         let class = || format!("class {}", alternative.class.name);
-        let selected = all_match(&alternative.class.selectors, device, class)?
-            && all_match(&alternative.selectors, device, || format!("claim {}", self.claim))?;
+        let selected = all_match(&alternative.class.selectors, device, &mut cost, class)?
+            && all_match(&alternative.selectors, device, &mut cost, || format!("claim {}", self.claim))?;
+        if self.cost.fetch_add(cost, Ordering::Relaxed) > MAX_COST {
+            let reason =
+                "evaluating its selectors and those of its classes for all devices costs too much: simplify them";
+            return Err(self.error("", reason.to_owned()));
+        }
         let mut remembered = lock();
         if remembered.len() < MAX_REMEMBERED {
             remembered.insert(key, selected);
@@ -186,11 +203,16 @@ impl Wanted {
     }
 }
 
-fn all_match(selectors: &[Selector], device: &Arc<Subject>, owner: impl Fn() -> String) -> Result<bool, Error> {
+fn all_match(
+    selectors: &[Selector],
+    device: &Arc<Subject>,
+    cost: &mut u64,
+    owner: impl Fn() -> String,
+) -> Result<bool, Error> {
     for (index, Selector(compiled)) in selectors.iter().enumerate() {
         let error = |stage, reason| Error::Selector { owner: owner(), index, stage, reason };
         let program = compiled.as_ref().map_err(|reason| error("compile", reason.clone()))?;
-        if !program.matches(device).map_err(|fault: Fault| error("runtime", fault.to_string()))? {
+        if !program.matches(device, cost).map_err(|fault: Fault| error("runtime", fault.to_string()))? {
             return Ok(false);
         }
     }
@@ -292,5 +314,47 @@ impl Builder<'_> {
                 self.error(format!(", constraint #{at}"), "empty constraint (unsupported constraint type?)")
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::resource::v1::ResourceSlice;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{NodeFacts, Used, allocate};
+
+    #[test]
+    fn selectors_that_cost_too_much_together_are_given_up() {
+        let mut inventory = Inventory::default();
+        let class = json!({"spec": {"selectors": [{"cel": {"expression": "device.driver == 'd'"}}]}});
+        inventory.set_class("c", Some(serde_json::from_value(class).unwrap()));
+        let pool = json!({"name": "p", "generation": 1, "resourceSliceCount": 1});
+        let slice =
+            json!({"spec": {"driver": "d", "nodeName": "n", "pool": pool, "devices": [{"name": "x"}, {"name": "y"}]}});
+        let slice: ResourceSlice = serde_json::from_value(slice).unwrap();
+        inventory.set_slice("s", Some(slice));
+        let request = json!({"name": "r", "exactly": {"deviceClassName": "c", "count": 2}});
+        let spec = serde_json::from_value(json!({"devices": {"requests": [request]}})).unwrap();
+        let check = |before: u64, expected: Result<u64, &str>| {
+            let wanted = Wanted::of("ns/claim", &spec, &inventory).unwrap();
+            wanted.cost.store(before, Ordering::Relaxed);
+            let labels = |_: &str| None;
+            let node = NodeFacts { name: "n", labels: &labels };
+            let found = allocate(&[&wanted], &node, &Used::default(), &inventory);
+            let found = found.map(|_| wanted.cost.load(Ordering::Relaxed)).map_err(|error| error.to_string());
+            match (&found, expected) {
+                (Err(found), Err(part)) if found.contains(part) => {}
+                _ => assert_eq!(found, expected.map_err(str::to_owned)),
+            }
+        };
+        // Two devices, and for each the comparison, the field, its device and the literal, and the two texts.
+        check(0, Ok(12));
+        check(MAX_COST - 6, Ok(MAX_COST + 6));
+        check(
+            MAX_COST,
+            Err("claim ns/claim: evaluating its selectors and those of its classes for all devices costs too much"),
+        );
     }
 }

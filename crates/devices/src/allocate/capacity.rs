@@ -5,12 +5,18 @@ use std::collections::BTreeMap;
 use kube_schema::quantity::{Format, Quantity};
 
 use crate::{
-    inventory::{Capacity, Policy, Range},
+    inventory::{Capacity, Device, Policy, Range},
     wanted::Alternative,
 };
 
 /// Amounts by the names of capacities.
 pub(super) type Amounts = BTreeMap<String, Quantity>;
+
+/// Whether amounts need not be looked at: nothing is asked for, and who has the device has all of it.
+pub(super) fn is_plain(asked: &Alternative, device: &Device) -> bool {
+    let plain = |capacity: &Capacity| capacity.policy.is_none();
+    asked.capacity.is_empty() && !device.shareable && device.capacity.values().all(plain)
+}
 
 /// What an allocation takes of each capacity: what was asked for, rounded up to what the device's policy has on offer;
 /// the default, or everything, where nothing was asked for. None if the policy has nothing of the kind, or something

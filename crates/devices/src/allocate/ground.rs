@@ -111,10 +111,13 @@ impl<'a> Ground<'a> {
     }
 
     fn has_capacity(&self, alternative: &Alternative, candidate: &Candidate<'_>) -> bool {
-        let capacity = &candidate.offer.device().capacity;
+        let device = candidate.offer.device();
+        if !self.features.consumable_capacity || capacity::is_plain(alternative, device) {
+            return true;
+        }
         let others: Vec<_> = candidate.taken.iter().map(|taken| &taken.capacity).collect();
-        let fits = |amounts| capacity::fits(&amounts, capacity, &others);
-        !self.features.consumable_capacity || capacity::taken(alternative, capacity).is_some_and(fits)
+        let taken = capacity::taken(alternative, &device.capacity);
+        taken.is_some_and(|amounts| capacity::fits(&amounts, &device.capacity, &others))
     }
 
     /// Whether neither a taint nor counters that are not understood forbid it.

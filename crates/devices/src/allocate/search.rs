@@ -330,7 +330,7 @@ impl<'a> Search<'a> {
         }
         let device = given.offer.device();
         let mut share = None;
-        if ground.features.consumable_capacity {
+        if ground.features.consumable_capacity && !capacity::is_plain(alternative, device) {
             let Some(amounts) = capacity::taken(alternative, &device.capacity) else { return false };
             let before = given.taken.map(|taken| &taken.capacity);
             let others: Vec<&Amounts> = before.into_iter().chain(&self.shares[candidate]).collect();

@@ -11,16 +11,16 @@ use super::{
 
 type Evaluated = Result<Value, Fault>;
 
-/// The value of the expression, if finding it costs no more than so much.
-pub(super) fn evaluate(expr: &Expr, device: &Arc<Subject>, cost: u64) -> Evaluated {
-    Evaluation { device, scope: Vec::new(), budget: Budget { left: cost } }.eval(expr)
+/// The value of the expression, if the budget is enough to find it.
+pub(super) fn evaluate(expr: &Expr, device: &Arc<Subject>, budget: &mut Budget) -> Evaluated {
+    Evaluation { device, scope: Vec::new(), budget }.eval(expr)
 }
 
 struct Evaluation<'a> {
     device: &'a Arc<Subject>,
     /// What macros have bound, the innermost last.
     scope: Vec<(&'a str, Value)>,
-    budget: Budget,
+    budget: &'a mut Budget,
 }
 
 impl<'a> Evaluation<'a> {
@@ -55,7 +55,7 @@ impl<'a> Evaluation<'a> {
             Kind::Call { overloads, arguments } => {
                 let values = self.all(arguments)?;
                 match overloads.iter().find(|overload| overload.takes(&values)) {
-                    Some(overload) => (overload.run)(&values, &mut self.budget),
+                    Some(overload) => (overload.run)(&values, self.budget),
                     None => Err(Fault::no_overload()),
                 }
             }
@@ -158,14 +158,14 @@ impl<'a> Evaluation<'a> {
             order.map(|order| Value::Bool(wanted(order)))
         };
         let found = match operator {
-            Operator::Equal => return left.equals(&right, &mut self.budget).map(Value::Bool),
-            Operator::NotEqual => return left.equals(&right, &mut self.budget).map(|equal| Value::Bool(!equal)),
+            Operator::Equal => return left.equals(&right, self.budget).map(Value::Bool),
+            Operator::NotEqual => return left.equals(&right, self.budget).map(|equal| Value::Bool(!equal)),
             Operator::In => return self.contains(&right, &left),
             Operator::Less => ordered(std::cmp::Ordering::is_lt),
             Operator::LessOrEqual => ordered(std::cmp::Ordering::is_le),
             Operator::Greater => ordered(std::cmp::Ordering::is_gt),
             Operator::GreaterOrEqual => ordered(std::cmp::Ordering::is_ge),
-            _ => return calculate(operator, &left, &right, &mut self.budget),
+            _ => return calculate(operator, &left, &right, self.budget),
         };
         if let Value::String(text) = &left {
             self.budget.read(text.len())?;
@@ -184,7 +184,7 @@ impl<'a> Evaluation<'a> {
         match range {
             Value::List(values) => {
                 for value in values.iter() {
-                    if value.equals(wanted, &mut self.budget)? {
+                    if value.equals(wanted, self.budget)? {
                         return Ok(Value::Bool(true));
                     }
                 }

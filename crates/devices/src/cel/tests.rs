@@ -41,7 +41,7 @@ fn device() -> Arc<Subject> {
 }
 
 fn answer(text: &str) -> Result<bool, String> {
-    Program::compile(text)?.matches(&device()).map_err(|fault| fault.to_string())
+    Program::compile(text)?.matches(&device(), &mut 0).map_err(|fault| fault.to_string())
 }
 
 /// The answer, or a part of the error's text.
@@ -190,7 +190,7 @@ fn what_is_wrong_is_said_when_it_is_compiled() {
 #[test]
 fn a_flawed_device_answers_no_expression() {
     let flawed = Arc::new(Subject { flaw: Some("attribute a: unsupported attribute value".to_owned()), ..plain() });
-    let answer = Program::compile("true").unwrap().matches(&flawed).map_err(|fault| fault.to_string());
+    let answer = Program::compile("true").unwrap().matches(&flawed, &mut 0).map_err(|fault| fault.to_string());
     assert_eq!(answer, Err("attribute a: unsupported attribute value".to_owned()));
 }
 

@@ -83,3 +83,11 @@ fn a_device_that_changes_is_another_one() {
         .set_slice("one", slice(json!({"nodeName": "a", "devices": [{"name": "x", "attributes": {"n": {"int": 1}}}]})));
     assert_ne!(before, serials(&inventory), "what was remembered of the device no longer holds");
 }
+
+#[test]
+fn nodes_can_be_looked_at_by_several_threads() {
+    fn check<T: Send + Sync>() {}
+    check::<Inventory>();
+    check::<crate::Wanted>();
+    check::<crate::Used>();
+}

@@ -22,6 +22,8 @@ const PODS: &str = "/api/v1/namespaces/default/pods";
 const NODES: &str = "/api/v1/nodes";
 const THEIRS: &str = "theirs";
 const OURS: &str = "ours";
+/// What a pod is told for which a claim is freed.
+const DEALLOCATED: &str = "deallocation of ResourceClaim completed";
 /// More nodes than any state has.
 const ALL: usize = 64;
 
@@ -62,6 +64,8 @@ async fn ours_decides_as_a_real_one_does() {
             differing.push(seed);
         }
         if closely {
+            let devices = state.slices.iter().chain(&state.claims);
+            devices.for_each(|object| println!("{object}"));
             // What theirs gave to each node.
             let log = cluster.theirs.log();
             let scores = log.lines().filter(|line| line.contains("scored node") || line.contains("final score"));
@@ -76,6 +80,10 @@ fn compare(theirs: &Outcome, ours: &Outcome) -> Result<(), String> {
     let seen = theirs.message.is_some() && ours.message.is_some();
     if theirs.message != ours.message && (seen || theirs.evicted.is_empty()) {
         return Err("not told the same".to_owned());
+    }
+    if theirs.message.as_ref().is_some_and(|message| message.contains(DEALLOCATED)) {
+        // It is tried again with the devices that are free then, sooner or later.
+        return Ok(());
     }
     if theirs.evicted != ours.evicted {
         return Err("not the same harm".to_owned());
@@ -190,7 +198,10 @@ impl Cluster {
         };
         let placed = |pod: &Value| pod["spec"]["nodeName"].is_string();
         let mut pod = self.api.wait(&path, "decision", |pod| placed(pod) || told(pod).is_some()).await;
-        let message = told(&pod);
+        let message = match told(&pod) {
+            Some(_) => Some(self.first_told(&name).await),
+            None => None,
+        };
         if !placed(&pod) && !pod["status"]["nominatedNodeName"].is_null() {
             pod = self.api.wait(&path, "binding after an eviction", placed).await;
         }
@@ -222,6 +233,20 @@ impl Cluster {
             all.insert(name.to_owned(), results.iter().map(device).collect());
         }
         all
+    }
+
+    /// What the pod was told first: a further attempt may have replaced its condition already.
+    async fn first_told(&self, pod: &str) -> String {
+        let first = |events: &Value| {
+            let all = events["items"].as_array().cloned().unwrap_or_default();
+            let of = |event: &&Value| event["reason"] == "FailedScheduling" && event["involvedObject"]["name"] == pod;
+            // Their names count up.
+            let event = all.iter().filter(of).min_by_key(|event| event["metadata"]["name"].as_str())?;
+            event["message"].as_str().map(str::to_owned)
+        };
+        let events =
+            self.api.wait("/api/v1/namespaces/default/events", "event", |events| first(events).is_some()).await;
+        first(&events).unwrap()
     }
 
     async fn attempt(&self, pod: &str) -> Attempt {

@@ -156,3 +156,23 @@ fn lists_match_where_they_meet() {
     let found = world(three([strings(&["a", "b"]), strings(&["b", "c"]), strings(&["a", "c"])]), triple);
     check(found.without(|features| features.list_type_attributes = true), "none");
 }
+
+#[test]
+fn a_shared_device_differs_from_others_but_not_from_itself() {
+    let shared = |name: &str, x: i64| {
+        let memory = json!({"memory": {"value": "10", "requestPolicy": {"default": "1"}}});
+        with(attributed(name, json!({"int": x})), json!({"allowMultipleAllocations": true, "capacity": memory}))
+    };
+    let requests = || {
+        let choice = |name| first_of(name, &[("one", json!({"selectors": having("x == 1")})), ("any", json!({}))]);
+        vec![choice("r"), choice("s"), choice("t")]
+    };
+    let distinct = json!([{"distinctAttribute": "driver-a/x", "requests": ["r", "s"]}]);
+    let slices = |devices: Vec<Value>| vec![slice(devices)];
+    check(world(slices(vec![shared("one", 1)]), constrained(requests(), distinct.clone())), "none");
+    // The third request is not constrained, and takes what it likes best.
+    check(
+        world(slices(vec![shared("one", 1), shared("two", 2)]), constrained(requests(), distinct)),
+        "r/one: one (share memory=1), s/any: two (share memory=1), t/one: one (share memory=1) on node-1",
+    );
+}

@@ -104,3 +104,28 @@ fn the_first_alternative_that_the_counters_allow() {
         "r/small: other-four on node-1",
     );
 }
+
+#[test]
+fn every_counter_of_every_set_must_suffice() {
+    let uses = |name: &str, first: [&str; 2], second: &str| {
+        let amounts = json!({"memory": {"value": first[0]}, "cores": {"value": first[1]}});
+        let sets = json!([{"counterSet": "one", "counters": amounts}, {"counterSet": "two", "counters": {"memory": {"value": second}}}]);
+        json!({"name": name, "consumesCounters": sets})
+    };
+    let slices = || {
+        let one = json!({"name": "one", "counters": {"memory": {"value": "8Gi"}, "cores": {"value": "4"}}});
+        let two = json!({"name": "two", "counters": {"memory": {"value": "8Gi"}}});
+        let devices = vec![
+            uses("cores", ["1Gi", "3"], "1Gi"),
+            uses("second", ["1Gi", "1500m"], "7Gi"),
+            uses("first", ["7Gi", "1"], "1Gi"),
+            uses("little", ["1Gi", "500m"], "1Gi"),
+        ];
+        vec![one_of(2, slice(devices)), counters(json!([one, two]))]
+    };
+    check(world(slices(), ask(1)), "r: cores on node-1");
+    check(world(slices(), ask(2)), "r: cores, r: first on node-1");
+    check(world(slices(), ask(2)).used(&["driver-a/pool/cores"]), "none");
+    check(world(slices(), ask(1)).used(&["driver-a/pool/second"]), "r: first on node-1");
+    check(world(slices(), ask(3)), "none");
+}

@@ -279,3 +279,27 @@ fn a_search_ends() {
     let text = found.to_string();
     assert!(text.contains("gave up after 1000000 steps of looking for devices for default/claim-0"), "{text}");
 }
+
+#[test]
+fn combinations_within_a_request_are_tried_across_slices_and_pools() {
+    // Of three devices only the last two match each other, wherever they are.
+    let numbered = |name: &str, x: i64| json!({"name": name, "attributes": {"x": {"int": x}}});
+    let (first, second, third) = (numbered("first", 1), numbered("second", 2), numbered("third", 2));
+    let pair = || {
+        let constraints = json!([{"matchAttribute": "driver-a/x"}]);
+        vec![with(claim(vec![request("r", json!({"count": 2}))]), json!({"constraints": constraints}))]
+    };
+    check(
+        world(vec![slice(vec![first.clone(), second.clone(), third.clone()])], pair()),
+        "r: second, r: third on node-1",
+    );
+    let apart = |devices: [&Value; 3]| devices.map(|device| one_of(3, slice(vec![device.clone()]))).to_vec();
+    check(world(apart([&first, &second, &third]), pair()), "r: second, r: third on node-1");
+    check(world(apart([&second, &first, &third]), pair()), "r: second, r: third on node-1");
+    let pools = |devices: [&Value; 3]| {
+        let pool = |(name, device): (&str, &Value)| with(slice(vec![device.clone()]), json!({"pool": {"name": name}}));
+        ["o", "p", "q"].into_iter().zip(devices).map(pool).collect()
+    };
+    check(world(pools([&first, &second, &third]), pair()), "r: p/second, r: q/third on node-1");
+    check(world(pools([&third, &first, &second]), pair()), "r: o/third, r: q/second on node-1");
+}
