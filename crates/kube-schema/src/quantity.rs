@@ -339,5 +339,7 @@ mod tests {
         assert!(quantity("999m") < quantity("1"));
         assert!(quantity("1G") < quantity("1Gi"));
         assert_eq!(quantity("1Gi").plus(&quantity("512Mi")).to_string(), "1536Mi");
+        assert_eq!(quantity("1Gi").minus(&quantity("512Mi")).to_string(), "512Mi");
+        assert_eq!(quantity("1").minus(&quantity("1500m")).nano(), -500_000_000);
     }
 }
