@@ -41,13 +41,16 @@ struct Promise {
     holders: HashSet<Holder>,
 }
 
+/// Classes by when they were created, in seconds since 1970.
+type ByAge = BTreeSet<(Reverse<i64>, Arc<str>)>;
+
 #[derive(Default)]
 pub struct Devices {
     inventory: Inventory,
     /// Classes, each with the extended resource that it says it stands for.
     classes: HashMap<Arc<str>, Option<Arc<str>>>,
     /// The classes that stand for an extended resource, the youngest first. None, if that is not to be.
-    extended: Option<HashMap<Arc<str>, BTreeSet<(Reverse<i64>, Arc<str>)>>>,
+    extended: Option<HashMap<Arc<str>, ByAge>>,
     claims: HashMap<Name, Arc<ResourceClaim>>,
     /// What is counted in `used` for a claim, by the claim's uid.
     counted: HashMap<Arc<str>, Arc<AllocationResult>>,

@@ -44,7 +44,7 @@ fn claims_are_met_or_it_is_told_why_not() {
     check(&[reserved(allocated(claim("c"), "a", "gpu-0"), &["q"])], &p, "p -> a");
     let elsewhere = allocated(claim("c"), "b", "gpu-0");
     let unused = "unfit 1 resourceclaim not available on the node. deallocation of ResourceClaim completed,";
-    check(&[elsewhere.clone()], &p, unused);
+    check(std::slice::from_ref(&elsewhere), &p, unused);
     let used = "unfit 1 resourceclaim not available on the node. still not schedulable,";
     check(&[reserved(elsewhere, &["q"])], &p, used);
     let all: Vec<String> = (0..256).map(|n| format!("q{n}")).collect();
