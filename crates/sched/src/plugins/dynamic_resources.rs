@@ -255,5 +255,6 @@ fn claim_helps(pod: &Pod, change: &Change<ResourceClaim>, world: &World) -> bool
     let Some(new) = change.new.as_ref().filter(|new| own.iter().any(|claim| claim.uid == new.uid)) else {
         return false;
     };
-    change.old.as_ref().is_none_or(|old| !new.has_status_of(old))
+    let before = change.old.as_ref().filter(|old| old.uid == new.uid);
+    before.is_none_or(|old| !new.has_status_of(old))
 }

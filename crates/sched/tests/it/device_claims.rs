@@ -89,7 +89,8 @@ fn a_pod_is_not_looked_at_before_its_claims_are_there() {
     check(&[user("p", &["c", "d"]), claim("c")], &claim("d"), true);
     let deleting = with(claim("c"), json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}));
     check(&[user("p", &["c"])], &deleting, false);
-    check(&[deleting, user("p", &["c"])], &claim("c"), true);
+    let another = with(claim("c"), json!({"metadata": {"uid": "uid-another"}}));
+    check(&[deleting, user("p", &["c"])], &another, true);
     check(&[made(json!([])), own.clone()], &made(named.clone()), true);
     check(&[made(named.clone())], &own, true);
     check(&[made(named)], &claim("p-x"), false);
