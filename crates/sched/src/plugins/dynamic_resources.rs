@@ -220,7 +220,7 @@ impl Plugin for DynamicResources {
     }
 
     fn take_back(&self, pod: &Pod, world: &World) -> Vec<Write> {
-        let own = claims::of(pod, world).unwrap_or_default().into_iter().filter(|claim| {
+        let own = claims::there(pod, world).filter(|claim| {
             // What was begun may have happened, though its answer was lost.
             claim.is_reserved_for(&pod.uid) || world.devices.was_begun(&pod.uid)
         });

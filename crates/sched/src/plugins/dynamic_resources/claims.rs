@@ -33,6 +33,15 @@ pub(super) fn of<'a>(pod: &Pod, world: &'a World) -> Result<Vec<&'a Arc<Resource
     Ok(all)
 }
 
+/// The claims of a pod that are there, whether or not they can be used and whatever of the others.
+pub(super) fn there<'a>(pod: &Pod, world: &'a World) -> impl Iterator<Item = &'a Arc<ResourceClaim>> {
+    let names = pod.spec.claims.iter().filter_map(|wanted| match &wanted.source {
+        ClaimSource::Named(name) | ClaimSource::Made(name) => Some(name),
+        ClaimSource::Unmade | ClaimSource::Spared | ClaimSource::Unknown => None,
+    });
+    names.filter_map(|name| world.devices.claim(&(pod.namespace.clone(), name.clone())))
+}
+
 fn usable<'a>(pod: &Pod, name: &Arc<str>, made: bool, world: &'a World) -> Result<&'a Arc<ResourceClaim>, String> {
     let (namespace, pod_name) = (&pod.namespace, &pod.name);
     let found = world.devices.claim(&(namespace.clone(), name.clone()));
