@@ -12,11 +12,21 @@ use crate::{
 };
 
 impl Engine {
-    /// A ResourceClaim as the API shows it, or as it answered a write; `None`: it is gone. The name is its namespace and name. What
-    /// is older than what was told already is no news.
+    /// A ResourceClaim as the API shows it; `None`: it is gone. The name is its namespace and name. What is older than what was
+    /// told already is no news.
     pub fn set_resource_claim(&mut self, name: &Name, claim: Option<ResourceClaim>, now: Duration) {
         let event = self.world.devices.set_claim(name, claim);
         self.about_devices(event, now);
+    }
+
+    /// A ResourceClaim as the API has answered a write, which is told before the watch shows it. One that is not known is gone
+    /// since, unless it was made by that write.
+    pub fn claim_answered(&mut self, claim: ResourceClaim, now: Duration) {
+        let known = self.world.devices.claim(&claim.name).is_some_and(|known| known.uid == claim.uid);
+        if known || claim.extended {
+            let name = claim.name.clone();
+            self.set_resource_claim(&name, Some(claim), now);
+        }
     }
 
     /// A ResourceSlice; `None`: it is gone.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use proptest::prelude::*;
-use sched::{Decision, Reservation, pre_bind::Progress};
+use sched::{Decision, Reservation, convert, pre_bind::Progress};
 use serde_json::{Value, json};
 
 use crate::{
@@ -152,7 +152,10 @@ impl Run {
     fn answer(&mut self, lot: u8) {
         let Some(name) = nth(&self.written, lot) else { return };
         let Some(Written { reservation, answers, ok }) = self.written.remove(&name) else { return };
-        answers.iter().for_each(|claim| self.devices.cluster.apply(claim));
+        for claim in answers {
+            let claim = convert::device::resource_claim(serde_json::from_value(claim).unwrap()).unwrap();
+            self.devices.cluster.engine.claim_answered(claim, self.devices.cluster.now);
+        }
         let (uid, node) = (&*reservation.pod.uid, &*reservation.node);
         self.devices.cluster.engine.written(uid);
         if self.reserved.remove(&name).is_none() {

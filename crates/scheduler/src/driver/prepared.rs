@@ -58,8 +58,7 @@ impl Driver {
     /// Claims as the API has answered, which the watch may tell later.
     pub(super) fn learn(&mut self, shown: Vec<ResourceClaim>, now: Duration) {
         for claim in shown {
-            let name = claim.name.clone();
-            self.engine.set_resource_claim(&name, Some(claim), now);
+            self.engine.claim_answered(claim, now);
         }
     }
 
