@@ -76,16 +76,17 @@ async fn ours_decides_as_a_real_one_does() {
 }
 
 fn compare(theirs: &Outcome, ours: &Outcome) -> Result<(), String> {
+    let freed = |one: &Outcome| one.message.as_ref().is_some_and(|message| message.contains(DEALLOCATED));
+    if freed(theirs) || freed(ours) {
+        // It is tried again at once with the devices that are free then, which one of them may have done already.
+        return Ok(());
+    }
     // A pod that others were evicted for may be bound before it was seen what it was told.
     // Likewise, one that is tried again before all of them are gone is told something else.
     let again = |one: &Outcome| one.message.as_ref().is_some_and(|message| message.contains("a terminating pod on"));
     let seen = [theirs, ours].iter().all(|one| one.message.is_some() && !again(one));
     if theirs.message != ours.message && (seen || theirs.evicted.is_empty()) {
         return Err("not told the same".to_owned());
-    }
-    if theirs.message.as_ref().is_some_and(|message| message.contains(DEALLOCATED)) {
-        // It is tried again with the devices that are free then, sooner or later.
-        return Ok(());
     }
     if theirs.evicted != ours.evicted {
         return Err("not the same harm".to_owned());
@@ -200,10 +201,7 @@ impl Cluster {
         };
         let placed = |pod: &Value| pod["spec"]["nodeName"].is_string();
         let mut pod = self.api.wait(&path, "decision", |pod| placed(pod) || told(pod).is_some()).await;
-        let message = match told(&pod) {
-            Some(_) => Some(self.first_told(&name).await),
-            None => None,
-        };
+        let message = told(&pod);
         if !placed(&pod) && !pod["status"]["nominatedNodeName"].is_null() {
             pod = self.api.wait(&path, "binding after an eviction", placed).await;
         }
@@ -235,20 +233,6 @@ impl Cluster {
             all.insert(name.to_owned(), results.iter().map(device).collect());
         }
         all
-    }
-
-    /// What the pod was told first: a further attempt may have replaced its condition already.
-    async fn first_told(&self, pod: &str) -> String {
-        let first = |events: &Value| {
-            let all = events["items"].as_array().cloned().unwrap_or_default();
-            let of = |event: &&Value| event["reason"] == "FailedScheduling" && event["involvedObject"]["name"] == pod;
-            // Their names count up.
-            let event = all.iter().filter(of).min_by_key(|event| event["metadata"]["name"].as_str())?;
-            event["message"].as_str().map(str::to_owned)
-        };
-        let events =
-            self.api.wait("/api/v1/namespaces/default/events", "event", |events| first(events).is_some()).await;
-        first(&events).unwrap()
     }
 
     async fn attempt(&self, pod: &str) -> Attempt {
