@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+pub mod device;
 mod requests;
 pub mod storage;
 pub mod traffic;
@@ -130,7 +131,8 @@ fn pod_spec(
         volumes: volumes::of(object, spec),
         features: features(spec),
         traffic: traffic::traffic(object.metadata.annotations.talks_to.as_deref(), namespace),
-        claims: spec.resource_claims.iter().flatten().map(|claim| claim.name.as_str().into()).collect(),
+        claims: device::pod_claims(object, spec),
+        extended: device::extended_requests(spec)?,
     })
 }
 

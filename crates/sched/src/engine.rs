@@ -1,9 +1,11 @@
 //! The engine: changes and ticks go in, decisions come out. The driver carries them out and tells how it went.
 
 mod attempt;
-mod binding;
 mod consult;
+mod devices;
 mod gangs;
+mod gates;
+mod reserved;
 mod storage;
 
 use std::{
@@ -21,12 +23,12 @@ use crate::{
     plans::Plans,
     plugins,
     pod::OwnerKind,
-    pre_bind::PreBind,
+    pre_bind::{PreBind, Write},
     preempt::{Budget, Victims},
     profile::Profile,
     queue::{History, Incoming, Pauses, Queue, Turn},
     random::Random,
-    world::{COARSE_DOMAINS, World},
+    world::{COARSE_DOMAINS, Devices, World},
 };
 use attempt::{How, Unfit};
 use consult::Consulting;
@@ -47,6 +49,12 @@ pub struct Options {
     pub coarse_domains: usize,
     /// So many of the best nodes are named when one is chosen.
     pub named: usize,
+    /// Which parts of the API of devices are looked at.
+    pub devices: ::devices::Features,
+    /// Devices may stand for extended resources.
+    pub extended_resources: bool,
+    /// What was the time since 1970 at the time zero of this engine's.
+    pub unix_start: Duration,
     /// Breaks ties between equal nodes; the same seed and inputs give the same decisions.
     pub seed: u64,
 }
@@ -61,6 +69,9 @@ impl Default for Options {
             parallelism: PARALLELISM,
             coarse_domains: COARSE_DOMAINS,
             named: NAMED,
+            devices: ::devices::Features::default(),
+            extended_resources: true,
+            unix_start: Duration::ZERO,
             seed: 1,
         }
     }
@@ -89,8 +100,14 @@ pub enum Decision {
     /// [`Engine::undo`].
     Bind(Reservation),
     /// Tell why the pod waits. It is tried again by itself when something changes that can help. If there are victims, evict
-    /// them and nominate the node; if that fails, [`Engine::preemption_failed`].
-    Unschedulable { pod: Arc<Pod>, diagnosis: Diagnosis, history: History, victims: Option<Victims> },
+    /// them and nominate the node; if that fails, [`Engine::preemption_failed`]. Before the pod is told, make the writes.
+    Unschedulable {
+        pod: Arc<Pod>,
+        diagnosis: Diagnosis,
+        history: History,
+        victims: Option<Victims>,
+        writes: Vec<Write>,
+    },
     /// Ask the extenders that are interested in the pod about these nodes, which fit by all that is known here, and give
     /// their answer to [`Engine::advised`].
     Consult { pod: Arc<Pod>, nodes: Vec<Arc<str>> },
@@ -127,6 +144,7 @@ pub struct Engine {
     extenders: Vec<Extender>,
     parallelism: usize,
     named: usize,
+    unix_start: Duration,
     /// Pods that extenders are being asked about.
     consulting: HashMap<Arc<str>, Consulting>,
 }
@@ -136,7 +154,7 @@ impl Engine {
         Engine {
             profiles: options.profiles,
             queue: Queue::new(options.pauses),
-            world: World::new(options.coarse_domains),
+            world: World::new(options.coarse_domains, Devices::new(options.devices, options.extended_resources)),
             plans: Plans::default(),
             random: Random::new(options.seed),
             start: 0,
@@ -149,6 +167,7 @@ impl Engine {
             extenders: options.extenders,
             parallelism: options.parallelism.max(1),
             named: options.named,
+            unix_start: options.unix_start,
             consulting: HashMap::new(),
         }
     }
@@ -227,7 +246,7 @@ impl Engine {
     /// A PodGroup: a gang, or pods that are placed one by one (`None` within); `None`: it is gone.
     pub fn set_group(&mut self, namespace: &Arc<str>, name: &Arc<str>, group: Option<Option<Gang>>, now: Duration) {
         self.gangs.set(namespace, name, group);
-        self.regate(namespace, name, now);
+        self.regate_group(namespace, name, now);
     }
 
     /// A pod appeared or changed: one that waits is queued, one on a node is counted there.
@@ -240,7 +259,7 @@ impl Engine {
         if self.gangs.join(&pod)
             && let Some(group) = &pod.group
         {
-            self.regate(&pod.namespace, group, now);
+            self.regate_group(&pod.namespace, group, now);
         }
         match pod.node_name.clone() {
             Some(node) => self.assigned(pod, &node, now),
@@ -259,6 +278,7 @@ impl Engine {
             }
             // What was promised to it has come true, or never will.
             self.world.volumes.release(&pod.uid);
+            self.world.devices.release(&pod.uid);
         }
         let before = self.world.placed(&pod.uid).map(|(before, at)| (before.clone(), at));
         match before {
@@ -307,7 +327,7 @@ impl Engine {
         let gate = self.gate(profile, &pod);
         match self.queue.pod(&pod.uid) {
             Some(known) if counts_alike(known, &pod) => self.queue.refresh(pod),
-            Some(_) if self.queue.gate(&pod.uid) == gate => {
+            Some(_) if gate == self.queue.gate(&pod.uid) => {
                 let profile = &self.profiles[profile];
                 let helps = |old: &Pod, by: u64| profile.helps_itself(by, old, &pod);
                 self.queue.update(pod.clone(), turn, now, helps);
@@ -353,13 +373,13 @@ impl Engine {
         let (profiles, world) = (&self.profiles, &self.world);
         let profile_of =
             |pod: &Pod| profiles.iter().find(|profile| *profile.scheduler_name == *pod.spec.scheduler_name);
-        self.queue.wake(now, event.label(), |pod, rejected_by| {
+        let helps = |pod: &Pod, rejected_by: u64| {
             may(pod) && profile_of(pod).is_some_and(|profile| profile.helps(pod, rejected_by, event, world))
-        });
-        let gated = self.queue.gated(|pod, gate| {
-            may(pod) && profile_of(pod).is_some_and(|profile| profile.helps(pod, gate, event, world))
-        });
-        gated.iter().for_each(|uid| self.reconsider(uid, now));
+        };
+        self.queue.wake(now, event.label(), &helps);
+        for uid in self.queue.gated(helps) {
+            self.regate(&uid, now);
+        }
     }
 }
 
@@ -370,6 +390,7 @@ impl Engine {
         if let Some(decision) = self.ready.pop_front() {
             return Some(decision);
         }
+        self.world.set_unix_time(self.unix_start + now);
         loop {
             let (pod, history) = self.queue.pop(now, self.may_consult())?;
             // Its scheduler may not be ours any more: then nothing is to be decided.
@@ -402,36 +423,8 @@ impl Engine {
         }
         let turn = self.turn(profile, &pod);
         self.queue.add_unschedulable(pod.clone(), turn, history, unfit.rejected_by, now);
-        let Unfit { diagnosis, victims, .. } = unfit;
-        Decision::Unschedulable { pod, diagnosis, history, victims }
-    }
-
-    fn unreserve(&mut self, pod: &Pod, node: &str) {
-        if let Some(profile) = self.profile(pod) {
-            self.profiles[profile].unreserve(pod, node, &mut self.world);
-        }
-    }
-
-    /// The binding failed: the node is free again, and the pod is tried again after its pause.
-    pub fn undo(&mut self, uid: &str, now: Duration) {
-        // It has been confirmed or removed in the meantime: then there is nothing to undo.
-        let Some((pod, history, freed)) = self.release(uid) else { return };
-        if let Some(freed) = freed {
-            self.wake(&Event::PodRemoved(freed), now);
-        }
-        if !pod.deleting
-            && let Some(profile) = self.profile(&pod)
-        {
-            let turn = self.turn(profile, &pod);
-            self.queue.add_failed(pod, turn, history, now);
-        }
-    }
-
-    /// Gives back what was reserved for a pod; the last is the pod as it was counted on its node.
-    fn release(&mut self, uid: &str) -> Option<(Arc<Pod>, History, Option<Arc<Pod>>)> {
-        let reserved = self.reserved.remove(uid)?;
-        self.unreserve(&reserved.latest, &reserved.node);
-        Some((reserved.latest, reserved.history, self.world.remove(uid)))
+        let Unfit { diagnosis, victims, writes, .. } = unfit;
+        Decision::Unschedulable { pod, diagnosis, history, victims, writes }
     }
 
     /// The victims could not be evicted: the pod is tried again.

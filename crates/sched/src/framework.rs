@@ -15,8 +15,9 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     Node, NodeInfo, Pod,
-    diagnosis::{Reason, Rejection},
-    pre_bind::{PreBind, Progress},
+    device::DeviceEvent,
+    diagnosis::{Diagnosis, Reason, Rejection},
+    pre_bind::{PreBind, Progress, Write},
     storage::StorageEvent,
     world::{NodeId, World},
 };
@@ -49,7 +50,7 @@ pub trait Plugin: Send + Sync {
     fn points(&self) -> &'static [Point];
 
     /// Whether the pod may enter the active queue; a rejection keeps it out until the pod changes or an event helps.
-    fn pre_enqueue(&self, _pod: &Pod) -> Result<(), Rejection> {
+    fn pre_enqueue(&self, _pod: &Pod, _world: &World) -> Result<(), Rejection> {
         Ok(())
     }
 
@@ -63,8 +64,8 @@ pub trait Plugin: Send + Sync {
         Ok(PreFilter::default())
     }
 
-    /// What is done for a pod that no node takes.
-    fn post_filter(&self, _pod: &Pod) -> PostFilter {
+    /// What is done for a pod that no node takes, for the reasons of the diagnosis.
+    fn post_filter(&self, _pod: &Pod, _diagnosis: &Diagnosis, _world: &World) -> PostFilter {
         PostFilter::Nothing
     }
 
@@ -108,6 +109,17 @@ pub trait Plugin: Send + Sync {
         Ok(())
     }
 
+    /// What to say when that takes too long.
+    fn waited_in_vain(&self) -> String {
+        "timed out waiting for the condition".to_owned()
+    }
+
+    /// What is to be written before a pod's placement is given up, so that nothing of it stays. Another attempt begins only after
+    /// that.
+    fn take_back(&self, _pod: &Pod, _world: &World) -> Vec<Write> {
+        Vec::new()
+    }
+
     /// The pod is bound.
     fn post_bind(&mut self, _pod: &Pod, _node: &str, _world: &mut World) {}
 
@@ -127,12 +139,14 @@ pub trait Plugin: Send + Sync {
 }
 
 /// What [`Plugin::post_filter`] does.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub enum PostFilter {
     #[default]
     Nothing,
     /// Nothing either, and the pod is told why.
     Says(Reason),
+    /// This is written, and the pod is told so.
+    Writes(Write, Reason),
     /// Others are evicted, if that makes room ([`crate::preempt`]).
     Preempts,
 }
@@ -222,6 +236,8 @@ pub enum Event {
     PodRemoved(Arc<Pod>),
     /// An object of storage was added, changed or removed.
     Storage(StorageEvent),
+    /// A claim to devices was added, changed or removed, or what devices there are.
+    Devices(DeviceEvent),
     /// Labels of a namespace.
     NamespaceChanged,
     /// What Services and workloads select, which default spreading goes by.
@@ -239,6 +255,7 @@ impl Event {
             Event::PodUpdated { .. } => "AssignedPodUpdate",
             Event::PodRemoved(_) => "AssignedPodDelete",
             Event::Storage(event) => event.label(),
+            Event::Devices(event) => event.label(),
             Event::NamespaceChanged => "NamespaceUpdate",
             Event::WorkloadChanged => "WorkloadUpdate",
         }

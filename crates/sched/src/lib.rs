@@ -13,6 +13,7 @@
 //! else's work. What the API says of a pod or a node is parsed once, into integers and short lists, in [`convert`].
 
 pub mod convert;
+pub mod device;
 pub mod diagnosis;
 mod engine;
 pub mod explanation;
@@ -40,7 +41,10 @@ pub use engine::{Decision, Engine, Options, Reservation};
 pub use explanation::Explanation;
 pub use extender::{Advice, Extender};
 pub use node::{Node, Taint, TaintEffect};
-pub use pod::{HostPort, Pod, PreferredTerm, Spec, Talk, Toleration, TolerationOperator, Traffic};
+pub use pod::{
+    ClaimSource, ExtendedRequest, HostPort, Pod, PodClaim, PreferredTerm, Spec, Talk, Toleration, TolerationOperator,
+    Traffic,
+};
 pub use profile::Profile;
 pub use queue::{History, Incoming, Pauses, Pending};
 pub use resources::Resources;

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::core::v1::{
-        Affinity, ContainerPort, PersistentVolumeClaimVolumeSource, PodCondition, PodResourceClaim, PodSchedulingGate,
-        PodSchedulingGroup, ResourceRequirements, Taint, Toleration, TopologySpreadConstraint,
+        Affinity, ContainerPort, PersistentVolumeClaimVolumeSource, PodCondition, PodResourceClaim,
+        PodResourceClaimStatus, PodSchedulingGate, PodSchedulingGroup, ResourceRequirements, Taint, Toleration,
+        TopologySpreadConstraint,
     },
     apimachinery::pkg::{
         api::resource::Quantity,
@@ -86,6 +87,7 @@ pub struct PodSpec {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Container {
+    pub name: String,
     pub image: Option<String>,
     pub ports: Option<Vec<ContainerPort>>,
     pub resources: Option<ResourceRequirements>,
@@ -181,6 +183,7 @@ pub struct PodStatus {
     pub start_time: Option<Time>,
     pub nominated_node_name: Option<String>,
     pub conditions: Option<Vec<PodCondition>>,
+    pub resource_claim_statuses: Option<Vec<PodResourceClaimStatus>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

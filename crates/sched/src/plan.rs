@@ -42,6 +42,8 @@ enum Place {
 
 struct Filtering<F: ?Sized> {
     plugin: PluginIndex,
+    /// Its place among those that filter.
+    place: usize,
     filter: Box<F>,
     /// Its part of the key.
     range: Range<usize>,
@@ -133,19 +135,17 @@ impl Plan {
             if let Some(nodes) = found.only {
                 plan.narrow(plugin, nodes);
             }
-            if profile.filter_place(plugin).is_none() {
-                continue;
-            }
+            let Some(place) = profile.filter_place(plugin) else { continue };
             if let Some(filter) = found.filter {
-                plan.filters.push(Filtering { plugin, filter, range: 0..0 });
+                plan.filters.push(Filtering { plugin, place, filter, range: 0..0 });
             }
             if let Some(filter) = found.group {
-                plan.group_filters.push(Filtering { plugin, filter, range: 0..0 });
+                plan.group_filters.push(Filtering { plugin, place, filter, range: 0..0 });
             }
         }
         // Who speaks first is the one whose reason is told.
-        plan.filters.sort_by_key(|filtering| profile.filter_place(filtering.plugin));
-        plan.group_filters.sort_by_key(|filtering| profile.filter_place(filtering.plugin));
+        plan.filters.sort_by_key(|filtering| filtering.place);
+        plan.group_filters.sort_by_key(|filtering| filtering.place);
         let mut width = 0;
         let mut part = |own: usize| {
             width += own;
@@ -297,12 +297,12 @@ impl Plan {
         {
             return Place::Rejected(self.rejects.add(refusal));
         }
-        let info = world.info(node);
-        for Filtering { plugin, filter, .. } in &self.filters {
-            if let Err(rejection) = filter.filter(info, world) {
-                return Place::Rejected(self.rejects.add((*plugin, rejection)));
-            }
+        if let Err((place, refusal)) = self.fits_alone(world, node) {
+            // What is kept is not what groups are in this moment.
+            let earlier = if self.kept { Ok(()) } else { self.groups_before(world, node, place) };
+            return Place::Rejected(self.rejects.add(earlier.err().unwrap_or(refusal)));
         }
+        let info = world.info(node);
         let mut score = 0;
         for part in &self.scores {
             match part.score.score(info, world) {
@@ -357,21 +357,40 @@ impl Plan {
         if let Some(only) = self.only.as_ref().filter(|only| !only.nodes.contains(&info.node.name)) {
             return Err((only.plugin, Rejection::unresolvable("node(s) didn't satisfy plugin(s)")));
         }
-        for Filtering { plugin, filter, .. } in &self.filters {
-            filter.filter(info, world).map_err(|rejection| (*plugin, rejection))?;
+        if let Err((place, refusal)) = self.fits_alone(world, node) {
+            self.groups_before(world, node, place)?;
+            return Err(refusal);
         }
-        if self.group_filters.is_empty() {
+        self.groups_before(world, node, usize::MAX)
+    }
+
+    /// Asks the filters that depend on the node alone; the place of the one that rejects it comes with the refusal.
+    fn fits_alone(&self, world: &World, node: NodeId) -> Result<(), (usize, Refusal)> {
+        let info = world.info(node);
+        for Filtering { plugin, place, filter, .. } in &self.filters {
+            filter.filter(info, world).map_err(|rejection| (*place, (*plugin, rejection)))?;
+        }
+        Ok(())
+    }
+
+    /// Asks the filters of groups that have their say before a place.
+    fn groups_before(&mut self, world: &World, node: NodeId, place: usize) -> Result<(), Refusal> {
+        if self.group_filters.first().is_none_or(|first| first.place >= place) {
             return Ok(());
         }
         let mut key = std::mem::take(&mut self.key);
         self.key_of(world, node, &mut key);
-        let answer = self.group_fits(world, &key);
+        let answer = self.group_fits_before(world, &key, place);
         self.key = key;
         answer
     }
 
     fn group_fits(&self, world: &World, key: &[i64]) -> Result<(), Refusal> {
-        for Filtering { plugin, filter, range } in &self.group_filters {
+        self.group_fits_before(world, key, usize::MAX)
+    }
+
+    fn group_fits_before(&self, world: &World, key: &[i64], before: usize) -> Result<(), Refusal> {
+        for Filtering { plugin, filter, range, .. } in self.group_filters.iter().take_while(|one| one.place < before) {
             filter.filter(&key[range.clone()], world).map_err(|rejection| (*plugin, rejection))?;
         }
         Ok(())

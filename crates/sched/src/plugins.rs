@@ -31,6 +31,7 @@ use crate::{framework::Plugin, profile::Profile};
 #[derive(Clone, Debug, Default)]
 pub struct Args {
     pub default_preemption: default_preemption::Args,
+    pub dynamic_resources: dynamic_resources::Args,
     pub inter_pod_affinity: inter_pod_affinity::Args,
     pub node_affinity: node_affinity::Args,
     pub node_resources_balanced_allocation: node_resources_balanced_allocation::Args,
@@ -59,7 +60,7 @@ pub fn registry(args: &Args) -> Vec<Registered> {
         (Box::new(volume_zone::VolumeZone), 0),
         (Box::new(pod_topology_spread::PodTopologySpread::new(&args.pod_topology_spread)), 2),
         (Box::new(inter_pod_affinity::InterPodAffinity::new(&args.inter_pod_affinity)), 2),
-        (Box::new(dynamic_resources::DynamicResources), 0),
+        (Box::new(dynamic_resources::DynamicResources::new(&args.dynamic_resources)), 2),
         (Box::new(default_preemption::DefaultPreemption), 0),
         (
             Box::new(node_resources_balanced_allocation::NodeResourcesBalancedAllocation::new(

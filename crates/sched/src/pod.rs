@@ -73,8 +73,48 @@ pub struct Spec {
     pub traffic: Traffic,
     /// What a node must be able to do, by the names under which nodes declare it.
     pub features: Vec<Arc<str>>,
-    /// What it calls the ResourceClaims that it wants.
-    pub claims: Vec<Arc<str>>,
+    /// The devices that it wants.
+    pub claims: Vec<PodClaim>,
+    /// What its containers want of extended resources, which devices may stand for.
+    pub extended: Vec<ExtendedRequest>,
+}
+
+/// What a container wants of an extended resource.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ExtendedRequest {
+    pub container: Arc<str>,
+    /// The container's place: init containers first, then the others.
+    pub index: usize,
+    /// An init container that ends before those after it begin.
+    pub brief: bool,
+    /// The resource's place among all that the container requests, sorted by name.
+    pub place: usize,
+    pub resource: Arc<str>,
+    /// At least one.
+    pub count: i64,
+}
+
+/// A ResourceClaim, as a pod speaks of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PodClaim {
+    /// What the pod calls it.
+    pub name: Arc<str>,
+    pub source: ClaimSource,
+}
+
+/// Which ResourceClaim it is, by its name in the pod's namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ClaimSource {
+    /// One that pods may share.
+    Named(Arc<str>),
+    /// One that was made for this pod.
+    Made(Arc<str>),
+    /// One that is still to be made.
+    Unmade,
+    /// None was needed.
+    Spared,
+    /// The pod does not say in a way that is known.
+    Unknown,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crate::{
     Pod,
-    diagnosis::{Reason, Rejection},
+    diagnosis::{Diagnosis, Reason, Rejection},
     framework::{Event, Plugin, Point, PostFilter},
-    pre_bind::{PreBind, Progress},
+    pre_bind::{PreBind, Progress, Write},
     world::{NodeId, World},
 };
 
@@ -18,6 +18,16 @@ pub(crate) const EXTENDERS: u64 = 1 << MAX_PLUGINS;
 
 /// A plugin's place in its profile.
 pub type PluginIndex = usize;
+
+/// What is done for a pod that no node takes.
+#[derive(Debug, Default)]
+pub(crate) struct Rescue {
+    /// Others may be evicted.
+    pub preempts: bool,
+    /// What it is told besides.
+    pub said: Vec<Reason>,
+    pub writes: Vec<Write>,
+}
 
 /// One profile: pods name it as their scheduler.
 pub struct Profile {
@@ -126,26 +136,30 @@ impl Profile {
         &self.score
     }
 
-    /// What is done for a pod that no node takes: whether others may be evicted, and what it is told besides.
-    pub(crate) fn post_filter(&self, pod: &Pod) -> (bool, Vec<Reason>) {
-        let (mut preempts, mut said) = (false, Vec::new());
+    /// What is done for a pod that no node takes.
+    pub(crate) fn post_filter(&self, pod: &Pod, diagnosis: &Diagnosis, world: &World) -> Rescue {
+        let mut rescue = Rescue::default();
         for index in &self.post_filter {
-            match self.plugins[*index].post_filter(pod) {
+            match self.plugins[*index].post_filter(pod, diagnosis, world) {
                 PostFilter::Nothing => {}
-                PostFilter::Says(reason) => said.push(reason),
-                PostFilter::Preempts => preempts = true,
+                PostFilter::Says(reason) => rescue.said.push(reason),
+                PostFilter::Writes(write, reason) => {
+                    rescue.writes.push(write);
+                    rescue.said.push(reason);
+                }
+                PostFilter::Preempts => rescue.preempts = true,
             }
         }
-        (preempts, said)
+        rescue
     }
 
     pub(crate) fn rank(&self, pod: &Pod) -> i64 {
         self.sort.map_or(0, |index| self.plugins[index].rank(pod))
     }
 
-    pub(crate) fn pre_enqueue(&self, pod: &Pod) -> Result<(), (PluginIndex, Rejection)> {
+    pub(crate) fn pre_enqueue(&self, pod: &Pod, world: &World) -> Result<(), (PluginIndex, Rejection)> {
         for index in &self.pre_enqueue {
-            self.plugins[*index].pre_enqueue(pod).map_err(|rejection| (*index, rejection))?;
+            self.plugins[*index].pre_enqueue(pod, world).map_err(|rejection| (*index, rejection))?;
         }
         Ok(())
     }
@@ -182,8 +196,20 @@ impl Profile {
         all
     }
 
-    pub(crate) fn pre_bound(&self, pod: &Pod, node: &str, world: &World) -> Progress {
-        self.progress(&self.pre_bind, |plugin| plugin.pre_bound(pod, node, world))
+    /// How far everything is that goes before the binding; `over`: there was time enough for it.
+    pub(crate) fn pre_bound(&self, pod: &Pod, node: &str, world: &World, over: bool) -> Progress {
+        self.progress(&self.pre_bind, |plugin| {
+            let why = match plugin.pre_bound(pod, node, world) {
+                Progress::Failed(why) => why,
+                Progress::Waiting if over => plugin.waited_in_vain(),
+                progress => return progress,
+            };
+            Progress::Failed(format!("running PreBind plugin {:?}: {why}", plugin.name()))
+        })
+    }
+
+    pub(crate) fn take_back(&self, pod: &Pod, world: &World) -> Vec<Write> {
+        self.reserve.iter().rev().flat_map(|index| self.plugins[*index].take_back(pod, world)).collect()
     }
 
     /// All plugins agree that the pod is bound now, or one does not.

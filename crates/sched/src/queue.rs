@@ -56,6 +56,13 @@ impl Pauses {
     }
 }
 
+/// What keeps a pod out of the queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Gate {
+    /// The plugins whose events may open it, one bit each. Without any, only the pod itself or its group does.
+    pub plugins: u64,
+}
+
 /// When a pod has its turn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Turn {
@@ -138,8 +145,8 @@ pub(crate) struct Queue {
     unschedulable: BTreeMap<TimeKey, Arc<str>>,
     /// The unschedulable ones by what an event is asked about.
     alike: HashMap<Likeness, HashSet<Arc<str>>>,
-    /// Likewise those that plugins keep out.
-    gated_alike: HashMap<Likeness, HashSet<Arc<str>>>,
+    /// Likewise those that a plugin keeps out.
+    gated: HashMap<Likeness, HashSet<Arc<str>>>,
     sequence: u64,
     turns: u64,
     pauses: Pauses,
@@ -168,23 +175,23 @@ impl Queue {
         self.pods.contains_key(uid)
     }
 
-    /// Whether it waits for its gates, or for the rest of its group.
-    pub fn is_gated(&self, uid: &str) -> bool {
-        self.pods.get(uid).is_some_and(|waiting| waiting.place == Place::Gated)
+    /// What keeps it out of the queue.
+    pub fn gate(&self, uid: &str) -> Option<Gate> {
+        let waiting = self.pods.get(uid).filter(|waiting| waiting.place == Place::Gated)?;
+        Some(Gate { plugins: waiting.rejected_by })
     }
 
-    /// The plugin that keeps it out, if it is kept out.
-    pub fn gate(&self, uid: &str) -> Option<u64> {
-        self.pods.get(uid).filter(|waiting| waiting.place == Place::Gated).map(|waiting| waiting.rejected_by)
-    }
-
-    /// The pods that plugins keep out for which `helps` holds, in an order.
+    /// Pods for which `helps` holds of the plugins that keep them out.
     pub fn gated(&self, helps: impl Fn(&Pod, u64) -> bool) -> Vec<Arc<str>> {
-        let sample = |uids: &HashSet<Arc<str>>| uids.iter().next().and_then(|uid| self.pods.get(uid));
-        let helped = |uids: &&HashSet<Arc<str>>| sample(uids).is_some_and(|one| helps(&one.pod, one.rejected_by));
-        let mut uids: Vec<Arc<str>> = self.gated_alike.values().filter(helped).flatten().cloned().collect();
-        uids.sort_unstable();
-        uids
+        let helped = |uids: &&HashSet<Arc<str>>| self.sample(uids).is_some_and(|one| helps(&one.pod, one.rejected_by));
+        let mut found: Vec<Arc<str>> = self.gated.values().filter(helped).flatten().cloned().collect();
+        // In the same order whatever that of the sets is.
+        found.sort_unstable();
+        found
+    }
+
+    fn sample(&self, uids: &HashSet<Arc<str>>) -> Option<&Waiting> {
+        uids.iter().next().and_then(|uid| self.pods.get(uid))
     }
 
     pub fn pod(&self, uid: &str) -> Option<&Arc<Pod>> {
@@ -215,11 +222,11 @@ impl Queue {
         self.alike.values().filter_map(kind)
     }
 
-    /// A pod that was not known, or of which something else keeps it out than before. `gate` is the plugin that does.
-    pub fn add(&mut self, pod: Arc<Pod>, turn: Turn, gate: Option<u64>, now: Duration) {
+    /// A pod that was not known, or whose gates have changed.
+    pub fn add(&mut self, pod: Arc<Pod>, turn: Turn, gate: Option<Gate>, now: Duration) {
         let history = self.remove(&pod.uid).map_or(History { attempts: 0, first_seen: now }, |(_, history)| history);
         let place = if gate.is_some() { Place::Gated } else { self.active_place(turn, now) };
-        let rejected_by = gate.unwrap_or(0);
+        let rejected_by = gate.unwrap_or_default().plugins;
         self.enter(Waiting { pod, turn, place, history, rejected_by, failed_at: now }, cause::ADDED);
     }
 
@@ -276,8 +283,7 @@ impl Queue {
 
     /// Something happened that may help the unschedulable pods for which `helps` holds.
     pub fn wake(&mut self, now: Duration, event: &'static str, helps: impl Fn(&Pod, u64) -> bool) {
-        let sample = |uids: &HashSet<Arc<str>>| uids.iter().next().and_then(|uid| self.pods.get(uid));
-        let helped = |uids: &&HashSet<Arc<str>>| sample(uids).is_some_and(|one| helps(&one.pod, one.rejected_by));
+        let helped = |uids: &&HashSet<Arc<str>>| self.sample(uids).is_some_and(|one| helps(&one.pod, one.rejected_by));
         let mut woken: Vec<Arc<str>> = self.alike.values().filter(helped).flatten().cloned().collect();
         // In the order in which they were rejected, whatever that of the sets is.
         woken.sort_unstable_by_key(|uid| match self.pods[uid].place {
@@ -393,10 +399,10 @@ impl Queue {
                 self.unschedulable.insert(key, uid.clone());
                 self.alike.entry(waiting.likeness()).or_default().insert(uid.clone());
             }
-            Place::Gated if waiting.rejected_by == 0 => {}
-            Place::Gated => {
-                self.gated_alike.entry(waiting.likeness()).or_default().insert(uid.clone());
+            Place::Gated if waiting.rejected_by != 0 => {
+                self.gated.entry(waiting.likeness()).or_default().insert(uid.clone());
             }
+            Place::Gated => {}
         }
         self.pods.insert(uid, waiting);
     }
@@ -413,14 +419,14 @@ impl Queue {
             }
             Place::Unschedulable(key) => {
                 self.unschedulable.remove(&key);
-                forget(&mut self.alike, waiting);
+                remove_alike(&mut self.alike, waiting);
             }
-            Place::Gated => forget(&mut self.gated_alike, waiting),
+            Place::Gated => remove_alike(&mut self.gated, waiting),
         }
     }
 }
 
-fn forget(alike: &mut HashMap<Likeness, HashSet<Arc<str>>>, waiting: &Waiting) {
+fn remove_alike(alike: &mut HashMap<Likeness, HashSet<Arc<str>>>, waiting: &Waiting) {
     let likeness = waiting.likeness();
     if let Some(uids) = alike.get_mut(&likeness) {
         uids.remove(&waiting.pod.uid);

@@ -232,7 +232,7 @@ pub struct Change<T> {
 }
 
 impl<T> Change<T> {
-    fn label(&self, [added, updated, removed]: [&'static str; 3]) -> &'static str {
+    pub(crate) fn label(&self, [added, updated, removed]: [&'static str; 3]) -> &'static str {
         match (&self.old, &self.new) {
             (None, _) => added,
             (Some(_), Some(_)) => updated,

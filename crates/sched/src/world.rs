@@ -8,6 +8,7 @@
 
 mod change;
 mod counter;
+mod devices;
 mod intern;
 mod node_info;
 mod order;
@@ -17,6 +18,7 @@ mod volumes;
 mod workloads;
 
 pub use counter::{Carried, CounterId, CounterKey, Eligibility, TermKind, What};
+pub use devices::{Devices, Promised};
 pub use node_info::{NodeId, NodeInfo, Resident};
 pub use topology::{Domain, TopologyId};
 pub use volumes::{Held, HeldClaim, HeldVolume, Volumes};
@@ -24,9 +26,12 @@ pub use volumes::{Held, HeldClaim, HeldVolume, Volumes};
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
-use crate::{Pod, labels::Labels};
+use k8s_openapi::api::resource::v1::DeviceClass;
+
+use crate::{Pod, device::DeviceEvent, labels::Labels};
 use counter::{Counter, Counters};
 use intern::Interner;
 use order::Order;
@@ -63,11 +68,14 @@ pub struct World {
     images: HashMap<Arc<str>, usize>,
     pub workloads: Workloads,
     pub volumes: Volumes,
+    pub devices: Devices,
     interner: Interner,
     log: VecDeque<NodeId>,
     log_start: u64,
     epoch: u64,
     coarse_domains: usize,
+    /// Since 1970, at the decision that is being made.
+    unix_time: Duration,
 }
 
 /// Up to so many domains of a topology, nodes are told apart by their domain, and what is counted in it is looked up when a
@@ -77,8 +85,22 @@ pub const COARSE_DOMAINS: usize = 64;
 
 impl World {
     /// A world without anything in it; [`COARSE_DOMAINS`] says what the number means.
-    pub fn new(coarse_domains: usize) -> Self {
-        World { coarse_domains, ..Default::default() }
+    pub fn new(coarse_domains: usize, devices: Devices) -> Self {
+        World { coarse_domains, devices, ..Default::default() }
+    }
+
+    /// A class of devices; `None`: it is gone.
+    pub(crate) fn set_device_class(&mut self, name: &Arc<str>, class: Option<DeviceClass>) -> Option<DeviceEvent> {
+        let (event, concerns_all) = self.devices.set_class(name, class);
+        if concerns_all {
+            // Plugins may answer otherwise now about any pod that wants extended resources.
+            self.epoch += 1;
+        }
+        event
+    }
+
+    pub(crate) fn set_unix_time(&mut self, time: Duration) {
+        self.unix_time = time;
     }
 }
 
@@ -90,6 +112,11 @@ impl World {
 
     pub fn find(&self, name: &str) -> Option<NodeId> {
         self.by_name.get(name).copied()
+    }
+
+    /// The time since 1970.
+    pub fn unix_time(&self) -> Duration {
+        self.unix_time
     }
 
     /// Nodes that the API knows.

@@ -4,6 +4,18 @@
 
 #[path = "it/against_oracle.rs"]
 mod against_oracle;
+#[path = "it/device_binding.rs"]
+mod device_binding;
+#[path = "it/device_claims.rs"]
+mod device_claims;
+#[path = "it/device_extended.rs"]
+mod device_extended;
+#[path = "it/device_hints.rs"]
+mod device_hints;
+#[path = "it/device_promises.rs"]
+mod device_promises;
+#[path = "it/devices.rs"]
+mod devices;
 #[path = "it/evictions.rs"]
 mod evictions;
 #[path = "it/extenders.rs"]

@@ -1,18 +1,16 @@
 //! What the scheduler writes: bindings, the pods' conditions, evictions, events.
 
 mod binding;
+mod claims;
+mod writes;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use client::{Client, EventType, Recorder, is_not_found};
 use http::{Request, header::CONTENT_TYPE, request};
-use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim};
-use kube::{
-    Api as KubeApi,
-    api::{Patch, PatchParams},
-};
+use k8s_openapi::api::core::v1::ObjectReference;
 use runtime::Clock;
-use sched::{Pod, Reservation, pre_bind::Write, preempt::Victims};
+use sched::{Pod, Reservation, preempt::Victims};
 use serde_json::{Value, json};
 
 use crate::{
@@ -25,10 +23,6 @@ use crate::{
 const MAX_NOTE_BYTES: usize = 1024;
 const JSON: &str = "application/json";
 const STRATEGIC_PATCH: &str = "application/strategic-merge-patch+json";
-/// Of a volume that was not set aside for its claim by a person.
-const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
-/// Of a claim: the node that its volume is to be made for.
-const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 
 pub(crate) struct Api {
     pub client: Client,
@@ -189,43 +183,9 @@ impl Api {
         self.client.request_text(request.map_err(kube::Error::HttpError)?).await.map(drop)
     }
 
-    /// Writes what must be there before the pod is bound.
-    pub async fn prepare(&self, reservation: &Reservation) -> kube::Result<()> {
-        for write in &reservation.pre_bind.writes {
-            match write {
-                Write::BindVolume { volume, uid, version, claim, claim_uid, by_controller } => {
-                    let reference = json!({"kind": "PersistentVolumeClaim", "apiVersion": "v1", "namespace": &*claim.0,
-                        "name": &*claim.1, "uid": &**claim_uid});
-                    let mut metadata = json!({"uid": &**uid, "resourceVersion": &*version.0});
-                    if *by_controller {
-                        metadata["annotations"] = json!({BOUND_BY_CONTROLLER: "yes"});
-                    }
-                    let volumes = KubeApi::<PersistentVolume>::all(self.client.clone());
-                    let patch = json!({"metadata": metadata, "spec": {"claimRef": reference}});
-                    let written = volumes.patch(volume, &PatchParams::default(), &Patch::Merge(patch)).await;
-                    if let Err(error) = written {
-                        let now = volumes.get(volume).await?;
-                        let claim = now.spec.and_then(|spec| spec.claim_ref).and_then(|claim| claim.uid);
-                        if claim.as_deref() != Some(&**claim_uid) {
-                            return Err(error);
-                        }
-                    }
-                }
-                Write::SelectNode { claim, uid, version, node } => {
-                    let annotations = json!({SELECTED_NODE: &**node});
-                    let metadata = json!({"uid": &**uid, "resourceVersion": &*version.0, "annotations": annotations});
-                    let claims = KubeApi::<PersistentVolumeClaim>::namespaced(self.client.clone(), &claim.0);
-                    let patch = Patch::Merge(json!({"metadata": metadata}));
-                    if let Err(error) = claims.patch(&claim.1, &PatchParams::default(), &patch).await {
-                        let now = claims.get(&claim.1).await?.metadata.annotations.unwrap_or_default();
-                        if now.get(SELECTED_NODE).map(String::as_str) != Some(&**node) {
-                            return Err(error);
-                        }
-                    }
-                }
-            }
-        }
-        Ok(())
+    /// Records how far a pod is.
+    pub fn tell(&self, pod: &Pod, reason: &str, note: &str) {
+        self.recorders.of(pod).event(&reference(pod), EventType::Normal, reason, truncated(note));
     }
 
     /// Records what a plugin has to say about a pod.

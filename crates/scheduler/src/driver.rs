@@ -1,13 +1,14 @@
 //! The one task that owns the engine: changes in, decisions out, results back in.
 
 mod awaited;
+mod prepared;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use runtime::{Clock, Tasks};
 use sched::{
-    Advice, Decision, Engine, History, Pending, Reservation, diagnosis::Preemption, extender::Eviction,
-    preempt::Victims,
+    Advice, Decision, Engine, History, Pending, Reservation, device::ResourceClaim, diagnosis::Preemption,
+    extender::Eviction, pre_bind::Write, preempt::Victims,
 };
 use tokio::{
     sync::{
@@ -27,6 +28,7 @@ use crate::{
     why::{self, Times},
 };
 use awaited::{Awaited, For};
+use prepared::Refusal;
 
 /// Writes to the API at one time. Past it, no more is decided until one has ended.
 const MAX_IN_FLIGHT: usize = 128;
@@ -91,7 +93,16 @@ enum Ended {
     Prepared {
         reservation: Reservation,
         moments: Moments,
+        /// Claims to devices as the API has answered.
+        shown: Vec<ResourceClaim>,
         failure: Option<String>,
+    },
+    /// What is not to stay of a placement was taken back, as far as possible.
+    TakenBack {
+        reservation: Reservation,
+        moments: Moments,
+        refusal: Refusal,
+        shown: Vec<ResourceClaim>,
     },
     Bound {
         reservation: Reservation,
@@ -228,7 +239,7 @@ impl Driver {
             Input::Owner(kind, name, selector) => self.engine.set_owner(kind, &name.0, &name.1, selector, now),
             Input::Budget(name, budget) => self.engine.set_budget(&name.0, &name.1, budget),
             Input::Group(name, group) => self.engine.set_group(&name.0, &name.1, group, now),
-            Input::Storage(change) => change(&mut self.engine, now),
+            Input::Storage(change) | Input::Devices(change) => change(&mut self.engine, now),
             Input::Synced => {
                 self.unsynced = self.unsynced.saturating_sub(1);
                 if self.unsynced == 0 {
@@ -279,7 +290,7 @@ impl Driver {
                     None => self.permitted(reservation, moments),
                 }
             }
-            Decision::Unschedulable { pod, diagnosis, history, mut victims } => {
+            Decision::Unschedulable { pod, diagnosis, history, mut victims, writes } => {
                 self.metrics.attempt(Outcome::Unschedulable, &pod, took);
                 if diagnosis.preemption != Preemption::NotTried {
                     self.metrics.preempted(victims.as_ref());
@@ -296,14 +307,15 @@ impl Driver {
                     self.recall(&pod, victims);
                 }
                 let attempt = why::Attempt::unfit(&diagnosis, moments.times(history));
-                self.report(pod, Report { why: Why::Unschedulable, message, attempt, nomination }, victims);
+                self.report(pod, Report { why: Why::Unschedulable, message, attempt, nomination }, victims, writes);
             }
             Decision::Failed { pod, error, history } => {
                 self.metrics.attempt(Outcome::Error, &pod, took);
                 tracing::warn!(pod = %pod.name, namespace = %pod.namespace, error, "attempt failed");
                 let attempt = why::Attempt::of(moments.times(history));
                 let nomination = Nomination::cleared(&pod);
-                self.report(pod, Report { why: Why::Error, message: error, attempt, nomination }, None);
+                let report = Report { why: Why::Error, message: error, attempt, nomination };
+                self.report(pod, report, None, Vec::new());
             }
             Decision::Consult { pod, nodes } => {
                 let (api, uid) = (self.api.clone(), pod.uid.clone());
@@ -341,20 +353,6 @@ impl Driver {
         } else {
             self.prepare(reservation, moments);
         }
-    }
-
-    /// Writes what must be there before the binding.
-    fn prepare(&mut self, reservation: Reservation, moments: Moments) {
-        let (api, ended) = (self.api.clone(), self.ended.0.clone());
-        self.in_flight += 1;
-        self.tasks.spawn("pre-bind", async move {
-            let failure = match timeout(WRITE_LIMIT, api.prepare(&reservation)).await {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(error.to_string()),
-                Err(_) => Some(format!("no answer within {WRITE_LIMIT:?}")),
-            };
-            let _ = ended.send(Ended::Prepared { reservation, moments, failure }).await;
-        });
     }
 
     fn bind(&mut self, reservation: Reservation, moments: Moments) {
@@ -406,13 +404,6 @@ impl Driver {
         });
     }
 
-    /// Tells a pod that it has lost the node that it was given, and why.
-    fn refused(&mut self, reservation: &Reservation, why: Why, message: String, moments: Moments) {
-        let attempt = why::Attempt::of(moments.times(reservation.history));
-        let nomination = Nomination::Clear;
-        self.report(reservation.pod.clone(), Report { why, message, attempt, nomination }, None);
-    }
-
     /// What an earlier write about the pod ends with, and what ends this one.
     fn turn_to_tell(&mut self, uid: &Arc<str>) -> (Option<oneshot::Receiver<()>>, oneshot::Sender<()>) {
         let (telling, told) = oneshot::channel();
@@ -420,12 +411,16 @@ impl Driver {
         (self.telling.insert(uid.clone(), told), telling)
     }
 
-    fn report(&mut self, pod: Arc<sched::Pod>, report: Report, victims: Option<Victims>) {
+    fn report(&mut self, pod: Arc<sched::Pod>, report: Report, victims: Option<Victims>, writes: Vec<Write>) {
         let (api, ended) = (self.api.clone(), self.ended.0.clone());
         let (before, telling) = self.turn_to_tell(&pod.uid);
         self.in_flight += 1;
         self.tasks.spawn("report", async move {
             wait(before).await;
+            // The watch tells what came of it.
+            if let Ok(Err(error)) = timeout(WRITE_LIMIT, api.write(&pod, &writes, &mut Vec::new())).await {
+                tracing::warn!(pod = %pod.name, namespace = %pod.namespace, %error, "claim was not changed");
+            }
             let report = api.report(&pod, report);
             // What was not written is written by the next attempt.
             if let Ok(Err(error)) = timeout(WRITE_LIMIT, report).await {
@@ -462,17 +457,13 @@ impl Driver {
                 }
             }
             Ended::Preempted { pod, ok: false } => self.engine.preemption_failed(&pod, now),
-            Ended::Prepared { reservation, moments, failure: None } => {
-                let limit = reservation.pre_bind.wait.unwrap_or_default();
-                self.wait_for(For::Volumes, limit, reservation, moments);
+            Ended::Prepared { reservation, moments, shown, failure } => {
+                self.learn(shown, now);
+                self.prepared(reservation, moments, failure, now);
             }
-            Ended::Prepared { reservation, moments, failure: Some(error) } => {
-                let pod = &reservation.pod;
-                self.metrics.point("PreBind", false, pod, now.saturating_sub(moments.decided));
-                self.metrics.attempt(Outcome::Error, pod, now.saturating_sub(moments.began));
-                self.engine.undo(&reservation.pod.uid, now);
-                let message = format!("running PreBind plugin \"VolumeBinding\": {error}");
-                self.refused(&reservation, Why::Error, message, moments);
+            Ended::TakenBack { reservation, moments, refusal, shown } => {
+                self.learn(shown, now);
+                self.undo(&reservation, moments, refusal, now);
             }
             Ended::Bound { reservation, moments, began, bound } => {
                 let took = now.saturating_sub(moments.began);
@@ -484,11 +475,11 @@ impl Driver {
                     self.metrics.bound(&reservation, now);
                     return self.engine.bound(&reservation);
                 };
-                self.metrics.attempt(Outcome::Error, &reservation.pod, took);
-                self.engine.undo(&reservation.pod.uid, now);
-                if let Unbound::Refused(message) = unbound {
-                    self.refused(&reservation, Why::Error, message, moments);
-                }
+                let refusal = match unbound {
+                    Unbound::Refused(message) => Some((Why::Error, message)),
+                    Unbound::Lost(_) => None,
+                };
+                self.give_back(reservation, moments, refusal, now);
             }
         }
     }

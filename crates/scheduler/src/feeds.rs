@@ -1,10 +1,11 @@
 //! What the scheduler watches. Each kind has a task that decodes its objects into what the engine takes; all of them end in one
 //! queue, which the driver empties.
 
+mod devices;
 mod storage;
 mod whole_nodes;
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt::Display, sync::Arc, time::Duration};
 
 use client::{
     Client,
@@ -20,7 +21,7 @@ use crate::extenders::Nodes;
 /// Changes that wait for the driver; past it, the watches wait.
 pub(crate) const MAX_INPUTS: usize = 4096;
 /// How many kinds are watched.
-pub(crate) const KINDS: usize = 16;
+pub(crate) const KINDS: usize = 19;
 
 /// A name within a namespace.
 pub(crate) type Name = (Arc<str>, Arc<str>);
@@ -38,6 +39,8 @@ pub(crate) enum Input {
     Group(Name, Option<Option<Gang>>),
     /// Of one of the kinds that volumes are made of.
     Storage(Change),
+    /// Of claims to devices, or of the devices that there are.
+    Devices(Change),
     /// All objects of one more kind have been told.
     Synced,
 }
@@ -56,6 +59,7 @@ impl Input {
             Input::Budget(..) => "PodDisruptionBudgetUpdate",
             Input::Group(..) => "PodGroupUpdate",
             Input::Storage(_) => "StorageUpdate",
+            Input::Devices(_) => "DeviceUpdate",
             Input::Synced => "Synced",
         }
     }
@@ -80,6 +84,7 @@ pub(crate) fn start(client: &Client, tasks: &Tasks, nodes: Option<Nodes>) -> mps
     follow::<PodDisruptionBudget>(client, tasks, &sender);
     follow::<PodGroup>(client, tasks, &sender);
     storage::follow_all(client, tasks, &sender);
+    devices::follow_all(client, tasks, &sender);
     receiver
 }
 
@@ -204,6 +209,13 @@ watched!(
     |object, name| Some(Input::Group(name, Some(convert::gang(&object)))),
     |name, _| Input::Group(name, None)
 );
+
+/// An object that cannot be read is as good as gone.
+fn readable<T>(name: &Name, result: Result<T, impl Display>) -> Option<T> {
+    result
+        .inspect_err(|error| tracing::warn!(namespace = %name.0, name = %name.1, %error, "object cannot be read"))
+        .ok()
+}
 
 fn pod(object: object::Pod, name: Name) -> Option<Input> {
     match convert::pod(&object) {

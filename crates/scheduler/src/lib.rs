@@ -21,7 +21,7 @@ pub mod why;
 pub use plugins::{Notices, Place, Plugins, PodEvent, catalogue};
 pub use profiles::ProfileError;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use client::{Client, Recorder};
 use runtime::{Clock, Tasks};
@@ -95,7 +95,9 @@ pub fn start(options: Options) -> Result<Handle, ProfileError> {
     let discarded_notices = notices.discarded();
     let place = Place { clock: clock.clone(), tasks: tasks.clone(), metrics: metrics.clone(), notices };
     let engine = profiles::engine(&configuration, &plugins, &place)?;
+    let unix_time = Duration::from_secs(u64::try_from(clock.now().as_second()).unwrap_or(0));
     let engine = sched::Engine::new(sched::Options {
+        unix_start: unix_time.saturating_sub(clock.monotonic()),
         extenders: extenders.facts(),
         named,
         seed: seed.unwrap_or_else(runtime::entropy::random_u64),

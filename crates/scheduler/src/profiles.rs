@@ -8,7 +8,7 @@ use sched::{
     plugins::{self, Args, node_resources_fit::Strategy, pod_topology_spread},
     profile::MAX_PLUGINS,
 };
-use sched_config::{Configuration, GoDuration, PluginArgs, Point as ConfiguredPoint};
+use sched_config::{Configuration, Gates, GoDuration, PluginArgs, Point as ConfiguredPoint, gates};
 
 use crate::plugins::{Outside, Place, Plugins};
 
@@ -49,7 +49,8 @@ pub(crate) fn engine(
 ) -> Result<sched::Options, ProfileError> {
     let percentage = configuration.percentage_of_nodes_to_score;
     let mut outside = Outside { plugins, place, made: HashSet::new() };
-    let profiles = configuration.profiles.iter().map(|profile| build(profile, percentage, &mut outside));
+    let gates = &configuration.gates;
+    let profiles = configuration.profiles.iter().map(|profile| build(profile, percentage, gates, &mut outside));
     let first = configuration.profiles.first().map(|profile| &profile.args.default_preemption);
     let count = |number: i32| usize::try_from(number).unwrap_or(0);
     let preemption =
@@ -65,6 +66,8 @@ pub(crate) fn engine(
             max_unschedulable: duration(configuration.pod_max_in_unschedulable),
         },
         preemption,
+        devices: devices(gates),
+        extended_resources: gates.enabled(gates::DRA_EXTENDED_RESOURCE),
         parallelism: count(configuration.parallelism),
         ..Default::default()
     })
@@ -74,9 +77,28 @@ fn duration(given: GoDuration) -> Duration {
     given.get()
 }
 
-fn build(given: &sched_config::Profile, percentage: i32, outside: &mut Outside<'_>) -> Result<Profile, ProfileError> {
+/// Which parts of the API of devices are looked at.
+fn devices(gates: &Gates) -> devices::Features {
+    devices::Features {
+        admin_access: gates.enabled(gates::DRA_ADMIN_ACCESS),
+        prioritized_list: gates.enabled(gates::DRA_PRIORITIZED_LIST),
+        partitionable_devices: gates.enabled(gates::DRA_PARTITIONABLE_DEVICES),
+        device_taints: gates.enabled(gates::DRA_DEVICE_TAINTS),
+        consumable_capacity: gates.enabled(gates::DRA_CONSUMABLE_CAPACITY),
+        device_binding_conditions: gates.enabled(gates::DRA_DEVICE_BINDING_CONDITIONS)
+            && gates.enabled(gates::DRA_RESOURCE_CLAIM_DEVICE_STATUS),
+        list_type_attributes: gates.enabled(gates::DRA_LIST_TYPE_ATTRIBUTES),
+    }
+}
+
+fn build(
+    given: &sched_config::Profile,
+    percentage: i32,
+    gates: &Gates,
+    outside: &mut Outside<'_>,
+) -> Result<Profile, ProfileError> {
     let error = |reason| ProfileError::Arguments { profile: given.scheduler_name.clone(), reason };
-    let args = args(&given.args).map_err(error)?;
+    let args = args(&given.args, gates).map_err(error)?;
     let mut profile = Profile::new(&given.scheduler_name);
     let own = given.percentage_of_nodes_to_score.unwrap_or(percentage);
     profile.percentage_of_nodes_to_score = u32::try_from(own).ok().filter(|percentage| *percentage > 0);
@@ -112,7 +134,7 @@ fn build(given: &sched_config::Profile, percentage: i32, outside: &mut Outside<'
     Ok(profile)
 }
 
-fn args(given: &PluginArgs) -> Result<Args, convert::ConvertError> {
+fn args(given: &PluginArgs, gates: &Gates) -> Result<Args, convert::ConvertError> {
     let affinity = given.node_affinity.added_affinity.as_ref();
     let (added_required, added_preferred) = match affinity {
         Some(affinity) => convert::node_affinity(affinity)?,
@@ -126,6 +148,11 @@ fn args(given: &PluginArgs) -> Result<Args, convert::ConvertError> {
     let constraints = spread.default_constraints.iter();
     let constraints = constraints.map(|constraint| convert::spread_constraint(constraint, &Vec::new()));
     Ok(Args {
+        dynamic_resources: plugins::dynamic_resources::Args {
+            // Without the feature there is no time for it.
+            binding_timeout: given.dynamic_resources.binding_timeout.map(duration),
+            prioritized_list: gates.enabled(gates::DRA_PRIORITIZED_LIST),
+        },
         inter_pod_affinity: plugins::inter_pod_affinity::Args {
             hard_pod_affinity_weight: given.inter_pod_affinity.hard_pod_affinity_weight,
             ignore_preferred_terms_of_existing_pods: given.inter_pod_affinity.ignore_preferred_terms_of_existing_pods,
@@ -160,7 +187,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use sched::{Decision, Engine};
-    use sched_config::{Catalogue, Gates};
+    use sched_config::Catalogue;
     use serde_json::json;
 
     use super::*;

@@ -314,13 +314,70 @@ async fn a_service_spreads_its_pods() {
 }
 
 #[tokio::test]
-async fn a_pod_with_a_resource_claim_is_kept_waiting_and_told_why() {
+async fn a_device_has_one_claim_at_a_time() {
     let scheduler = Scheduler::start();
+    let objects = &scheduler.api.objects;
     scheduler.node("a", "4");
-    let spec = json!({"containers": [{"name": "c"}], "resourceClaims": [{"name": "gpu", "resourceClaimName": "x"}]});
+    objects.put("deviceclasses", json!({"metadata": {"name": "gpu", "uid": "uid-gpu"}, "spec": {}}));
+    let slice = json!({"driver": "gpu.example.com", "nodeName": "a", "devices": [{"name": "gpu-0"}],
+        "pool": {"name": "a", "generation": 1, "resourceSliceCount": 1}});
+    objects.put("resourceslices", json!({"metadata": {"name": "s", "uid": "uid-s"}, "spec": slice}));
+    let claim = |name: &str| {
+        let request = json!({"deviceClassName": "gpu", "allocationMode": "ExactCount", "count": 1});
+        let metadata = json!({"name": name, "namespace": "default", "uid": format!("uid-{name}")});
+        json!({"metadata": metadata, "spec": {"devices": {"requests": [{"name": "r", "exactly": request}]}}})
+    };
+    let pod = |name: &str, claim: &str| {
+        let metadata = json!({"name": name, "namespace": "default", "uid": format!("uid-{name}")});
+        let claims = json!([{"name": "gpu", "resourceClaimName": claim}]);
+        json!({"metadata": metadata, "spec": {"containers": [{"name": "c"}], "resourceClaims": claims}})
+    };
+    objects.put("pods", pod("first", "one"));
+    // One that comes later and is bound shows that the first has had its chance.
+    scheduler.pod("other", "1");
+    scheduler.bound("other").await;
+    assert!(objects.get("pods", "first").unwrap()["spec"]["nodeName"].is_null(), "its claim is not there yet");
+    objects.put("resourceclaims", claim("one"));
+    assert_eq!(scheduler.bound("first").await, "a");
+    let mut one = objects.get("resourceclaims", "one").unwrap();
+    assert_eq!(one["metadata"]["finalizers"], json!(["resource.kubernetes.io/delete-protection"]));
+    assert_eq!(one["status"]["allocation"]["devices"]["results"][0]["device"], "gpu-0");
+    assert!(one["status"]["allocation"]["allocationTimestamp"].as_str().unwrap().ends_with('Z'));
+    let user = json!([{"resource": "pods", "name": "first", "uid": "uid-first"}]);
+    assert_eq!(one["status"]["reservedFor"], user);
+    objects.put("resourceclaims", claim("two"));
+    objects.put("pods", pod("second", "two"));
+    let condition = scheduler.condition("second").await;
+    let message = "0/1 nodes are available: 1 cannot allocate all claims. still not schedulable, preemption: 0/1 nodes are \
+        available: 1 Preemption is not helpful for scheduling.";
+    assert_eq!(condition["message"], message);
+    // The part of the claims' controller.
+    objects.delete("pods", "first");
+    one["status"] = json!({});
+    objects.put("resourceclaims", one);
+    assert_eq!(scheduler.bound("second").await, "a");
+}
+
+#[tokio::test]
+async fn a_failed_binding_takes_its_claims_back() {
+    let scheduler = Scheduler::start();
+    let objects = &scheduler.api.objects;
+    scheduler.node("a", "4");
+    let on = json!({"nodeSelectorTerms": [{"matchFields": [
+        {"key": "metadata.name", "operator": "In", "values": ["a"]}]}]});
+    let result = json!({"request": "r", "driver": "gpu.example.com", "pool": "a", "device": "gpu-0"});
+    let metadata = json!({"name": "c", "namespace": "default", "uid": "uid-c"});
+    let allocation = json!({"devices": {"results": [result]}, "nodeSelector": on});
+    let claim = json!({"metadata": metadata, "spec": {}, "status": {"allocation": allocation}});
+    objects.put("resourceclaims", claim);
+    scheduler.api.refuse_bindings(1);
     let metadata = json!({"name": "p", "namespace": "default", "uid": "uid-p"});
-    scheduler.api.objects.put("pods", json!({"metadata": metadata, "spec": spec}));
-    let condition = scheduler.condition("p").await;
-    let message = condition["message"].as_str().unwrap();
-    assert!(message.contains("pod has the resource claim \"gpu\""), "{message}");
+    let spec = json!({"containers": [{"name": "c"}], "resourceClaims": [{"name": "gpu", "resourceClaimName": "c"}]});
+    objects.put("pods", json!({"metadata": metadata, "spec": spec}));
+    scheduler.api.event("FailedScheduling").await;
+    let free = |claim: &serde_json::Value| claim["status"]["reservedFor"] == json!([]);
+    objects.wait("resourceclaims", "c without users", free).await;
+    assert_eq!(scheduler.bound("p").await, "a");
+    let claim = objects.get("resourceclaims", "c").unwrap();
+    assert_eq!(claim["status"]["reservedFor"][0]["uid"], "uid-p");
 }

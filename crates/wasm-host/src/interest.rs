@@ -47,7 +47,7 @@ impl Interest {
             Event::PodRemoved(_) => named(&[POD], DELETE),
             Event::Storage(_) => named(&STORAGE, ADD | DELETE | UPDATE),
             // These have no number: only who wants everything hears of them.
-            Event::NamespaceChanged | Event::WorkloadChanged => named(&[], UPDATE),
+            Event::NamespaceChanged | Event::WorkloadChanged | Event::Devices(_) => named(&[], UPDATE),
         }
     }
 }

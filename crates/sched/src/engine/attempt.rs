@@ -9,8 +9,9 @@ use crate::{
     extender::Advice,
     framework::Event,
     plan::{Choice, Plan, Refusal},
+    pre_bind::Write,
     preempt::{self, Budget, Victims},
-    profile::EXTENDERS,
+    profile::{EXTENDERS, Rescue},
     queue::History,
 };
 
@@ -43,6 +44,8 @@ pub(super) struct Unfit {
     pub victims: Option<Victims>,
     /// Evictions that extenders have a say in: which, if any, is open.
     pub candidates: Vec<Victims>,
+    /// What else is done for it.
+    pub writes: Vec<Write>,
     /// The extenders let a node pass that was full when they had answered.
     pub too_late: bool,
 }
@@ -87,15 +90,16 @@ impl Engine {
         let name = self.profiles[profile].plugin(plugin).name().to_owned();
         let before_nodes = Some((name, rejection.text()));
         let mut diagnosis = Diagnosis { nodes: self.world.known_nodes(), before_nodes, ..Default::default() };
-        let (preempts, said) = self.profiles[profile].post_filter(pod);
+        let mut writes = Vec::new();
         if how.preempt && rejection.unresolvable && diagnosis.nodes > 0 {
-            diagnosis.said = said;
-            if preempts {
+            let rescue = self.profiles[profile].post_filter(pod, &diagnosis, &self.world);
+            (diagnosis.said, writes) = (rescue.said, rescue.writes);
+            if rescue.preempts {
                 diagnosis.preemption = self.preempt_nobody(pod, diagnosis.nodes);
             }
         }
         self.give_back(pod, &diagnosis.preemption, how, now);
-        Unfit { diagnosis, rejected_by: 1 << plugin, ..Default::default() }
+        Unfit { diagnosis, rejected_by: 1 << plugin, writes, ..Default::default() }
     }
 
     fn choose(
@@ -197,11 +201,13 @@ impl Engine {
             }
         }
         let mut unfit = Unfit { diagnosis, rejected_by, ..Default::default() };
-        let (preempts, said) = self.profiles[profile].post_filter(pod);
-        if how.preempt && self.world.known_nodes() > 0 {
-            unfit.diagnosis.said = said;
-        }
-        if how.preempt && preempts && self.world.known_nodes() > 0 {
+        let rescue = if how.preempt && self.world.known_nodes() > 0 {
+            self.profiles[profile].post_filter(pod, &unfit.diagnosis, &self.world)
+        } else {
+            Rescue::default()
+        };
+        (unfit.diagnosis.said, unfit.writes) = (rescue.said, rescue.writes);
+        if rescue.preempts {
             let consults = self.consults_about_victims(pod);
             match self.candidates(plan, pod, consults) {
                 Err(preemption) => unfit.diagnosis.preemption = preemption,

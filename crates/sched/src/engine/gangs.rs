@@ -126,28 +126,9 @@ impl Gangs {
 
 impl Engine {
     /// The group or the number of its pods has changed: its pods enter the queue, or leave it.
-    pub(super) fn regate(&mut self, namespace: &Arc<str>, name: &Arc<str>, now: Duration) {
+    pub(super) fn regate_group(&mut self, namespace: &Arc<str>, name: &Arc<str>, now: Duration) {
         for uid in self.gangs.members(namespace, name) {
-            self.reconsider(&uid, now);
-        }
-    }
-
-    /// What keeps a pod out of the queue: the plugin that does, one bit, or none where its group is not complete.
-    pub(super) fn gate(&self, profile: usize, pod: &Pod) -> Option<u64> {
-        match self.profiles[profile].pre_enqueue(pod) {
-            Err((plugin, _)) => Some(1 << plugin),
-            Ok(()) => (!self.gangs.is_complete(pod)).then_some(0),
-        }
-    }
-
-    /// What keeps a pod out of the queue may have changed.
-    pub(super) fn reconsider(&mut self, uid: &str, now: Duration) {
-        let Some(pod) = self.queue.pod(uid).cloned() else { return };
-        let Some(profile) = self.profile(&pod) else { return };
-        let gate = self.gate(profile, &pod);
-        if gate != self.queue.gate(uid) {
-            let turn = self.turn(profile, &pod);
-            self.queue.add(pod, turn, gate, now);
+            self.regate(&uid, now);
         }
     }
 
@@ -170,7 +151,7 @@ impl Engine {
         let members = self.gangs.members(&group.0, &group.1);
         let mut waiting = vec![(first, history)];
         for uid in &members {
-            if !self.queue.is_gated(uid)
+            if self.queue.gate(uid).is_none()
                 && let Some((pod, mut history)) = self.queue.remove(uid)
             {
                 history.attempts += 1;

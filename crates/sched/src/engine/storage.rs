@@ -1,11 +1,10 @@
-//! Changes of storage, and how far pods are that wait for their volumes before they are bound.
+//! Changes of storage.
 
 use std::{sync::Arc, time::Duration};
 
 use super::Engine;
 use crate::{
     framework::Event,
-    pre_bind::Progress,
     storage::{Attachment, Capacity, Claim, CsiDriver, CsiNode, Name, PersistentVolume, StorageClass, StorageEvent},
 };
 
@@ -54,13 +53,5 @@ impl Engine {
         if let Some(event) = event {
             self.wake(&Event::Storage(event), now);
         }
-    }
-
-    /// Whether a reserved pod may be bound now, after [`crate::Reservation::pre_bind`] was written. `None`: it is not reserved
-    /// any more, so there is nothing to bind.
-    pub fn pre_bound(&self, uid: &str) -> Option<Progress> {
-        let reserved = self.reserved.get(uid)?;
-        let profile = self.profile(&reserved.latest)?;
-        Some(self.profiles[profile].pre_bound(&reserved.latest, &reserved.node, &self.world))
     }
 }

@@ -2,7 +2,9 @@
 
 use crate::{
     Pod,
+    diagnosis::Diagnosis,
     framework::{Plugin, Point, PostFilter},
+    world::World,
 };
 
 /// DefaultPreemptionArgs.
@@ -31,7 +33,7 @@ impl Plugin for DefaultPreemption {
         &[Point::PostFilter]
     }
 
-    fn post_filter(&self, _pod: &Pod) -> PostFilter {
+    fn post_filter(&self, _pod: &Pod, _diagnosis: &Diagnosis, _world: &World) -> PostFilter {
         PostFilter::Preempts
     }
 }

@@ -119,7 +119,7 @@ impl Plugin for InterPodAffinity {
             }
             Event::NamespaceChanged => true,
             Event::WorkloadChanged => false,
-            Event::Storage(_) => false,
+            Event::Storage(_) | Event::Devices(_) => false,
         }
     }
 

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use super::amounts::Resource;
 use crate::{
     Node, NodeInfo, Pod, Resources, Spec,
+    device::DeviceEvent,
     diagnosis::{Reason, Rejection},
     framework::{Event, MAX_SCORE, Plugin, Point, PreFilter, PreScore},
-    world::World,
+    world::{Devices, World},
 };
 
 /// NodeResourcesFitArgs.
@@ -58,8 +59,8 @@ impl NodeResourcesFit {
         NodeResourcesFit { args: Arc::new(args.clone()), resources }
     }
 
-    fn fits_empty(&self, pod: &Pod, node: &Arc<Node>) -> bool {
-        fits(&pod.spec, &NodeInfo::empty(node.clone()), &self.args).is_ok()
+    fn fits_empty(&self, pod: &Pod, node: &Arc<Node>, world: &World) -> bool {
+        fits(&pod.spec, &NodeInfo::empty(node.clone()), &self.args, &world.devices).is_ok()
     }
 }
 
@@ -74,7 +75,7 @@ impl Plugin for NodeResourcesFit {
 
     fn pre_filter(&self, pod: &Pod, _world: &mut World) -> Result<PreFilter, Rejection> {
         let (spec, args) = (pod.spec.clone(), self.args.clone());
-        Ok(PreFilter::by_node(move |info: &NodeInfo, _: &World| fits(&spec, info, &args)))
+        Ok(PreFilter::by_node(move |info: &NodeInfo, world: &World| fits(&spec, info, &args, &world.devices)))
     }
 
     fn pre_score(&self, pod: &Pod, _world: &mut World) -> PreScore {
@@ -85,16 +86,18 @@ impl Plugin for NodeResourcesFit {
         PreScore::by_node(move |info: &NodeInfo, _: &World| score(&args.strategy, &asked, info))
     }
 
-    fn helps(&self, pod: &Pod, event: &Event, _world: &World) -> bool {
+    fn helps(&self, pod: &Pod, event: &Event, world: &World) -> bool {
         match event {
-            Event::NodeAdded(node) => self.fits_empty(pod, node),
+            Event::NodeAdded(node) => self.fits_empty(pod, node, world),
             Event::NodeUpdated { old, new } => {
                 let grown = grows(&pod.spec, &old.allocatable, &new.allocatable) || new.allowed_pods > old.allowed_pods;
-                grown && self.fits_empty(pod, new)
+                let stood_for = || pod.spec.extended.iter().any(|one| stand_in(&one.resource, new, &world.devices));
+                (grown || stood_for()) && self.fits_empty(pod, new, world)
             }
             // Each pod also holds one of the places that the node has for pods.
             Event::PodRemoved(_) => true,
             Event::PodUpdated { old, new } => grows(&pod.spec, &new.spec.requests, &old.spec.requests),
+            Event::Devices(DeviceEvent::Class { there: true }) => !pod.spec.extended.is_empty(),
             _ => false,
         }
     }
@@ -104,7 +107,7 @@ impl Plugin for NodeResourcesFit {
     }
 }
 
-fn fits(spec: &Spec, info: &NodeInfo, args: &Args) -> Result<(), Rejection> {
+fn fits(spec: &Spec, info: &NodeInfo, args: &Args, devices: &Devices) -> Result<(), Rejection> {
     let (asked, all, used) = (&spec.requests, &info.node.allocatable, &info.requested);
     let full = info.pods + 1 > info.node.allowed_pods;
     let lacks = |asked: i64, all: i64, used: i64| asked > 0 && asked > all - used;
@@ -132,10 +135,16 @@ fn fits(spec: &Spec, info: &NodeInfo, args: &Args) -> Result<(), Rejection> {
     check(asked.ephemeral_storage, all.ephemeral_storage, used.ephemeral_storage, &|| {
         "Insufficient ephemeral-storage".into()
     });
-    for (name, amount) in asked.scalars.iter().filter(|(name, _)| !ignored(name, args)) {
+    let counts = |name: &Arc<str>| !ignored(name, args) && !stand_in(name, &info.node, devices);
+    for (name, amount) in asked.scalars.iter().filter(|(name, _)| counts(name)) {
         check(*amount, all.scalar(name), used.scalar(name), &|| format!("Insufficient {name}").into());
     }
     if rejection.reasons.is_empty() { Ok(()) } else { Err(rejection) }
+}
+
+/// Whether devices have to stand for a resource that the node has none of; whether they do is plugin DynamicResources' business.
+fn stand_in(resource: &str, node: &Node, devices: &Devices) -> bool {
+    node.allocatable.scalar(resource) == 0 && devices.class_for(resource).is_some()
 }
 
 fn ignored(name: &str, args: &Args) -> bool {

@@ -146,7 +146,7 @@ impl Plugin for PodTopologySpread {
             }
             Event::WorkloadChanged => true,
             Event::NamespaceChanged => false,
-            Event::Storage(_) => false,
+            Event::Storage(_) | Event::Devices(_) => false,
         }
     }
 

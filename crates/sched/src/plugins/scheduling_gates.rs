@@ -18,7 +18,7 @@ impl Plugin for SchedulingGates {
         &[Point::PreEnqueue]
     }
 
-    fn pre_enqueue(&self, pod: &Pod) -> Result<(), Rejection> {
+    fn pre_enqueue(&self, pod: &Pod, _world: &World) -> Result<(), Rejection> {
         let gates = &pod.spec.scheduling_gates;
         if gates.is_empty() {
             return Ok(());

@@ -20,6 +20,9 @@ use crate::{
 };
 use request::{Found, Request};
 
+/// How its failures before the binding begin.
+const BINDING: &str = "binding volumes: ";
+
 /// VolumeBindingArgs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Args {
@@ -79,11 +82,18 @@ impl Plugin for VolumeBinding {
         let Some(held) = world.volumes.held(&pod.uid) else { return PreBind::default() };
         let volumes = held.volumes.iter().filter_map(|held| bind_volume(held, world));
         let claims = held.claims.iter().filter_map(|held| select_node(held, world));
-        PreBind { writes: volumes.chain(claims).collect(), wait: Some(self.bind_timeout) }
+        PreBind { writes: volumes.chain(claims).collect(), wait: Some(self.bind_timeout), tells: Vec::new() }
     }
 
     fn pre_bound(&self, pod: &Pod, node: &str, world: &World) -> Progress {
-        world.volumes.held(&pod.uid).map_or(Progress::Done, |held| progress::of(held, node, world))
+        match world.volumes.held(&pod.uid).map_or(Progress::Done, |held| progress::of(held, node, world)) {
+            Progress::Failed(why) => Progress::Failed(format!("{BINDING}{why}")),
+            progress => progress,
+        }
+    }
+
+    fn waited_in_vain(&self) -> String {
+        format!("{BINDING}timed out waiting for the condition")
     }
 
     fn helps(&self, pod: &Pod, event: &Event, _world: &World) -> bool {

@@ -71,7 +71,7 @@ impl Plugin for Spy {
         self.points
     }
 
-    fn pre_enqueue(&self, _pod: &Pod) -> Result<(), Rejection> {
+    fn pre_enqueue(&self, _pod: &Pod, _world: &World) -> Result<(), Rejection> {
         self.asked(Point::PreEnqueue, "pre_enqueue")
     }
 

@@ -70,6 +70,12 @@ impl Cluster {
                 let capacity = there.then(|| convert::storage::storage_capacity(&read(object)).unwrap());
                 engine.set_storage_capacity(&full_name(object), capacity, now);
             }
+            "ResourceClaim" => {
+                let claim = there.then(|| convert::device::resource_claim(read(object)).unwrap());
+                engine.set_resource_claim(&full_name(object), claim, now);
+            }
+            "ResourceSlice" => engine.set_resource_slice(&name(object), there.then(|| read(object)), now),
+            "DeviceClass" => engine.set_device_class(&name(object), there.then(|| read(object)), now),
             "VolumeAttachment" => {
                 let attachment = there.then(|| convert::storage::attachment(&read(object)));
                 engine.set_attachment(&name(object), attachment, now);

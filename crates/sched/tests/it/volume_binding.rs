@@ -26,6 +26,7 @@ fn writes(reservation: &Reservation) -> Vec<String> {
     let word = |write: &Write| match write {
         Write::BindVolume { volume, claim, .. } => format!("{volume} -> {}", claim.1),
         Write::SelectNode { claim, node, .. } => format!("{} at {node}", claim.1),
+        other => panic!("not about volumes: {other:?}"),
     };
     reservation.pre_bind.writes.iter().map(word).collect()
 }
@@ -274,8 +275,8 @@ fn nothing_is_written_for_pods_whose_claims_are_bound() {
         cluster.apply(&pod);
         assert!(cluster.placed().pre_bind.is_empty());
     }
-    assert_eq!(cluster.engine.pre_bound("uid-bound"), Some(Progress::Done));
-    assert_eq!(cluster.engine.pre_bound("uid-unknown"), None);
+    assert_eq!(cluster.engine.pre_bound("uid-bound", false), Some(Progress::Done));
+    assert_eq!(cluster.engine.pre_bound("uid-unknown", false), None);
 }
 
 fn waiting() -> Option<Progress> {
@@ -283,7 +284,7 @@ fn waiting() -> Option<Progress> {
 }
 
 fn failed(text: &str) -> Option<Progress> {
-    Some(Progress::Failed(text.into()))
+    Some(Progress::Failed(format!("running PreBind plugin \"VolumeBinding\": binding volumes: {text}")))
 }
 
 #[test]
@@ -302,7 +303,7 @@ fn a_pod_is_bound_when_its_volumes_are() {
     };
     assert_eq!(reservation.pre_bind.writes, [write]);
     assert_eq!(reservation.pre_bind.wait, Some(Duration::from_secs(600)));
-    let progress = |cluster: &Cluster| cluster.engine.pre_bound("uid-p");
+    let progress = |cluster: &Cluster| cluster.engine.pre_bound("uid-p", false);
     assert_eq!(progress(&cluster), waiting());
     cluster.apply(&taken(free.clone(), "c"));
     assert_eq!(progress(&cluster), waiting());
@@ -324,7 +325,7 @@ fn a_binding_that_cannot_come_true_fails() {
         cluster.apply(&user("p", &["c"]));
         cluster.placed();
         change(&mut cluster);
-        assert_eq!(cluster.engine.pre_bound("uid-p"), failed(expected));
+        assert_eq!(cluster.engine.pre_bound("uid-p", false), failed(expected));
     };
     let free = || volume("v", "late");
     case(&|cluster| cluster.apply(&taken(free(), "other")), "pv \"v\" went to claim \"default/other\"");
@@ -360,7 +361,7 @@ fn a_volume_is_made_before_the_pod_is_bound() {
     let mut cluster = Cluster::new(&[node("n", json!({})), class("late", "x.io/made"), open.clone()]);
     cluster.apply(&user("p", &["c"]));
     assert_eq!(writes(&cluster.placed()), ["c at n"]);
-    let progress = |cluster: &Cluster| cluster.engine.pre_bound("uid-p");
+    let progress = |cluster: &Cluster| cluster.engine.pre_bound("uid-p", false);
     assert_eq!(progress(&cluster), waiting());
     cluster.apply(&selected("n"));
     assert_eq!(progress(&cluster), waiting());
@@ -379,7 +380,7 @@ fn a_provisioner_that_gives_up_lets_the_pod_go_elsewhere() {
     let annotations = json!({"metadata": {"annotations": {"volume.kubernetes.io/selected-node": "n"}}});
     cluster.apply(&with(open.clone(), annotations));
     cluster.apply(&open);
-    assert_eq!(cluster.engine.pre_bound("uid-p"), failed("provisioning failed for PVC \"c\""));
+    assert_eq!(cluster.engine.pre_bound("uid-p", false), failed("provisioning failed for PVC \"c\""));
     cluster.engine.undo("uid-p", cluster.now);
     cluster.apply(&node("m", json!({})));
     cluster.delete(&node("n", json!({})));

@@ -202,6 +202,7 @@ impl Run {
                 let annotations = json!({"volume.kubernetes.io/selected-node": &*node});
                 self.put(with(found, json!({"metadata": {"annotations": annotations}})));
             }
+            other => panic!("not about volumes: {other:?}"),
         }
         true
     }
@@ -230,7 +231,7 @@ impl Run {
 
     fn bind(&mut self) {
         for (name, (host, writes)) in self.reserved.clone() {
-            match self.cluster.engine.pre_bound(&format!("uid-{name}")) {
+            match self.cluster.engine.pre_bound(&format!("uid-{name}"), false) {
                 Some(Progress::Done) if writes.is_empty() => {
                     let pod = on(&host, self.pods[&name].clone());
                     self.cluster.apply(&pod);
@@ -247,7 +248,8 @@ impl Run {
     /// Volumes that reserved pods count on, with the uids of their claims. Whoever has lost what was promised counts on nothing.
     fn promised(&self) -> Vec<(String, String)> {
         let engine = &self.cluster.engine;
-        let counts = |pod: &&String| !matches!(engine.pre_bound(&format!("uid-{pod}")), Some(Progress::Failed(_)));
+        let counts =
+            |pod: &&String| !matches!(engine.pre_bound(&format!("uid-{pod}"), false), Some(Progress::Failed(_)));
         let held =
             self.reserved.keys().filter(counts).filter_map(|pod| engine.world().volumes.held(&format!("uid-{pod}")));
         let uid = |uid: &Option<std::sync::Arc<str>>| uid.as_deref().unwrap_or_default().to_owned();

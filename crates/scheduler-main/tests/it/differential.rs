@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api::Api,
+    devices::{self, CLAIMS, CLASSES, SLICES},
     scheduler::{Scheduler, real},
     states::{self, PROBE, State},
 };
@@ -21,6 +22,8 @@ const PODS: &str = "/api/v1/namespaces/default/pods";
 const NODES: &str = "/api/v1/nodes";
 const THEIRS: &str = "theirs";
 const OURS: &str = "ours";
+/// What a pod is told for which a claim is freed.
+const DEALLOCATED: &str = "deallocation of ResourceClaim completed";
 /// More nodes than any state has.
 const ALL: usize = 64;
 
@@ -32,6 +35,8 @@ struct Outcome {
     message: Option<String>,
     /// The priorities of those that were evicted for it, the highest first.
     evicted: Vec<i64>,
+    /// The devices that its claims have, by claim.
+    devices: BTreeMap<String, Vec<String>>,
     /// What ours says of the nodes.
     attempt: Option<Attempt>,
 }
@@ -59,6 +64,8 @@ async fn ours_decides_as_a_real_one_does() {
             differing.push(seed);
         }
         if closely {
+            let devices = state.slices.iter().chain(&state.claims);
+            devices.for_each(|object| println!("{object}"));
             // What theirs gave to each node.
             let log = cluster.theirs.log();
             let scores = log.lines().filter(|line| line.contains("scored node") || line.contains("final score"));
@@ -69,8 +76,15 @@ async fn ours_decides_as_a_real_one_does() {
 }
 
 fn compare(theirs: &Outcome, ours: &Outcome) -> Result<(), String> {
+    let freed = |one: &Outcome| one.message.as_ref().is_some_and(|message| message.contains(DEALLOCATED));
+    if freed(theirs) || freed(ours) {
+        // It is tried again at once with the devices that are free then, which one of them may have done already.
+        return Ok(());
+    }
     // A pod that others were evicted for may be bound before it was seen what it was told.
-    let seen = theirs.message.is_some() && ours.message.is_some();
+    // Likewise, one that is tried again before all of them are gone is told something else.
+    let again = |one: &Outcome| one.message.as_ref().is_some_and(|message| message.contains("a terminating pod on"));
+    let seen = [theirs, ours].iter().all(|one| one.message.is_some() && !again(one));
     if theirs.message != ours.message && (seen || theirs.evicted.is_empty()) {
         return Err("not told the same".to_owned());
     }
@@ -81,6 +95,9 @@ fn compare(theirs: &Outcome, ours: &Outcome) -> Result<(), String> {
         (None, None) => Ok(()),
         // After an eviction there was one node to go to.
         (Some(_), Some(_)) if !theirs.evicted.is_empty() => Ok(()),
+        (Some(node), Some(own)) if node == own && theirs.devices != ours.devices => {
+            Err("not the same devices".to_owned())
+        }
         (Some(node), Some(_)) => {
             let attempt = ours.attempt.as_ref().ok_or("ours does not say why")?;
             let best = attempt.scores.first().map(|best| best.score);
@@ -121,6 +138,9 @@ impl Cluster {
         api.make("/apis/scheduling.k8s.io/v1/priorityclasses", never).await;
         let account = json!({"metadata": {"name": "default"}});
         api.make("/api/v1/namespaces/default/serviceaccounts", account).await;
+        for class in devices::classes() {
+            api.make(CLASSES, class).await;
+        }
         let config = api.dir.path().join("theirs.yaml");
         let head = "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\n";
         let connection = format!("{{kubeconfig: {}, qps: 10000, burst: 10000}}", api.kubeconfig().display());
@@ -154,7 +174,19 @@ impl Cluster {
         for pod in &state.pods {
             self.api.send("POST", PODS, pod.clone()).await;
         }
-        // The last node, and the last pod: whoever has seen them has seen all.
+        let (slice, claim) = devices::probe();
+        for slice in state.slices.iter().chain([&slice]) {
+            self.api.send("POST", SLICES, slice.clone()).await;
+        }
+        for claim in state.claims.iter().chain([&claim]) {
+            let mut made = self.api.send("POST", CLAIMS, claim.clone()).await;
+            if let Some(status) = claim.get("status") {
+                made["status"] = status.clone();
+                let path = format!("{CLAIMS}/{}/status", claim["metadata"]["name"].as_str().unwrap());
+                self.api.send("PUT", &path, made).await;
+            }
+        }
+        // The last node, slice and claim, and the last pod: whoever has seen them has seen all.
         self.api.send("POST", PODS, states::probe(side)).await;
         self.api.wait(&format!("{PODS}/{PROBE}"), "probe", |pod| pod["spec"]["nodeName"].is_string()).await;
         let pod = state.pod(state.seed, side);
@@ -187,7 +219,20 @@ impl Cluster {
             None
         };
         let node = pod["spec"]["nodeName"].as_str().map(str::to_owned);
-        Outcome { node, message, evicted, attempt }
+        Outcome { node, message, evicted, devices: self.devices(&pod).await, attempt }
+    }
+
+    /// The devices of the pod's claims.
+    async fn devices(&self, pod: &Value) -> BTreeMap<String, Vec<String>> {
+        let mut all = BTreeMap::new();
+        for wanted in pod["spec"]["resourceClaims"].as_array().into_iter().flatten() {
+            let name = wanted["resourceClaimName"].as_str().unwrap();
+            let claim = self.api.get(&format!("{CLAIMS}/{name}")).await;
+            let results = claim["status"]["allocation"]["devices"]["results"].as_array().cloned().unwrap_or_default();
+            let device = |result: &Value| format!("{} {}/{}", result["request"], result["pool"], result["device"]);
+            all.insert(name.to_owned(), results.iter().map(device).collect());
+        }
+        all
     }
 
     async fn attempt(&self, pod: &str) -> Attempt {
@@ -209,9 +254,15 @@ impl Cluster {
     }
 
     async fn clear(&self) {
-        for path in [PODS, NODES] {
+        for path in [PODS, NODES, SLICES, CLAIMS] {
             for name in self.names(path).await.into_keys() {
-                self.api.delete(&format!("{path}/{name}")).await;
+                let path = format!("{path}/{name}");
+                let mut object = self.api.get(&path).await;
+                if object["metadata"]["finalizers"].is_array() {
+                    object["metadata"]["finalizers"] = json!([]);
+                    self.api.send("PUT", &path, object).await;
+                }
+                self.api.delete(&path).await;
             }
         }
     }

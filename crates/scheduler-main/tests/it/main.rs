@@ -5,6 +5,8 @@
 
 mod api;
 mod beside;
+mod claims;
+mod devices;
 mod differential;
 mod elected;
 mod refused;

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::devices::Devices;
+
 /// A node and a pod that everybody sees last.
 pub const PROBE: &str = "zz-probe";
 /// How many priority classes there are: `p0`, `p1` and so on, worth 0, 100 and so on.
@@ -16,11 +18,14 @@ pub struct State {
     pub seed: u64,
     pub nodes: Vec<Value>,
     pub pods: Vec<Value>,
+    pub slices: Vec<Value>,
+    /// Claims to devices, some of them allocated.
+    pub claims: Vec<Value>,
     pod: Value,
 }
 
 /// SplitMix64.
-struct Chance(u64);
+pub struct Chance(u64);
 
 impl Chance {
     fn next(&mut self) -> u64 {
@@ -30,16 +35,16 @@ impl Chance {
         mixed ^ (mixed >> 31)
     }
 
-    fn below(&mut self, end: u64) -> u64 {
+    pub fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 
     /// In so many of a hundred.
-    fn percent(&mut self, share: u64) -> bool {
+    pub fn percent(&mut self, share: u64) -> bool {
         self.below(100) < share
     }
 
-    fn of<'a, T: ?Sized>(&mut self, all: &[&'a T]) -> &'a T {
+    pub fn of<'a, T: ?Sized>(&mut self, all: &[&'a T]) -> &'a T {
         all[self.below(all.len() as u64) as usize]
     }
 }
@@ -64,9 +69,13 @@ impl State {
                 pods.push(pod);
             }
         }
-        let pod = in_question(&mut chance);
+        let mut pod = in_question(&mut chance);
+        let devices = Devices::of(&mut chance, seed, &nodes);
+        if !devices.wanted.is_empty() {
+            pod["spec"]["resourceClaims"] = json!(devices.wanted);
+        }
         nodes.push(probe_node());
-        State { seed, nodes, pods, pod }
+        State { seed, nodes, pods, slices: devices.slices, claims: devices.claims, pod }
     }
 
     /// The pod in question, for the scheduler of this name.
@@ -128,7 +137,8 @@ pub fn probe(scheduler: &str) -> Value {
     json!({
         "metadata": {"name": PROBE},
         "spec": {"schedulerName": scheduler, "priorityClassName": "p0", "nodeSelector": {HOST: PROBE},
-            "tolerations": [{"key": "probe", "operator": "Exists"}], "containers": [{"name": "c", "image": "i"}]},
+            "tolerations": [{"key": "probe", "operator": "Exists"}], "containers": [{"name": "c", "image": "i"}],
+            "resourceClaims": [{"name": "probe", "resourceClaimName": PROBE}]},
     })
 }
 

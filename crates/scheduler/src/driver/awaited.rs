@@ -1,17 +1,18 @@
-//! Pods that have a node and are not bound yet, because something must come true first: a plugin's permit, or volumes.
+//! Pods that have a node and are not bound yet, because something must come true first: a plugin's permit, or what goes
+//! before a binding, such as volumes.
 
 use std::time::Duration;
 
 use sched::{Pod, Reservation, pre_bind::Progress, preempt::Victims};
 
 use super::{Driver, IDLE, Moments};
-use crate::{api::Why, metrics::Outcome};
+use crate::api::Why;
 
 /// What a pod waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum For {
     Permit,
-    Volumes,
+    PreBind,
 }
 
 pub(super) struct Awaited {
@@ -39,24 +40,21 @@ impl Driver {
         let now = self.clock.monotonic();
         for awaited in std::mem::take(&mut self.awaited) {
             let uid = &awaited.reservation.pod.uid;
+            let over = awaited.until <= now;
             let progress = match awaited.what {
                 For::Permit => self.engine.permitted(uid),
-                For::Volumes => self.engine.pre_bound(uid),
+                For::PreBind => self.engine.pre_bound(uid, over),
             };
             match progress {
                 // The pod is gone, and its reservation with it.
                 None => {}
                 Some(Progress::Done) => self.go_on(awaited, now),
-                Some(Progress::Waiting) if awaited.until > now => self.awaited.push(awaited),
+                Some(Progress::Waiting) if !over => self.awaited.push(awaited),
                 Some(Progress::Waiting) => {
                     let waited = awaited.until.saturating_sub(awaited.since);
-                    let why = match awaited.what {
-                        For::Permit => format!("rejected due to timeout after waiting {waited:?}"),
-                        For::Volumes => "timed out waiting for the condition".to_owned(),
-                    };
-                    self.give_up(&awaited, &why, now);
+                    self.give_up(awaited, &format!("rejected due to timeout after waiting {waited:?}"), now);
                 }
-                Some(Progress::Failed(why)) => self.give_up(&awaited, &why, now),
+                Some(Progress::Failed(why)) => self.give_up(awaited, &why, now),
             }
         }
     }
@@ -72,7 +70,7 @@ impl Driver {
         for awaited in recalled {
             victims.pods.retain(|victim| !is(victim, &awaited));
             self.api.recalled(&awaited.reservation.pod, preemptor, &victims.node);
-            self.give_up(&awaited, "rejected: preempted", now);
+            self.give_up(awaited, "rejected: preempted", now);
         }
     }
 
@@ -83,28 +81,25 @@ impl Driver {
                 self.metrics.permit("allowed", now.saturating_sub(since));
                 self.permitted(reservation, moments);
             }
-            For::Volumes => {
+            For::PreBind => {
                 self.metrics.point("PreBind", true, &reservation.pod, now.saturating_sub(moments.decided));
                 self.bind(reservation, moments);
             }
         }
     }
 
-    fn give_up(&mut self, awaited: &Awaited, why: &str, now: Duration) {
+    fn give_up(&mut self, awaited: Awaited, why: &str, now: Duration) {
         let pod = &awaited.reservation.pod;
-        let (text, outcome, why) = match awaited.what {
+        let (text, why) = match awaited.what {
             For::Permit => {
                 self.metrics.permit("rejected", now.saturating_sub(awaited.since));
-                (format!("pod {:?} {why}", pod.name), Outcome::Unschedulable, Why::Unschedulable)
+                (format!("pod {:?} {why}", pod.name), Why::Unschedulable)
             }
-            For::Volumes => {
+            For::PreBind => {
                 self.metrics.point("PreBind", false, pod, now.saturating_sub(awaited.moments.decided));
-                let text = format!("running PreBind plugin \"VolumeBinding\": binding volumes: {why}");
-                (text, Outcome::Error, Why::Error)
+                (why.to_owned(), Why::Error)
             }
         };
-        self.metrics.attempt(outcome, pod, now.saturating_sub(awaited.moments.began));
-        self.engine.undo(&pod.uid, now);
-        self.refused(&awaited.reservation, why, text, awaited.moments);
+        self.give_back(awaited.reservation, awaited.moments, Some((why, text)), now);
     }
 }

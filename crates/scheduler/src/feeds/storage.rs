@@ -1,6 +1,6 @@
 //! The kinds that volumes are made of.
 
-use std::{fmt::Display, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use client::{Client, feed::Fed};
 use runtime::Tasks;
@@ -8,7 +8,7 @@ use sched::{Engine, convert::storage as convert, object::storage as object};
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
-use super::{Input, Name, Watched, follow, watched};
+use super::{Input, Name, Watched, follow, readable, watched};
 
 pub(super) fn follow_all(client: &Client, tasks: &Tasks, sender: &mpsc::Sender<Input>) {
     follow::<PersistentVolumeClaim>(client, tasks, sender);
@@ -22,13 +22,6 @@ pub(super) fn follow_all(client: &Client, tasks: &Tasks, sender: &mpsc::Sender<I
 
 fn change(change: impl FnOnce(&mut Engine, Duration) + Send + 'static) -> Input {
     Input::Storage(Box::new(change))
-}
-
-/// An object that cannot be read is as good as gone.
-fn readable<T>(name: &Name, result: Result<T, impl Display>) -> Option<T> {
-    result
-        .inspect_err(|error| tracing::warn!(namespace = %name.0, name = %name.1, %error, "object cannot be read"))
-        .ok()
 }
 
 watched!(

@@ -61,6 +61,16 @@ fn answer(api: &Api, refusals: &AtomicUsize, write: Write) -> (u16, Value) {
             api.put("persistentvolumes", volume.clone());
             (200, volume)
         }
+        (&Method::PUT, ["", "apis", "resource.k8s.io", "v1", "namespaces", _, "resourceclaims", name, ..]) => {
+            let known = api.get("resourceclaims", name).unwrap();
+            if known["metadata"]["resourceVersion"] != write.body["metadata"]["resourceVersion"] {
+                let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+                    "message": "it has changed", "reason": "Conflict", "code": 409});
+                return (409, status);
+            }
+            api.put("resourceclaims", write.body);
+            (200, api.get("resourceclaims", name).unwrap())
+        }
         (&Method::DELETE, ["namespaces", _, "pods", name]) => {
             let pod = api.get("pods", name).unwrap();
             assert_eq!(pod["metadata"]["uid"], write.body["preconditions"]["uid"]);

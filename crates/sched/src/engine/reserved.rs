@@ -1,0 +1,100 @@
+//! Between a placement and its binding: what is written, what has to come true, and what is taken back if it does not.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Decision, Engine, Reservation, attempt::Unfit};
+use crate::{
+    Pod,
+    framework::Event,
+    pre_bind::{Progress, Write},
+    queue::History,
+};
+
+impl Engine {
+    /// The writes of [`crate::Reservation::pre_bind`] are about to be made; not, if the pod is not reserved any more.
+    pub fn writing(&mut self, uid: &str) -> bool {
+        let Some(reserved) = self.reserved.get(uid) else { return false };
+        self.world.devices.writing(&reserved.latest.uid);
+        true
+    }
+
+    /// They were made, or one has failed. What the API has answered was told before.
+    pub fn written(&mut self, uid: &str) {
+        self.world.devices.written(uid);
+    }
+
+    /// Whether a reserved pod may be bound now, after [`crate::Reservation::pre_bind`] was written; `over`: there was time enough.
+    /// `None`: it is not reserved any more, so there is nothing to bind.
+    pub fn pre_bound(&self, uid: &str, over: bool) -> Option<Progress> {
+        let reserved = self.reserved.get(uid)?;
+        let profile = self.profile(&reserved.latest)?;
+        Some(self.profiles[profile].pre_bound(&reserved.latest, &reserved.node, &self.world, over))
+    }
+
+    /// What is to be written before the placement is undone.
+    pub fn take_back(&self, uid: &str) -> Vec<Write> {
+        let reserved = self.reserved.get(uid);
+        let profile = reserved.and_then(|reserved| Some((self.profile(&reserved.latest)?, reserved)));
+        profile
+            .map(|(profile, reserved)| self.profiles[profile].take_back(&reserved.latest, &self.world))
+            .unwrap_or_default()
+    }
+
+    pub(super) fn unreserve(&mut self, pod: &Pod, node: &str) {
+        if let Some(profile) = self.profile(pod) {
+            self.profiles[profile].unreserve(pod, node, &mut self.world);
+        }
+    }
+
+    /// The binding failed: the node is free again, and the pod is tried again after its pause.
+    pub fn undo(&mut self, uid: &str, now: Duration) {
+        // It has been confirmed or removed in the meantime: then there is nothing to undo.
+        let Some((pod, history, freed)) = self.release(uid) else { return };
+        if let Some(freed) = freed {
+            self.wake(&Event::PodRemoved(freed), now);
+        }
+        if !pod.deleting
+            && let Some(profile) = self.profile(&pod)
+        {
+            let turn = self.turn(profile, &pod);
+            self.queue.add_failed(pod, turn, history, now);
+        }
+    }
+
+    /// Gives back what was reserved for a pod; the last is the pod as it was counted on its node.
+    pub(super) fn release(&mut self, uid: &str) -> Option<(Arc<Pod>, History, Option<Arc<Pod>>)> {
+        let reserved = self.reserved.remove(uid)?;
+        self.unreserve(&reserved.latest, &reserved.node);
+        Some((reserved.latest, reserved.history, self.world.remove(uid)))
+    }
+
+    /// Whether a reserved pod needs to wait no more. `None`: it is not reserved any more.
+    pub fn permitted(&self, uid: &str) -> Option<Progress> {
+        let reserved = self.reserved.get(uid)?;
+        let profile = self.profile(&reserved.latest)?;
+        Some(self.profiles[profile].permitted(&reserved.latest, &reserved.node, &self.world))
+    }
+
+    /// Whether a reserved pod may be bound, now that all which goes before has come true; to be asked once, right before the
+    /// binding. If not, it has given its node back, and why it waits is to be told. `None`: it is not reserved any more.
+    pub fn may_bind(&mut self, uid: &str, now: Duration) -> Option<Result<(), Decision>> {
+        let reserved = self.reserved.get(uid)?;
+        let profile = self.profile(&reserved.latest)?;
+        let answer = self.profiles[profile].may_bind(&reserved.latest, &reserved.node, &self.world);
+        let Err(refusal) = answer else { return Some(Ok(())) };
+        let writes = self.take_back(uid);
+        let unfit = Unfit { writes, ..self.refused_at(profile, refusal) };
+        let (pod, history, freed) = self.release(uid)?;
+        if let Some(freed) = freed {
+            self.wake(&Event::PodRemoved(freed), now);
+        }
+        (!pod.deleting).then(|| Err(self.unschedulable(profile, pod, history, unfit, now)))
+    }
+
+    /// The pod is bound: plugins that do something then have their turn.
+    pub fn bound(&mut self, reservation: &Reservation) {
+        if let Some(profile) = self.profile(&reservation.pod) {
+            self.profiles[profile].post_bind(&reservation.pod, &reservation.node, &mut self.world);
+        }
+    }
+}
