@@ -376,7 +376,7 @@ impl Engine {
         let helps = |pod: &Pod, rejected_by: u64| {
             may(pod) && profile_of(pod).is_some_and(|profile| profile.helps(pod, rejected_by, event, world))
         };
-        self.queue.wake(now, event.label(), &helps);
+        self.queue.wake(now, event.label(), helps);
         for uid in self.queue.gated(helps) {
             self.regate(&uid, now);
         }

@@ -362,7 +362,7 @@ impl Driver {
             None => return,
             Some(Err(decision)) => {
                 self.metrics.point("PreBind", false, pod, self.clock.monotonic().saturating_sub(asked));
-                return self.carry_out(decision, moments.began);
+                return self.carry_out(*decision, moments.began);
             }
             Some(Ok(())) => {}
         }

@@ -77,7 +77,7 @@ impl Engine {
 
     /// Whether a reserved pod may be bound, now that all which goes before has come true; to be asked once, right before the
     /// binding. If not, it has given its node back, and why it waits is to be told. `None`: it is not reserved any more.
-    pub fn may_bind(&mut self, uid: &str, now: Duration) -> Option<Result<(), Decision>> {
+    pub fn may_bind(&mut self, uid: &str, now: Duration) -> Option<Result<(), Box<Decision>>> {
         let reserved = self.reserved.get(uid)?;
         let profile = self.profile(&reserved.latest)?;
         let answer = self.profiles[profile].may_bind(&reserved.latest, &reserved.node, &self.world);
@@ -88,7 +88,7 @@ impl Engine {
         if let Some(freed) = freed {
             self.wake(&Event::PodRemoved(freed), now);
         }
-        (!pod.deleting).then(|| Err(self.unschedulable(profile, pod, history, unfit, now)))
+        (!pod.deleting).then(|| Err(Box::new(self.unschedulable(profile, pod, history, unfit, now))))
     }
 
     /// The pod is bound: plugins that do something then have their turn.
