@@ -322,30 +322,25 @@ fn element(target: &Value, index: &Value) -> Result<Option<Value>, Fault> {
     }
 }
 
+/// Arithmetic on whole numbers of one type, none of which wraps.
+macro_rules! whole {
+    ($operator:expr, $value:path, $left:expr, $right:expr) => {{
+        let found = match $operator {
+            Operator::Add => $left.checked_add(*$right),
+            Operator::Subtract => $left.checked_sub(*$right),
+            Operator::Multiply => $left.checked_mul(*$right),
+            Operator::Divide | Operator::Modulo if *$right == 0 => return Err(by_zero($operator)),
+            Operator::Divide => $left.checked_div(*$right),
+            _ => $left.checked_rem(*$right),
+        };
+        found.map($value).ok_or_else(overflow)
+    }};
+}
+
 fn calculate(operator: Operator, left: &Value, right: &Value, budget: &mut Budget) -> Evaluated {
     match (left, right) {
-        (Value::Int(left), Value::Int(right)) => {
-            let found = match operator {
-                Operator::Add => left.checked_add(*right),
-                Operator::Subtract => left.checked_sub(*right),
-                Operator::Multiply => left.checked_mul(*right),
-                Operator::Divide | Operator::Modulo if *right == 0 => return Err(by_zero(operator)),
-                Operator::Divide => left.checked_div(*right),
-                _ => left.checked_rem(*right),
-            };
-            found.map(Value::Int).ok_or_else(overflow)
-        }
-        (Value::Uint(left), Value::Uint(right)) => {
-            let found = match operator {
-                Operator::Add => left.checked_add(*right),
-                Operator::Subtract => left.checked_sub(*right),
-                Operator::Multiply => left.checked_mul(*right),
-                Operator::Divide | Operator::Modulo if *right == 0 => return Err(by_zero(operator)),
-                Operator::Divide => left.checked_div(*right),
-                _ => left.checked_rem(*right),
-            };
-            found.map(Value::Uint).ok_or_else(overflow)
-        }
+        (Value::Int(left), Value::Int(right)) => whole!(operator, Value::Int, left, right),
+        (Value::Uint(left), Value::Uint(right)) => whole!(operator, Value::Uint, left, right),
         (Value::Double(left), Value::Double(right)) => match operator {
             Operator::Add => Ok(Value::Double(left + right)),
             Operator::Subtract => Ok(Value::Double(left - right)),

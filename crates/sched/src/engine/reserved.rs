@@ -33,11 +33,9 @@ impl Engine {
 
     /// What is to be written before the placement is undone.
     pub fn take_back(&self, uid: &str) -> Vec<Write> {
-        let reserved = self.reserved.get(uid);
-        let profile = reserved.and_then(|reserved| Some((self.profile(&reserved.latest)?, reserved)));
-        profile
-            .map(|(profile, reserved)| self.profiles[profile].take_back(&reserved.latest, &self.world))
-            .unwrap_or_default()
+        let Some(reserved) = self.reserved.get(uid) else { return Vec::new() };
+        let profile = self.profile(&reserved.latest).map(|profile| &self.profiles[profile]);
+        profile.map(|profile| profile.take_back(&reserved.latest, &self.world)).unwrap_or_default()
     }
 
     pub(super) fn unreserve(&mut self, pod: &Pod, node: &str) {
@@ -49,16 +47,22 @@ impl Engine {
     /// The binding failed: the node is free again, and the pod is tried again after its pause.
     pub fn undo(&mut self, uid: &str, now: Duration) {
         // It has been confirmed or removed in the meantime: then there is nothing to undo.
-        let Some((pod, history, freed)) = self.release(uid) else { return };
-        if let Some(freed) = freed {
-            self.wake(&Event::PodRemoved(freed), now);
-        }
+        let Some((pod, history)) = self.free(uid, now) else { return };
         if !pod.deleting
             && let Some(profile) = self.profile(&pod)
         {
             let turn = self.turn(profile, &pod);
             self.queue.add_failed(pod, turn, history, now);
         }
+    }
+
+    /// Gives back what was reserved for a pod, and wakes those that find room by it.
+    fn free(&mut self, uid: &str, now: Duration) -> Option<(Arc<Pod>, History)> {
+        let (pod, history, freed) = self.release(uid)?;
+        if let Some(freed) = freed {
+            self.wake(&Event::PodRemoved(freed), now);
+        }
+        Some((pod, history))
     }
 
     /// Gives back what was reserved for a pod; the last is the pod as it was counted on its node.
@@ -84,10 +88,7 @@ impl Engine {
         let Err(refusal) = answer else { return Some(Ok(())) };
         let writes = self.take_back(uid);
         let unfit = Unfit { writes, ..self.refused_at(profile, refusal) };
-        let (pod, history, freed) = self.release(uid)?;
-        if let Some(freed) = freed {
-            self.wake(&Event::PodRemoved(freed), now);
-        }
+        let (pod, history) = self.free(uid, now)?;
         (!pod.deleting).then(|| Err(Box::new(self.unschedulable(profile, pod, history, unfit, now))))
     }
 
