@@ -2,7 +2,8 @@
 //!
 //! A quantity is an exact number of nano-units. A finer number is rounded away from zero, one over 2⁶³−1 units is
 //! cut there, as in Kubernetes. Written out, it has no fraction, and the largest suffix of its format that leaves
-//! none; the text "0.5" thus comes back as "500m".
+//! none; the text "0.5" thus comes back as "500m". The binary format has no suffix for parts of a unit: 1024 units or
+//! more are rounded up to a whole number there.
 
 use std::{cmp::Ordering, fmt, str::FromStr};
 
@@ -265,13 +266,19 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Whatever the text: no panic, and what was read is written such that it is read again as the same amount.
+        /// Whatever the text: no panic, and what was read is written such that it is read again as the same amount,
+        /// except that an amount of 1024 or more in the binary format has no fraction when written.
         #[test]
         fn any_text_is_read_or_refused(text in "[+-]?[0-9.]{0,40}([numkMGTPEeKi]{0,2}[+-]?[0-9]{0,5})|.{0,20}") {
             if let Ok(quantity) = parse(&text) {
                 let written = quantity.to_string();
-                prop_assert_eq!(parse(&written), Ok(quantity), "{} was written as {}", text, written);
-                prop_assert_eq!(parse(&written).unwrap().to_string(), written);
+                let whole = quantity.format == Format::BinarySi && quantity.nano.abs() >= 1024 * NANO;
+                let kept = if whole { away(quantity.nano, NANO) * NANO } else { quantity.nano };
+                let again = parse(&written);
+                prop_assert_eq!(again.map(|found| found.nano), Ok(kept), "{} was written as {}", text, written);
+                if !whole {
+                    prop_assert_eq!(again.unwrap().to_string(), written);
+                }
             }
         }
 
@@ -308,6 +315,7 @@ mod tests {
         check("1000m", 1, 1000, "1");
         check("100k", 100_000, 100_000_000, "100k");
         check("64Mi", 64 << 20, (64 << 20) * 1000, "64Mi");
+        check("1.5Ki", 1536, 1_536_000, "1536");
         check("1.5Gi", 3 << 29, (3 << 29) * 1000, "1536Mi");
         check("0.5Ki", 512, 512_000, "512");
         check("1000Ki", 1_024_000, 1_024_000_000, "1000Ki");
