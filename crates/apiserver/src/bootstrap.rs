@@ -54,7 +54,7 @@ async fn keep(core: &Core, group: &str, plural: &str, object: Value) -> Result<(
     let key = served.resource.key("default", "kubernetes");
     for _ in 0..ATTEMPTS {
         let Some(live) = live(core, served.resource, &key).await? else { return Ok(()) };
-        let mut new = live.value.clone();
+        let mut new = live.value().clone();
         for field in ["subsets", "addressType", "endpoints", "ports"] {
             if let Some(value) = object.get(field) {
                 new[field] = value.clone();

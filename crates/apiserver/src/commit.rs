@@ -1,7 +1,7 @@
 //! Writes to the store: an object and what it reserves go in one transaction, or not at all.
 
 use bytes::Bytes;
-use registry::{Resource, Status, allocate::Reservations};
+use registry::{Reading, Resource, Status, StoredObject, allocate::Reservations};
 use serde_json::Value;
 use store_api::{
     Compare, DeleteRangeRequest, LeaseId, PutRequest, RangeRequest, RequestOp, ResponseOp, Revision, StoreError,
@@ -31,26 +31,40 @@ pub(crate) enum Committed {
     Taken,
 }
 
-/// An object as the store has it, parsed.
+/// An object as the store has it.
 pub(crate) struct Live {
-    pub value: Value,
-    pub encoded: Bytes,
+    pub object: StoredObject,
     pub revision: Revision,
 }
 
 impl Live {
+    /// What was parsed of it.
+    pub fn value(&self) -> &Value {
+        self.object.value()
+    }
+
     pub fn existing(&self) -> registry::Existing<'_> {
-        registry::Existing { object: &self.value, revision: self.revision.unsigned_abs() }
+        registry::Existing { object: self.value(), revision: self.revision.unsigned_abs() }
     }
 }
 
 /// Reads an object that is going to be changed.
 pub(crate) async fn live(core: &Core, resource: &Resource, key: &str) -> Result<Option<Live>, Status> {
+    live_for(core, resource, key, Reading::Whole).await
+}
+
+/// The same, parsed as far as one kind of write needs.
+pub(crate) async fn live_for(
+    core: &Core,
+    resource: &Resource,
+    key: &str,
+    reading: Reading,
+) -> Result<Option<Live>, Status> {
     let Some(kv) = core.read(key.to_owned()).await? else { return Ok(None) };
-    let encoded = resource.from_stored(kv.value);
-    let value = registry::decode_stored(&encoded)
+    let object = resource
+        .read(reading, resource.from_stored(kv.value))
         .map_err(|error| Status::internal_error(format!("unable to decode the object stored at {key}: {error}")))?;
-    Ok(Some(Live { value, encoded, revision: kv.mod_revision }))
+    Ok(Some(Live { object, revision: kv.mod_revision }))
 }
 
 /// Writes a change if the object is as expected.

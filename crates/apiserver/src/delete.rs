@@ -3,13 +3,13 @@
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use http::{Response, StatusCode};
-use registry::{DeleteOptions, DeleteOutcome, Resource, Status, encode};
+use registry::{DeleteOptions, DeleteOutcome, Reading, Resource, Status};
 use serde_json::{Value, json};
 use store_api::Revision;
 
 use crate::{
     body::Body,
-    commit::{Change, Committed, commit, live},
+    commit::{Change, Committed, commit, live_for},
     core::{Core, Served},
     list,
     pipeline::Call,
@@ -116,17 +116,17 @@ async fn remove(
 ) -> Result<Deleted, Status> {
     let key = resource.key(namespace, name);
     for _ in 0..ATTEMPTS {
-        let Some(live) = live(core, resource, &key).await? else {
+        let Some(live) = live_for(core, resource, &key, Reading::Deletion).await? else {
             return Err(Status::not_found(resource.kind(), name));
         };
         let context = core.context();
         let (value, encoded, reservations) = match resource.delete(&context, live.existing(), options)? {
-            DeleteOutcome::Pending => return Ok(Deleted::Going(live.encoded, live.revision)),
+            DeleteOutcome::Pending => return Ok(Deleted::Going(live.object.bytes().clone(), live.revision)),
             DeleteOutcome::Write(new) => {
-                let encoded = encode(&new);
+                let encoded = live.object.encode(&new);
                 (Some(encoded.clone()), encoded, Default::default())
             }
-            DeleteOutcome::Remove(last) => (None, encode(&last), freed(resource, &live.value)),
+            DeleteOutcome::Remove(last) => (None, live.object.encode(&last), freed(resource, live.value())),
         };
         let gone = value.is_none();
         let done = |revision| {

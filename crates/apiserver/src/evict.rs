@@ -2,7 +2,7 @@
 
 use http::{Response, StatusCode};
 use registry::{
-    DeleteOptions, DeleteOutcome, Existing, Outcome, Status, encode,
+    DeleteOptions, DeleteOutcome, Existing, Outcome, Status, StoredObject, encode,
     eviction::{self, Decision},
 };
 use serde_json::Value;
@@ -48,12 +48,13 @@ async fn agree(call: &Call, served: &Served, options: &DeleteOptions) -> Result<
         let scope = Scope::Prefix(kind.prefix(Some(call.namespace())).into());
         let (entries, _) = list::most_recent(core, cache, &scope).await?;
         let known: Vec<Value> = entries.iter().map(|entry| entry.decode()).collect();
-        let decision = eviction::decide(kind, &core.context(), &pod.value, &known)?;
+        let decision = eviction::decide(kind, &core.context(), pod.value(), &known)?;
         let Some((at, new)) = decision.budget.clone().filter(|_| !options.dry_run) else {
             return Ok((pod, decision));
         };
         let entry = &entries[at];
-        let budget = Live { value: known[at].clone(), encoded: entry.value.clone(), revision: entry.revision };
+        let object = StoredObject::whole(entry.value.clone()).map_err(Status::internal_error)?;
+        let budget = Live { object, revision: entry.revision };
         let key = String::from_utf8_lossy(&entry.key).into_owned();
         if apply(core, budgets.resource, &key, &budget, Outcome::Write(new), false).await?.is_some() {
             return Ok((pod, decision));
@@ -75,7 +76,7 @@ async fn remove(
     let key = pods.key(call.namespace(), call.name());
     for _ in 0..ATTEMPTS {
         let context = core.context();
-        let marked = eviction::mark(&context, &pod.value);
+        let marked = eviction::mark(&context, pod.value());
         let existing = Existing { object: &marked, ..pod.existing() };
         let value = match pods.delete(&context, existing, options)? {
             DeleteOutcome::Pending => return Ok(()),
@@ -85,7 +86,7 @@ async fn remove(
         if options.dry_run {
             return Ok(());
         }
-        let reservations = if value.is_none() { freed(pods, &pod.value) } else { Default::default() };
+        let reservations = if value.is_none() { freed(pods, pod.value()) } else { Default::default() };
         let expected: Revision = pod.revision;
         let change = Change { resource: pods, key: key.clone().into(), expected, value, reservations };
         if let Committed::At(_) = commit(core, change).await? {

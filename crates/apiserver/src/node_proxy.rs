@@ -34,7 +34,7 @@ async fn pod(call: &Call, served: &Served) -> Result<Pod, Status> {
     let (namespace, name) = (call.namespace().to_owned(), call.name().to_owned());
     let found = live(&call.core, served.resource, &served.resource.key(&namespace, &name)).await?;
     let live = found.ok_or_else(|| Status::not_found(served.resource.kind(), &name))?;
-    Ok(Pod { object: live.value, name, namespace })
+    Ok(Pod { object: live.object.into_value(), name, namespace })
 }
 
 impl Pod {

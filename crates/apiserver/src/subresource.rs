@@ -146,7 +146,7 @@ pub(crate) async fn token(mut call: Call, served: &Served) -> Result<Response<Bo
     if audiences.is_empty() {
         audiences = core.tokens.audiences().first().cloned().into_iter().collect();
     }
-    let account_uid = account.value["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+    let account_uid = account.value()["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
     let mut bound = Bound {
         namespace: namespace.clone(),
         serviceaccount: Reference { name: name.clone(), uid: account_uid },
@@ -196,7 +196,7 @@ async fn bind_to_object(call: &Call, spec: &Value, account: &str, bound: &mut Bo
     let Some(served) = core.find("", "v1", plural) else { return Err(Status::no_such_path()) };
     let found = live(core, served.resource, &served.resource.key(namespace, name)).await?;
     let Some(found) = found else { return Err(Status::not_found(served.resource.kind(), name)) };
-    let actual = found.value["metadata"]["uid"].as_str().unwrap_or_default();
+    let actual = found.value()["metadata"]["uid"].as_str().unwrap_or_default();
     if !uid.is_empty() && uid != actual {
         let why = format!(
             "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
@@ -206,13 +206,13 @@ async fn bind_to_object(call: &Call, spec: &Value, account: &str, bound: &mut Bo
     let reference = Reference { name: name.to_owned(), uid: actual.to_owned() };
     match kind {
         "Pod" => {
-            let runs_as = found.value["spec"]["serviceAccountName"].as_str().unwrap_or_default();
+            let runs_as = found.value()["spec"]["serviceAccountName"].as_str().unwrap_or_default();
             if runs_as != account {
                 return Err(Status::bad_request(format!(
                     "cannot bind token for serviceaccount {account:?} to pod running with different serviceaccount name."
                 )));
             }
-            if let Some(node) = found.value["spec"]["nodeName"].as_str().filter(|node| !node.is_empty()) {
+            if let Some(node) = found.value()["spec"]["nodeName"].as_str().filter(|node| !node.is_empty()) {
                 let object = core.neighbour("", "nodes", "", node).await?.unwrap_or_default();
                 let uid = object["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
                 bound.node = Some(Reference { name: node.to_owned(), uid });

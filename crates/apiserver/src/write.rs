@@ -5,10 +5,11 @@ use std::{collections::HashSet, sync::Arc};
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use registry::{
-    FieldValidation, Outcome, PodBody, Resource, Status, Target,
+    FieldValidation, Outcome, PodBody, Reading, Resource, Status, Target,
     admission::{self, Neighbours},
     allocate::{self, Reservations},
     decode_stored, encode,
+    patch::PatchKind,
 };
 use runtime::entropy;
 use serde_json::Value;
@@ -16,7 +17,7 @@ use store_api::{RangeRequest, Revision};
 
 use crate::{
     body::Body,
-    commit::{Change, Committed, Live, commit, live},
+    commit::{Change, Committed, Live, commit, live_for},
     core::{Core, Served},
     negotiate::{self, Format},
     pipeline::Call,
@@ -203,11 +204,12 @@ pub(crate) async fn update(mut call: Call, served: &Served, target: Target) -> R
     // With a resource version a lost race is the client's conflict; without one the client wants to win.
     let conditional = new["metadata"]["resourceVersion"].as_str().is_some_and(|text| !text.is_empty() && text != "0");
     let context = call.core.context();
+    let reading = if target == Target::Status { Reading::Status } else { Reading::Whole };
     let mut new = Some(new);
     for attempt in 1..=ATTEMPTS {
         let given = if conditional || attempt == ATTEMPTS { new.take() } else { new.clone() };
         let Some(given) = given else { break };
-        let Some(live) = live(&call.core, resource, &key).await? else {
+        let Some(live) = live_for(&call.core, resource, &key, reading).await? else {
             if resource.creates_on_update() && target == Target::Object {
                 return create_by_update(&call, resource, &shape, given, dry_run).await;
             }
@@ -245,8 +247,12 @@ pub(crate) async fn patch(mut call: Call, served: &Served, target: Target) -> Re
     let body = call.read_body().await?;
     let key = resource.key(call.namespace(), call.name());
     let context = call.core.context();
+    let reading = match target {
+        Target::Status if kind != PatchKind::Json => Reading::Status,
+        _ => Reading::Whole,
+    };
     for _ in 0..ATTEMPTS {
-        let Some(live) = live(&call.core, resource, &key).await? else {
+        let Some(live) = live_for(&call.core, resource, &key, reading).await? else {
             return Err(Status::not_found(resource.kind(), call.name()));
         };
         let decoded = resource.patch(target, live.existing(), kind, &body, validation)?;
@@ -270,17 +276,17 @@ pub(crate) async fn apply(
 ) -> Result<Option<Stored>, Status> {
     let (value, encoded, reservations) = match outcome {
         Outcome::Unchanged => {
-            return Ok(Some(Stored { encoded: live.encoded.clone(), revision: Some(live.revision) }));
+            return Ok(Some(Stored { encoded: live.object.bytes().clone(), revision: Some(live.revision) }));
         }
         Outcome::Write(mut new) => {
             let reservations = match is_service(resource) {
-                true => reserve(core, &mut new, Some(&live.value)).await?,
+                true => reserve(core, &mut new, Some(live.value())).await?,
                 false => Reservations::default(),
             };
-            let encoded = encode(&new);
+            let encoded = live.object.encode(&new);
             (Some(encoded.clone()), encoded, reservations)
         }
-        Outcome::Remove(last) => (None, encode(&last), freed(resource, &live.value)),
+        Outcome::Remove(last) => (None, live.object.encode(&last), freed(resource, live.value())),
     };
     if dry_run {
         return Ok(Some(Stored { encoded, revision: Some(live.revision) }));

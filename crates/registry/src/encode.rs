@@ -23,25 +23,30 @@ pub fn encode(object: &Value) -> Bytes {
         }
         write_json(&mut out, name);
         out.push(b':');
-        match value {
-            Value::Object(metadata) if name == "metadata" && metadata.contains_key("resourceVersion") => {
-                let kept = metadata.iter().filter(|(name, _)| *name != "resourceVersion");
-                out.push(b'{');
-                for (at, (name, value)) in kept.enumerate() {
-                    if at > 0 {
-                        out.push(b',');
-                    }
-                    write_json(&mut out, name);
-                    out.push(b':');
-                    write_json(&mut out, value);
-                }
-                out.push(b'}');
-            }
-            value => write_json(&mut out, value),
-        }
+        write_without_revision(&mut out, name, value);
     }
     out.push(b'}');
     out.into()
+}
+
+/// Writes a member's value; of metadata without its resource version.
+pub(crate) fn write_without_revision(out: &mut Vec<u8>, member: &str, value: &Value) {
+    match value {
+        Value::Object(metadata) if member == "metadata" && metadata.contains_key("resourceVersion") => {
+            let kept = metadata.iter().filter(|(name, _)| *name != "resourceVersion");
+            out.push(b'{');
+            for (at, (name, value)) in kept.enumerate() {
+                if at > 0 {
+                    out.push(b',');
+                }
+                write_json(out, name);
+                out.push(b':');
+                write_json(out, value);
+            }
+            out.push(b'}');
+        }
+        value => write_json(out, value),
+    }
 }
 
 pub(crate) fn write_json<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {

@@ -5,7 +5,7 @@ use kube_schema::kinds::Kind;
 use serde_json::Value;
 
 use crate::{
-    Context,
+    Context, Reading,
     field::Errors,
     names::{self, Rule},
     table::Column,
@@ -82,6 +82,12 @@ pub(crate) trait Strategy: Send + Sync {
 
     /// The rules for a change of the status.
     fn validate_status(&self, _new: &Value, _old: &Value, _errors: &mut Errors) {}
+
+    /// Which members of the spec the rules for a write look at, of an object with this status: then the rest need not be
+    /// parsed for it. None: all. Objects of a kind that says so always have a spec and a status.
+    fn reads(&self, _reading: Reading, _status: &Value) -> Option<&'static [&'static str]> {
+        None
+    }
 
     /// Metadata that a write of the status leaves as it is.
     fn status_keeps(&self) -> &'static [&'static str] {

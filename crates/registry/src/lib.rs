@@ -30,6 +30,7 @@ mod resource;
 mod scalar;
 pub mod selector;
 mod status;
+mod stored;
 pub mod table;
 mod value;
 
@@ -42,3 +43,4 @@ pub use raw::metadata as stored_metadata;
 pub use resource::{Existing, Outcome, Registry, Resource, Target};
 pub use selector::{Attributes, FieldSelector, LabelSelector, Selection};
 pub use status::{Cause, Details, Status};
+pub use stored::{Reading, StoredObject};

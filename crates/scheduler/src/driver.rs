@@ -1,23 +1,15 @@
 //! The one task that owns the engine: changes in, decisions out, results back in.
 
 mod awaited;
+mod ended;
 mod prepared;
+mod telling;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use runtime::{Clock, Tasks};
-use sched::{
-    Advice, Decision, Engine, History, Pending, Reservation, device::ResourceClaim, diagnosis::Preemption,
-    extender::Eviction, pre_bind::Write, preempt::Victims,
-};
-use tokio::{
-    sync::{
-        mpsc,
-        oneshot::{self, error::TryRecvError},
-        watch,
-    },
-    time::timeout,
-};
+use sched::{Decision, Engine, History, Pending, Reservation, diagnosis::Preemption};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     State,
@@ -28,7 +20,8 @@ use crate::{
     why::{self, Times},
 };
 use awaited::{Awaited, For};
-use prepared::Refusal;
+use ended::Ended;
+use telling::wait;
 
 /// Writes to the API at one time. Past it, no more is decided until one has ended.
 const MAX_IN_FLIGHT: usize = 128;
@@ -85,47 +78,6 @@ impl Moments {
             decided: self.decided.saturating_sub(self.began),
         }
     }
-}
-
-/// A write has ended.
-enum Ended {
-    /// What must be there before the binding has been written, unless it has failed.
-    Prepared {
-        reservation: Reservation,
-        moments: Moments,
-        /// Claims to devices as the API has answered.
-        shown: Vec<ResourceClaim>,
-        failure: Option<String>,
-    },
-    /// What is not to stay of a placement was taken back, as far as possible.
-    TakenBack {
-        reservation: Reservation,
-        moments: Moments,
-        refusal: Refusal,
-        shown: Vec<ResourceClaim>,
-    },
-    Bound {
-        reservation: Reservation,
-        moments: Moments,
-        /// When the binding was begun.
-        began: Duration,
-        bound: Result<(), Unbound>,
-    },
-    Advised {
-        pod: Arc<str>,
-        moments: Moments,
-        answer: Result<Advice, String>,
-    },
-    AdvisedVictims {
-        pod: Arc<str>,
-        moments: Moments,
-        answer: Result<Vec<Eviction>, String>,
-    },
-    Reported,
-    Preempted {
-        pod: Arc<str>,
-        ok: bool,
-    },
 }
 
 impl Driver {
@@ -384,106 +336,6 @@ impl Driver {
         });
     }
 
-    /// Tells where a pod goes that is not bound at once: whoever looks at the pod counts on it, as does this scheduler after
-    /// a restart.
-    fn announce(&mut self, Reservation { pod, node, .. }: &Reservation) {
-        if pod.nominated.as_ref() == Some(node) {
-            return;
-        }
-        let (api, ended) = (self.api.clone(), self.ended.0.clone());
-        let (pod, node) = (pod.clone(), node.clone());
-        let (before, telling) = self.turn_to_tell(&pod.uid);
-        self.in_flight += 1;
-        self.tasks.spawn("announce", async move {
-            wait(before).await;
-            if let Ok(Err(error)) = timeout(WRITE_LIMIT, api.announce(&pod, &node)).await {
-                tracing::debug!(pod = %pod.name, namespace = %pod.namespace, %error, "its node was not announced");
-            }
-            drop(telling);
-            let _ = ended.send(Ended::Reported).await;
-        });
-    }
-
-    /// What an earlier write about the pod ends with, and what ends this one.
-    fn turn_to_tell(&mut self, uid: &Arc<str>) -> (Option<oneshot::Receiver<()>>, oneshot::Sender<()>) {
-        let (telling, told) = oneshot::channel();
-        self.telling.retain(|_, told| matches!(told.try_recv(), Err(TryRecvError::Empty)));
-        (self.telling.insert(uid.clone(), told), telling)
-    }
-
-    fn report(&mut self, pod: Arc<sched::Pod>, report: Report, victims: Option<Victims>, writes: Vec<Write>) {
-        let (api, ended) = (self.api.clone(), self.ended.0.clone());
-        let (before, telling) = self.turn_to_tell(&pod.uid);
-        self.in_flight += 1;
-        self.tasks.spawn("report", async move {
-            wait(before).await;
-            // The watch tells what came of it.
-            if let Ok(Err(error)) = timeout(WRITE_LIMIT, api.write(&pod, &writes, &mut Vec::new())).await {
-                tracing::warn!(pod = %pod.name, namespace = %pod.namespace, %error, "claim was not changed");
-            }
-            let report = api.report(&pod, report);
-            // What was not written is written by the next attempt.
-            if let Ok(Err(error)) = timeout(WRITE_LIMIT, report).await {
-                tracing::debug!(pod = %pod.name, namespace = %pod.namespace, %error, "condition was not written");
-            }
-            drop(telling);
-            let ending = match victims {
-                None => Ended::Reported,
-                Some(victims) => {
-                    let evicted = timeout(WRITE_LIMIT, api.evict(&pod, &victims)).await;
-                    if let Ok(Err(error)) = &evicted {
-                        tracing::warn!(pod = %pod.name, namespace = %pod.namespace, %error, "victims were not evicted");
-                    }
-                    Ended::Preempted { pod: pod.uid.clone(), ok: matches!(evicted, Ok(Ok(()))) }
-                }
-            };
-            let _ = ended.send(ending).await;
-        });
-    }
-
-    fn ended(&mut self, ended: Ended) {
-        self.in_flight -= 1;
-        let now = self.clock.monotonic();
-        match ended {
-            Ended::Reported | Ended::Preempted { ok: true, .. } => {}
-            Ended::Advised { pod, moments, answer } => {
-                if let Some(decision) = self.engine.advised(&pod, answer, now) {
-                    self.carry_out(decision, moments.began);
-                }
-            }
-            Ended::AdvisedVictims { pod, moments, answer } => {
-                if let Some(decision) = self.engine.advised_victims(&pod, answer, now) {
-                    self.carry_out(decision, moments.began);
-                }
-            }
-            Ended::Preempted { pod, ok: false } => self.engine.preemption_failed(&pod, now),
-            Ended::Prepared { reservation, moments, shown, failure } => {
-                self.learn(shown, now);
-                self.prepared(reservation, moments, failure, now);
-            }
-            Ended::TakenBack { reservation, moments, refusal, shown } => {
-                self.learn(shown, now);
-                self.undo(&reservation, moments, refusal, now);
-            }
-            Ended::Bound { reservation, moments, began, bound } => {
-                let took = now.saturating_sub(moments.began);
-                self.metrics.point("Bind", bound.is_ok(), &reservation.pod, now.saturating_sub(began));
-                let Err(unbound) = bound else {
-                    let Reservation { pod, node, .. } = &reservation;
-                    tracing::debug!(pod = %pod.name, namespace = %pod.namespace, %node, "pod is bound");
-                    self.metrics.attempt(Outcome::Scheduled, pod, took);
-                    self.metrics.bound(&reservation, now);
-                    return self.engine.bound(&reservation);
-                };
-                let refusal = match unbound {
-                    Unbound::Refused(message) => Some((Why::Error, message)),
-                    Unbound::Lost(_) => None,
-                };
-                self.give_back(reservation, moments, refusal, now);
-            }
-        }
-    }
-
     fn tell_pending(&mut self) {
         let pending = self.engine.pending();
         if pending != self.told {
@@ -495,13 +347,5 @@ impl Driver {
             self.metrics.state(&self.engine, self.in_flight);
             self.told_size = size;
         }
-    }
-}
-
-/// Waits until an earlier write about the same pod has ended, however it did.
-async fn wait(earlier: Option<oneshot::Receiver<()>>) {
-    if let Some(earlier) = earlier {
-        // The sender is dropped, not used.
-        let _ = earlier.await;
     }
 }

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::{common, pod_spec};
 use crate::{
-    Context, admission,
+    Context, Reading, admission,
     field::{Errors, Path},
     kinds::Strategy,
     meta,
@@ -83,6 +83,19 @@ impl Strategy for Pod {
 
     fn validate_status(&self, new: &Value, old: &Value, errors: &mut Errors) {
         status::validate(new, old, errors);
+    }
+
+    fn reads(&self, reading: Reading, status: &Value) -> Option<&'static [&'static str]> {
+        const CONTAINERS: [&str; 2] = ["containerStatuses", "initContainerStatuses"];
+        match reading {
+            Reading::Whole => None,
+            Reading::Deletion => Some(&["nodeName", "terminationGracePeriodSeconds"]),
+            // Whether a container may run again is its own affair.
+            Reading::Status if CONTAINERS.iter().any(|list| !items(&status[list]).is_empty()) => {
+                Some(&["containers", "initContainers", "nodeName", "resourceClaims", "restartPolicy"])
+            }
+            Reading::Status => Some(&["nodeName", "resourceClaims"]),
+        }
     }
 
     fn status_keeps(&self) -> &'static [&'static str] {
