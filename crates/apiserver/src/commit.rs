@@ -71,14 +71,18 @@ pub(crate) async fn live_for(
 pub(crate) async fn commit(core: &Core, change: Change<'_>) -> Result<Committed, Status> {
     let mut lease = event_lease(core, change.resource).await?;
     // A lease can end between its grant and its use; one new attempt is enough, as the next lease is fresh.
-    match core.store.txn(transaction(&change, lease)).await {
+    let committed = match core.store.txn(transaction(&change, lease)).await {
         Err(StoreError::LeaseNotFound(gone)) => {
             core.event_leases.forget(gone).await;
             lease = event_lease(core, change.resource).await?;
             outcome(change.expected, core.store.txn(transaction(&change, lease)).await)
         }
         result => outcome(change.expected, result),
+    }?;
+    if let Committed::At(revision) = committed {
+        core.settle(change.resource, revision).await;
     }
+    Ok(committed)
 }
 
 async fn event_lease(core: &Core, resource: &Resource) -> Result<LeaseId, Status> {

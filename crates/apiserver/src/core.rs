@@ -6,12 +6,12 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use registry::{Context, Registry, Resource, Status};
 use runtime::{CancellationToken, Clock, Tasks, entropy};
-use store_api::{KeyValue, RangeRequest, Store};
+use store_api::{KeyValue, RangeRequest, Revision, Store};
 use tokio::sync::watch;
 
 use crate::{
     authenticate::Authenticator,
-    cache::Cache,
+    cache::{Cache, state::Scope},
     events::EventLeases,
     fairness::Fairness,
     metrics::ServerMetrics,
@@ -181,5 +181,43 @@ impl Core {
         let request = RangeRequest::prefix(served.resource.kind().prefix(None));
         let response = self.store.range(request).await.map_err(|error| respond::store_error(&error))?;
         Ok(response.kvs.into_iter().map(|kv| self.parsed.value(served.resource, kv)).collect())
+    }
+
+    /// The limit ranges of a namespace, by name. Every new pod asks for them and hardly a namespace has any, so they come
+    /// from the watch cache; whoever writes one is answered when the cache has it: see [`Core::settle`]. Other servers see
+    /// it as soon as their watch tells them.
+    pub async fn limit_ranges(&self, namespace: &str) -> Result<Vec<Arc<serde_json::Value>>, Status> {
+        let Some(Served { resource, cache: Some(cache) }) = self.limit_ranges_served() else { return Ok(Vec::new()) };
+        let prefix = Bytes::from(resource.kind().prefix(Some(namespace)));
+        if cache.wait_for(0).await.is_ok() {
+            let (entries, revision) = cache.list(&Scope::Prefix(prefix.clone()));
+            // At revision 0 it fills anew, and knows nothing.
+            if revision > 0 {
+                let values = entries.into_iter().map(|entry| {
+                    let (key, value) = (entry.key.clone(), entry.value.clone());
+                    let kv = KeyValue { key, value, mod_revision: entry.revision, ..KeyValue::default() };
+                    self.parsed.value(resource, kv)
+                });
+                return Ok(values.collect());
+            }
+        }
+        let response = self.store.range(RangeRequest::prefix(prefix)).await;
+        let found = response.map_err(|error| respond::store_error(&error))?.kvs.into_iter();
+        Ok(found.map(|kv| self.parsed.value(resource, kv)).collect())
+    }
+
+    /// Waits until the server itself goes by what was written: whoever was told that a limit range stands may count on it
+    /// with the next pod.
+    pub async fn settle(&self, resource: &Resource, revision: Revision) {
+        if let Some(Served { resource: ranges, cache: Some(cache) }) = self.limit_ranges_served()
+            && std::ptr::eq(ranges.kind(), resource.kind())
+        {
+            // It is written all the same. A cache that does not come so far is one whose store does not answer.
+            let _ = cache.wait_for(revision).await;
+        }
+    }
+
+    fn limit_ranges_served(&self) -> Option<&Served> {
+        self.find("", "v1", "limitranges")
     }
 }

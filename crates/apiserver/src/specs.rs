@@ -53,8 +53,12 @@ impl Specs {
         known.filter(|known| *known.namespace == *namespace && *known.spec == *spec)
     }
 
-    /// Learns from a pod that was stored; `found` are the neighbours that it was admitted beside.
+    /// Learns from a pod that was stored; `found` are the neighbours that it was admitted beside. Where there are limit ranges
+    /// nothing is learned, because what they give is noted in each pod's metadata.
     pub fn learn(&self, namespace: &str, spec: &[u8], stored: &Bytes, found: &Found) {
+        if !found.limit_ranges.is_empty() {
+            return;
+        }
         let hash = self.hasher.hash_one((namespace, spec));
         let mut inner = self.inner.lock();
         inner.once.resize(MAX_ONCE, 0);
@@ -105,8 +109,9 @@ pub(crate) async fn create(
     let home = core.neighbour("", "namespaces", "", namespace).await?;
     let account = core.neighbour("", "serviceaccounts", namespace, known.outcome.service_account()).await?;
     let classes = core.all("scheduling.k8s.io", "priorityclasses").await?;
+    let unlimited = core.limit_ranges(namespace).await?.is_empty();
     let open = home.is_some_and(|home| !admission::is_terminating(&home));
-    if !open || !known.holds(account.as_ref(), &classes) {
+    if !open || !unlimited || !known.holds(account.as_ref(), &classes) {
         return Ok(None);
     }
     let created = known.outcome.create(pods, &core.context(), namespace, (body, validation));

@@ -98,6 +98,7 @@ async fn insert_beside(
     let spare = (generated || service).then(|| object.clone());
     for attempt in 1.. {
         let mut prepared = resource.create(&context, namespace, object)?;
+        admission::validate(resource, &prepared, &found.limit_ranges)?;
         let name = prepared["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let key = Bytes::from(resource.key(namespace, &name));
         let reservations = if service { reserve(core, &mut prepared, None).await? } else { Reservations::default() };
@@ -134,6 +135,7 @@ pub(crate) struct Found {
     storage_classes: Vec<Arc<Value>>,
     node: Option<Arc<Value>>,
     workload: Option<Arc<Value>>,
+    pub limit_ranges: Vec<Arc<Value>>,
 }
 
 impl Found {
@@ -158,6 +160,10 @@ impl Found {
                 true => core.all("storage.k8s.io", "storageclasses").await?,
                 false => Vec::new(),
             },
+            limit_ranges: match needs.limit_ranges {
+                true => core.limit_ranges(namespace).await?,
+                false => Vec::new(),
+            },
         })
     }
 
@@ -169,6 +175,7 @@ impl Found {
             storage_classes: &self.storage_classes,
             node: self.node.as_deref(),
             workload: self.workload.as_deref(),
+            limit_ranges: &self.limit_ranges,
         }
     }
 }
@@ -216,6 +223,7 @@ pub(crate) async fn update(mut call: Call, served: &Served, target: Target) -> R
             return Err(Status::not_found(resource.kind(), call.name()));
         };
         let outcome = resource.update(&context, target, live.existing(), given)?;
+        validate_change(&call, resource, target, &live, &outcome).await?;
         if let Some(stored) = apply(&call.core, resource, &key, &live, outcome, dry_run).await? {
             return answer(&call, resource, target, &shape, &stored);
         }
@@ -257,12 +265,31 @@ pub(crate) async fn patch(mut call: Call, served: &Served, target: Target) -> Re
         };
         let decoded = resource.patch(target, live.existing(), kind, &body, validation)?;
         let outcome = resource.update(&context, target, live.existing(), decoded.value)?;
+        validate_change(&call, resource, target, &live, &outcome).await?;
         if let Some(stored) = apply(&call.core, resource, &key, &live, outcome, dry_run).await? {
             call.warnings = decoded.warnings;
             return answer(&call, resource, target, &shape, &stored);
         }
     }
     Err(Status::modified(resource.kind(), call.name()))
+}
+
+/// Refuses what the namespace does not allow the changed object to be, also where the change is none.
+async fn validate_change(
+    call: &Call,
+    resource: &Resource,
+    target: Target,
+    live: &Live,
+    outcome: &Outcome,
+) -> Result<(), Status> {
+    if !admission::validates_change(resource, target, &live.value) {
+        return Ok(());
+    }
+    let new = match outcome {
+        Outcome::Unchanged => &live.value,
+        Outcome::Write(new) | Outcome::Remove(new) => new,
+    };
+    admission::validate(resource, new, &call.core.limit_ranges(call.namespace()).await?)
 }
 
 /// Writes what an update decided. None: someone else was quicker.

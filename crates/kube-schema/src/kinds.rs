@@ -198,6 +198,8 @@ fn rows() -> Vec<Kind> {
         short_names: cow(&[Cow::Borrowed("ep")])),
         row!(kind("", "Event", "events", "event"), "/registry/events/", "io.k8s.api.core.v1.Event",
         short_names: cow(&[Cow::Borrowed("ev")])),
+        row!(kind("", "LimitRange", "limitranges", "limitrange"), "/registry/limitranges/", "io.k8s.api.core.v1.LimitRange",
+        short_names: cow(&[Cow::Borrowed("limits")])),
         row!(kind("", "Namespace", "namespaces", "namespace"), "/registry/namespaces/", "io.k8s.api.core.v1.Namespace",
         short_names: cow(&[Cow::Borrowed("ns")]), namespaced: false, verbs: SINGLE_VERBS,
         subresources: cow(STATUS_NAMESPACE)),

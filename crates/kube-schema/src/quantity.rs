@@ -15,6 +15,9 @@ const MAX_EXPONENT: i32 = 64;
 /// A longer text is not a quantity anyone meant.
 const MAX_LENGTH: usize = 128;
 
+/// Of more units the thousandths do not fit into a number.
+pub const MAX_MILLI_VALUE: i64 = i64::MAX / 1000;
+
 /// How a quantity was written, and is written again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {

@@ -1,9 +1,11 @@
 //! What Kubernetes' built-in admission plugins do to a new object, given the neighbours it refers to.
 //!
 //! The caller asks [`needs`] which neighbours to read, reads them, and calls [`admit_create`] before
-//! [`Resource::create`]: NamespaceLifecycle, ServiceAccount, Priority, DefaultTolerationSeconds, DefaultStorageClass,
-//! PodTopologyLabels, PodGroupWorkloadExists.
+//! [`Resource::create`]: NamespaceLifecycle, LimitRanger, ServiceAccount, Priority, DefaultTolerationSeconds,
+//! DefaultStorageClass, PodTopologyLabels, PodGroupWorkloadExists. What is complete and valid goes through [`validate`]: the
+//! other half of LimitRanger.
 
+mod limits;
 mod references;
 
 use std::sync::Arc;
@@ -11,7 +13,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::{
-    Context, Resource, Status,
+    Context, Resource, Status, Target,
     field::{Errors, Path},
     value::{items, items_mut, list_mut, object_mut, set, text},
 };
@@ -44,6 +46,8 @@ pub struct Needs {
     pub node: Option<String>,
     /// The workload that a group of pods was made from, in its namespace.
     pub workload: Option<String>,
+    /// The limit ranges of its namespace.
+    pub limit_ranges: bool,
 }
 
 /// The neighbours, as read from the store. `None`: there is none of that name.
@@ -61,6 +65,8 @@ pub struct Neighbours<'a> {
     pub node: Option<&'a Value>,
     /// See [`Needs::workload`].
     pub workload: Option<&'a Value>,
+    /// See [`Needs::limit_ranges`].
+    pub limit_ranges: &'a [Arc<Value>],
 }
 
 /// Which neighbours to read before `object` is created in `namespace`.
@@ -75,6 +81,7 @@ pub fn needs(resource: &Resource, namespace: &str, object: &Value) -> Needs {
         storage_classes: references::wants_default_class(resource, object),
         workload: references::workload(resource, object).map(str::to_owned),
         node: Some(text(&object["spec"], "nodeName").to_owned()).filter(|name| pod && !name.is_empty()),
+        limit_ranges: pod || is_claim(resource),
     }
 }
 
@@ -96,6 +103,10 @@ pub fn admit_create(
     }
     references::admit(resource, object, neighbours)?;
     if is_pod(resource) {
+        if !neighbours.limit_ranges.is_empty() {
+            resource.default(object);
+            limits::complete(object, neighbours.limit_ranges);
+        }
         admit_service_account(resource, context, namespace, object, neighbours)?;
         admit_priority(resource, object, neighbours.priority_classes)?;
         default_tolerations(object);
@@ -105,6 +116,23 @@ pub fn admit_create(
         }
     }
     Ok(())
+}
+
+/// Whether a change of an object is to go through [`validate`]. Of a pod, what limit ranges speak of does not change.
+pub fn validates_change(resource: &Resource, target: Target, old: &Value) -> bool {
+    target == Target::Object && is_claim(resource) && text(&old["metadata"], "deletionTimestamp").is_empty()
+}
+
+/// Refuses an object that is complete and valid and that its namespace does not allow.
+pub fn validate(resource: &Resource, object: &Value, limit_ranges: &[Arc<Value>]) -> Result<(), Status> {
+    let refusal = match () {
+        () if limit_ranges.is_empty() => None,
+        () if is_pod(resource) => limits::pod_refusal(object, limit_ranges),
+        () if is_claim(resource) => limits::claim_refusal(object, limit_ranges),
+        () => None,
+    };
+    let name = text(&object["metadata"], "name");
+    refusal.map_or(Ok(()), |why| Err(Status::forbidden(resource.kind(), name, &why)))
 }
 
 /// Whether a namespace goes away, and takes no new objects.
@@ -135,6 +163,10 @@ fn no_such_namespace(namespace: &str) -> Status {
 /// Whether a kind's objects are pods.
 pub fn is_pod(resource: &Resource) -> bool {
     resource.kind().group.is_empty() && resource.kind().kind == "Pod"
+}
+
+fn is_claim(resource: &Resource) -> bool {
+    resource.kind().group.is_empty() && resource.kind().kind == "PersistentVolumeClaim"
 }
 
 /// Mirror pods stand for what a node runs by itself; they get no service account.

@@ -25,6 +25,7 @@ mod event;
 mod eventv1;
 mod job;
 mod lease;
+mod limitrange;
 mod namespace;
 mod node;
 mod persistentvolume;
@@ -38,6 +39,7 @@ mod priorityclass;
 mod quantities;
 mod replicaset;
 mod replicationcontroller;
+mod resource_names;
 mod resourceclaim;
 mod resourceclaimtemplate;
 mod resourceslice;
@@ -51,6 +53,7 @@ mod volumeattachment;
 mod workload;
 
 pub(crate) use persistentvolumeclaim::CLASS_ANNOTATION;
+pub(crate) use pod::totals as pod_totals;
 pub(crate) use poddisruptionbudget::{covers, lets_unhealthy_go, still_processed, take_one};
 pub(crate) use storageclass::is_default as is_default_class;
 
@@ -172,6 +175,7 @@ pub(crate) fn strategy_of(kind: &Kind) -> &'static dyn Strategy {
         ("", "ConfigMap") => &configmap::ConfigMap,
         ("", "Endpoints") => &endpoints::Endpoints,
         ("", "Event") => &event::Event,
+        ("", "LimitRange") => &limitrange::LimitRange,
         ("", "Namespace") => &namespace::Namespace,
         ("", "Node") => &node::Node,
         ("", "PersistentVolume") => &persistentvolume::PersistentVolume,

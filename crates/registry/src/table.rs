@@ -30,6 +30,9 @@ impl Column {
         "CreationTimestamp is a timestamp representing the server time when this object was created.",
     );
 
+    /// When the object was created, for kinds that Kubernetes shows no columns of their own for.
+    pub const CREATED: Column = Column { kind: "date", ..Column::text("Created At", "When the object was created.") };
+
     /// A column of strings.
     pub const fn text(name: &'static str, description: &'static str) -> Self {
         Column { name, kind: "string", format: "", description, priority: 0 }

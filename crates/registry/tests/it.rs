@@ -12,6 +12,8 @@ mod decode;
 mod delete;
 #[path = "it/kinds.rs"]
 mod kinds;
+#[path = "it/limits.rs"]
+mod limits;
 #[path = "it/openapi.rs"]
 mod openapi;
 #[path = "it/patch.rs"]

@@ -309,6 +309,63 @@ async fn the_schedulers_kinds_are_applied_and_shown() {
     kubectl.fails("create pdb bad --selector=app=x --min-available=101%", "", "must not be greater than 100%").await;
 }
 
+/// Every field, so that `describe` shows all its columns.
+const LIMITS: &str = r#"
+apiVersion: v1
+kind: LimitRange
+metadata: {name: usual}
+spec:
+  limits:
+  - type: Container
+    min: {cpu: 50m, memory: 100Mi}
+    max: {cpu: 500m, memory: 500Mi}
+    defaultRequest: {cpu: 100m, memory: 200Mi}
+    maxLimitRequestRatio: {cpu: "10"}
+  - type: PersistentVolumeClaim
+    max: {storage: 2Gi}
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn limit_ranges_are_made_shown_and_kept_to() {
+    let kubectl = Kubectl::start().await;
+    kubectl.check("create sa default", "", "created").await;
+    kubectl.check("create -f -", LIMITS, "limitrange/usual created").await;
+    kubectl.check("apply -f -", LIMITS, "limitrange/usual configured").await;
+    kubectl.check("api-resources", "", "limitranges").await;
+    kubectl.check("explain limitrange.spec.limits.maxLimitRequestRatio", "", "maxLimitRequestRatio").await;
+    for (line, rows) in [
+        ("get limits", &["NAME CREATED AT", "usual 20"][..]),
+        (
+            "describe limits usual",
+            &[
+                "Name: usual",
+                "Namespace: default",
+                "Type Resource Min Max Default Request Default Limit Max Limit/Request Ratio",
+                "Container cpu 50m 500m 100m 500m 10",
+                "Container memory 100Mi 500Mi 200Mi 500Mi -",
+                "PersistentVolumeClaim storage - 2Gi - - -",
+            ],
+        ),
+        ("describe ns default", &["Resource Limits", "Container cpu 50m 500m 100m 500m 10"]),
+    ] {
+        let (ok, out, err) = kubectl.run(line, "").await;
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        for row in rows {
+            let found = out.lines().any(|line| words(line).starts_with(row));
+            assert!(ok && found, "{line}: {row}\n{out}{err}");
+        }
+    }
+    kubectl.check("run one --image=demo:1", "", "pod/one created").await;
+    kubectl.check("get pod one -o jsonpath={.spec.containers[0].resources.limits.memory}", "", "500Mi").await;
+    let note = "LimitRanger plugin set: cpu, memory request for container one; cpu, memory limit for container one";
+    kubectl.check("describe pod one", "", note).await;
+    let large = "apiVersion: v1\nkind: Pod\nmetadata: {name: two}\nspec: {containers: [{name: c, image: d, resources: {limits: {cpu: 2, memory: 1Mi}}}]}\n";
+    let reasons = "pods \"two\" is forbidden: [minimum memory usage per Container is 100Mi, but request is 1Mi, maximum cpu usage per Container is 500m, but limit is 2]";
+    kubectl.fails("create -f -", large, reasons).await;
+    kubectl.check("delete limits --all", "", "limitrange \"usual\" deleted").await;
+    kubectl.check("create -f -", large, "pod/two created").await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drain_asks_the_budget() {
     let kubectl = Kubectl::start().await;

@@ -6,6 +6,7 @@ mod bounds;
 mod crud;
 mod harness;
 mod kubectl;
+mod limits;
 mod lists;
 mod node;
 mod openapi;

@@ -35,13 +35,8 @@ impl Strategy for CsiStorageCapacity {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const {
-            &[
-                // Kubernetes has columns for this kind and does not use them.
-                Column::NAME,
-                Column { kind: "date", ..Column::text("Created At", "When the object was created.") },
-            ]
-        }
+        // Kubernetes has columns for this kind and does not use them.
+        &[Column::NAME, Column::CREATED]
     }
 
     fn cells(&self, object: &Value, _now: Timestamp) -> Vec<Value> {

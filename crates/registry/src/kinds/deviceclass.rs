@@ -2,12 +2,12 @@
 
 use serde_json::Value;
 
-use super::devices;
+use super::{devices, resource_names};
 use crate::{
     Context,
     field::{Errors, Path},
     kinds::Strategy,
-    meta, names,
+    meta,
     value::{items, object_mut, set},
 };
 
@@ -36,7 +36,7 @@ impl Strategy for DeviceClass {
             }
         }
         if let Some(name) = spec["extendedResourceName"].as_str()
-            && !is_extended_resource(name)
+            && !resource_names::is_extended(name)
         {
             errors.invalid_text(&path.field("extendedResourceName"), name, "must be a valid extended resource name");
         }
@@ -45,10 +45,4 @@ impl Strategy for DeviceClass {
     fn returns_deleted_object(&self) -> bool {
         true
     }
-}
-
-/// A resource of somebody else's, which quotas can count.
-fn is_extended_resource(name: &str) -> bool {
-    let native = !name.contains('/') || name.contains("kubernetes.io/");
-    !native && !name.starts_with("requests.") && names::qualified_name(&format!("requests.{name}")).is_empty()
 }

@@ -6,6 +6,7 @@ mod label_keys;
 mod qos;
 mod remembered;
 mod status;
+pub(crate) mod totals;
 mod update;
 
 pub use bind::PlainBinding;
@@ -15,14 +16,14 @@ pub use remembered::{PodBody, RememberedSpec};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{common, pod_spec};
+use super::{common, pod_spec, resource_names};
 use crate::{
     Context, Reading, admission,
     field::{Errors, Path},
     kinds::Strategy,
     meta,
     table::Column,
-    value::{copy, default, default_zero, items, items_mut, list_mut, object_mut, set, text},
+    value::{copy, default, default_zero, entries, items, items_mut, list_mut, object_mut, set, text},
 };
 
 pub(crate) struct Pod;
@@ -36,7 +37,7 @@ impl Strategy for Pod {
             items_mut(spec, list).for_each(default_requests);
         }
         if spec["resources"].is_object() {
-            default_requests(spec);
+            default_pod_level(spec);
         }
         if spec["hostNetwork"] == true {
             default_host_ports(spec);
@@ -179,6 +180,29 @@ fn default_requests(container: &mut Value) {
     for (name, amount) in missing {
         set(object_mut(object_mut(container, "resources"), "requests"), &name, amount);
     }
+}
+
+/// A pod of which something is said as a whole gets its containers' huge pages, and asks for what they ask for, or else for
+/// as much as it may have.
+fn default_pod_level(spec: &mut Value) {
+    let said = |spec: &Value, list: &str| entries(&spec["resources"][list]).next().is_some();
+    if said(spec, "limits") || said(spec, "requests") {
+        for (name, amount) in totals::of_containers(spec, "limits") {
+            let resources = &spec["resources"];
+            let unsaid = ["requests", "limits"].iter().all(|list| resources[*list][name.as_str()].is_null());
+            if resource_names::is_huge_pages(&name) && unsaid {
+                set(object_mut(object_mut(spec, "resources"), "limits"), &name, amount.to_string());
+            }
+        }
+    }
+    if !said(spec, "limits") {
+        return;
+    }
+    let plain = |name: &str| ["cpu", "memory"].contains(&name);
+    for (name, amount) in totals::of_containers(spec, "requests").into_iter().filter(|(name, _)| plain(name)) {
+        default(object_mut(object_mut(spec, "resources"), "requests"), &name, amount.to_string());
+    }
+    default_requests(spec);
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ impl Descriptions {
             core::ConfigMap,
             core::Endpoints,
             core::Event,
+            core::LimitRange,
             core::Namespace,
             core::Node,
             core::PersistentVolume,

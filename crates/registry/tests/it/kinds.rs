@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::support::{create, update};
 
 /// Lays `change` over `base`: objects are merged, null takes a field out, anything else replaces.
-fn with(base: &Value, change: Value) -> Value {
+pub fn with(base: &Value, change: Value) -> Value {
     match (base, change) {
         (Value::Object(base), Value::Object(change)) => {
             let mut merged = base.clone();
@@ -28,7 +28,7 @@ fn why(status: &Status) -> &str {
 }
 
 /// Creating `base` with each change over it answers what stands beside the change; nothing is what a good object answers.
-fn check_creates(plural: &str, base: &Value, cases: &[(Value, &str)]) {
+pub fn check_creates(plural: &str, base: &Value, cases: &[(Value, &str)]) {
     for (change, expected) in cases {
         let object = with(base, change.clone());
         let answer = create(plural, object).map(|_| String::new()).unwrap_or_else(|status| why(&status).to_owned());
@@ -37,7 +37,7 @@ fn check_creates(plural: &str, base: &Value, cases: &[(Value, &str)]) {
 }
 
 /// The same for updates of what `base` becomes when it is created.
-fn check_updates(plural: &str, target: Target, base: &Value, cases: &[(Value, &str)]) {
+pub fn check_updates(plural: &str, target: Target, base: &Value, cases: &[(Value, &str)]) {
     let mut old = create(plural, base.clone()).unwrap_or_else(|status| panic!("{plural}: {status}"));
     old["metadata"]["resourceVersion"] = "7".into();
     for (change, expected) in cases {

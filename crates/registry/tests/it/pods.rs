@@ -62,6 +62,7 @@ fn neighbours_that_are_missing_are_told() {
         storage_classes: false,
         node: None,
         workload: None,
+        limit_ranges: true,
     };
     assert_eq!(needed, expected);
     assert_eq!(

@@ -84,6 +84,7 @@ fn small_kinds() {
     check("configmaps", json!({"data": {"a": "1"}, "binaryData": {"b": ""}}), "x | 2 | 10m");
     check("secrets", json!({"type": "Opaque", "data": {"a": ""}}), "x | Opaque | 1 | 10m");
     check("serviceaccounts", json!({}), "x | 10m");
+    check("limitranges", json!({}), "x | 1970-01-12T13:36:40Z");
     check("leases", json!({"spec": {"holderIdentity": "me"}}), "x | me | 10m");
     check("priorityclasses", json!({"value": 7, "preemptionPolicy": "Never"}), "x | 7 | false | 10m | Never");
     check(

@@ -2,6 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::TryStreamExt;
+use k8s_openapi::api::core::v1::LimitRange;
+use kube::api::{WatchEvent, WatchParams};
 use sched::{
     Pod, World,
     diagnosis::Rejection,
@@ -403,4 +406,91 @@ async fn a_victim_that_waits_for_a_permit_stays_and_finds_another_node() {
     assert_eq!(api.bound("victim").await, "small");
     let victim = api.get(&path).await;
     assert!(victim["metadata"]["deletionTimestamp"].is_null() && condition(&victim, "DisruptionTarget").is_null());
+}
+
+/// Amounts of cpu, memory and local storage; those that are empty are left out.
+fn amounts(cpu: &str, memory: &str, storage: &str) -> Value {
+    let all = [("cpu", cpu), ("memory", memory), ("ephemeral-storage", storage)];
+    all.into_iter().filter(|(_, amount)| !amount.is_empty()).map(|(name, amount)| (name, json!(amount))).collect()
+}
+
+/// A limit range for containers with every amount of the conformance tests.
+fn limit_range(name: &str, labels: Value) -> Value {
+    let item = json!({
+        "type": "Container", "min": amounts("50m", "100Mi", "100Gi"), "max": amounts("500m", "500Mi", "500Gi"),
+        "default": amounts("500m", "500Mi", "500Gi"), "defaultRequest": amounts("100m", "200Mi", "200Gi"),
+    });
+    json!({"metadata": {"name": name, "labels": labels}, "spec": {"limits": [item]}})
+}
+
+const LIMIT_RANGES: &str = "/api/v1/namespaces/default/limitranges";
+
+#[tokio::test]
+async fn a_limit_range_gives_defaults_and_sets_bounds() {
+    let api = Api::start().await;
+    let ranges: kube::Api<LimitRange> = kube::Api::namespaced(api.client.clone(), "default");
+    let selected = WatchParams::default().labels("time=now");
+    let watch = ranges.watch(&selected, "0").await.unwrap();
+    api.send("POST", LIMIT_RANGES, limit_range("limit-range", json!({"time": "now"}))).await;
+    let event = std::pin::pin!(watch).try_next().await.unwrap();
+    assert!(matches!(event, Some(WatchEvent::Added(_))), "{event:?}");
+    let path = format!("{LIMIT_RANGES}/limit-range");
+    let mut range = api.get(&path).await;
+    let (requests, limits) = (amounts("100m", "200Mi", "200Gi"), amounts("500m", "500Mi", "500Gi"));
+    let item = &range["spec"]["limits"][0];
+    assert_eq!((&item["defaultRequest"], &item["default"]), (&requests, &limits));
+
+    let ask = |name: &str, requests: Value, limits: Value| {
+        let container = json!({"name": "c", "image": "i", "resources": {"requests": requests, "limits": limits}});
+        let pod = json!({"metadata": {"name": name}, "spec": {"containers": [container]}});
+        let api = &api;
+        async move { api.ask("POST", PODS, pod).await }
+    };
+    let usual = json!({"requests": requests, "limits": limits});
+    // A limit is a request, too: the default for requests counts where there is no limit either.
+    let partial = json!({"requests": amounts("300m", "150Mi", "150Gi"), "limits": amounts("300m", "500Mi", "500Gi")});
+    for (name, requests, limits, expected) in [
+        ("no-resources", json!({}), json!({}), usual),
+        ("partial-resources", amounts("", "150Mi", "150Gi"), amounts("300m", "", ""), partial),
+    ] {
+        ask(name, requests, limits).await.unwrap();
+        let pod = api.get(&format!("{PODS}/{name}")).await;
+        assert_eq!(pod["spec"]["containers"][0]["resources"], expected, "{name}");
+    }
+    let (low, high) = (amounts("10m", "50Mi", "50Gi"), amounts("600m", "600Mi", "600Gi"));
+    ask("low", low.clone(), json!({})).await.unwrap_err();
+    ask("high", high.clone(), json!({})).await.unwrap_err();
+    range["spec"]["limits"][0]["min"] = amounts("9m", "49Mi", "49Gi");
+    let updated = api.send("PUT", &path, range).await;
+    assert_eq!(updated["spec"]["limits"][0]["min"], amounts("9m", "49Mi", "49Gi"));
+    ask("low", low, json!({})).await.unwrap();
+    ask("high", high.clone(), json!({})).await.unwrap_err();
+    api.send("DELETE", &path, json!({"gracePeriodSeconds": 30})).await;
+    assert_eq!(api.get(LIMIT_RANGES).await["items"], json!([]));
+    ask("high", high, json!({})).await.unwrap();
+}
+
+#[tokio::test]
+async fn limit_ranges_are_listed_patched_and_deleted_by_their_labels() {
+    let api = Api::start().await;
+    let range = limit_range("r", json!({"e2e-test": "r", "r": "created"}));
+    let created = api.send("POST", LIMIT_RANGES, range.clone()).await;
+    api.send("POST", "/api/v1/namespaces", json!({"metadata": {"name": "other"}})).await;
+    api.send("POST", "/api/v1/namespaces/other/limitranges", range).await;
+    let everywhere = "/api/v1/limitranges?labelSelector=e2e-test%3Dr";
+    let count = |list: Value| list["items"].as_array().unwrap().len();
+    assert_eq!(count(api.get(everywhere).await), 2);
+    let mut limits = created["spec"]["limits"].clone();
+    limits[0]["min"] = amounts("9m", "49Mi", "49Gi");
+    let patch = json!({"metadata": {"labels": {"r": "patched"}}, "spec": {"limits": limits}});
+    let patched = api.send("PATCH", &format!("{LIMIT_RANGES}/r"), patch).await;
+    assert_eq!(patched["metadata"]["labels"], json!({"e2e-test": "r", "r": "patched"}));
+    assert_eq!(patched["spec"]["limits"], limits);
+    let version = |range: &Value| range["metadata"]["resourceVersion"].as_str().unwrap().parse::<u64>().unwrap();
+    assert!(version(&patched) > version(&created));
+    let of_patched = format!("{LIMIT_RANGES}?labelSelector=r%3Dpatched");
+    assert_eq!(count(api.get(&of_patched).await), 1);
+    api.send("DELETE", &of_patched, json!({})).await;
+    assert_eq!(count(api.get(&of_patched).await), 0);
+    assert_eq!(count(api.get(everywhere).await), 1);
 }
