@@ -209,8 +209,8 @@ impl Core {
     /// Waits until the server itself goes by what was written: whoever was told that a limit range stands may count on it
     /// with the next pod.
     pub async fn settle(&self, resource: &Resource, revision: Revision) {
-        if let Some(Served { resource: ranges, cache: Some(cache) }) = self.limit_ranges_served()
-            && std::ptr::eq(ranges.kind(), resource.kind())
+        if resource.kind().plural == "limitranges"
+            && let Some(Served { cache: Some(cache), .. }) = self.limit_ranges_served()
         {
             // It is written all the same. A cache that does not come so far is one whose store does not answer.
             let _ = cache.wait_for(revision).await;

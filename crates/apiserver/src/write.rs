@@ -282,11 +282,11 @@ async fn validate_change(
     live: &Live,
     outcome: &Outcome,
 ) -> Result<(), Status> {
-    if !admission::validates_change(resource, target, &live.value) {
+    if !admission::validates_change(resource, target, live.value()) {
         return Ok(());
     }
     let new = match outcome {
-        Outcome::Unchanged => &live.value,
+        Outcome::Unchanged => live.value(),
         Outcome::Write(new) | Outcome::Remove(new) => new,
     };
     admission::validate(resource, new, &call.core.limit_ranges(call.namespace()).await?)
