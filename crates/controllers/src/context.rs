@@ -9,6 +9,7 @@ use k8s_openapi::api::{
     coordination::v1::Lease,
     core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount},
     discovery::v1::EndpointSlice,
+    policy::v1::PodDisruptionBudget,
     resource::v1::{ResourceClaim, ResourceClaimTemplate},
 };
 use reconcile::{Notice, Severity, endpointslice, meta, pod, resourceclaim};
@@ -75,6 +76,7 @@ pub struct Caches {
     pub configs: Arc<Cache<ConfigMap>>,
     pub claims: Arc<Cache<ResourceClaim>>,
     pub templates: Arc<Cache<ResourceClaimTemplate>>,
+    pub budgets: Arc<Cache<PodDisruptionBudget>>,
 }
 
 /// The group of a Service's slices.
@@ -126,6 +128,9 @@ impl Caches {
             configs: Cache::new(informers.selected("metadata.name=kube-root-ca.crt"), |_: &ConfigMap| Vec::new()),
             claims: Cache::new(informers.all(), |claim: &ResourceClaim| by_owner(&claim.metadata)),
             templates: Cache::new(informers.all(), |_: &ResourceClaimTemplate| Vec::new()),
+            budgets: Cache::new(informers.all(), |budget: &PodDisruptionBudget| {
+                vec![in_namespace(meta::namespace(&budget.metadata))]
+            }),
         }
     }
 
@@ -143,6 +148,7 @@ impl Caches {
         self.configs.start(tasks);
         self.claims.start(tasks);
         self.templates.start(tasks);
+        self.budgets.start(tasks);
         self.pods.start(tasks);
     }
 
@@ -161,6 +167,7 @@ impl Caches {
             self.configs.primed(),
             self.claims.primed(),
             self.templates.primed(),
+            self.budgets.primed(),
             self.pods.primed(),
         );
     }

@@ -13,6 +13,7 @@ mod cache;
 mod context;
 mod deployment;
 mod discovery;
+mod disruption;
 mod endpoints;
 mod gc;
 mod job;
@@ -150,6 +151,8 @@ fn controllers(context: &Context, options: &Options) -> Arc<gc::Collector> {
     run(context, podgc::PodGc::new(context, &ended, threshold, options.orphan_quarantine), ended);
     let claims = Queue::new(options.clock.clone(), metrics.queue(resourceclaim::ResourceClaims::QUEUE));
     run(context, resourceclaim::ResourceClaims::new(context, &claims), claims);
+    let budgets = Queue::new(options.clock.clone(), metrics.queue(disruption::Disruptions::QUEUE));
+    run(context, disruption::Disruptions::new(context, &budgets), budgets);
     let namespaces = queue(namespace::Namespaces::QUEUE);
     run(context, namespace::Namespaces::new(context, &namespaces), namespaces.clone());
 

@@ -8,6 +8,8 @@
 mod claims;
 #[path = "it/cluster.rs"]
 mod cluster;
+#[path = "it/disruption.rs"]
+mod disruption;
 #[path = "it/garbage.rs"]
 mod garbage;
 #[path = "it/nodes.rs"]

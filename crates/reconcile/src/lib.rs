@@ -9,6 +9,7 @@
 //! something has changed. Every decision holds when it is repeated: with its actions done it decides nothing more.
 
 pub mod deployment;
+pub mod disruption;
 pub mod endpoints;
 pub mod endpointslice;
 pub mod gc;
