@@ -3,6 +3,10 @@
 //! A request is carried out by a task of its own, so that a scheduler that stops, or a connection that breaks, does not
 //! take it back.
 
+#[path = "api/claims.rs"]
+mod claims;
+#[path = "api/volumes.rs"]
+mod volumes;
 #[path = "api/watch.rs"]
 mod watch;
 #[path = "api/writes.rs"]
@@ -21,7 +25,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::{
     faults::{Class, Faults, LATEST, Lost},
-    judge::Judge,
+    judge::{Judge, Told},
     store::{self, Store},
     story::Story,
 };
@@ -38,6 +42,19 @@ pub struct State {
     pub bindings: usize,
     /// Lists that are handed out by pages: version and objects that are left.
     pages: BTreeMap<String, (usize, Vec<Value>)>,
+}
+
+impl State {
+    /// A scheduler gets an answer.
+    fn tell(&mut self, call: &Call, reply: &Reply, now: Duration) {
+        let resource = call.resource();
+        for object in &reply.tells {
+            self.judge.told(call.scheduler, &Told::One { resource, object }, now);
+        }
+        if let Some(version) = reply.all {
+            self.judge.told(call.scheduler, &Told::All { resource, version }, now);
+        }
+    }
 }
 
 /// Clones are the same API.
@@ -58,22 +75,25 @@ struct Call {
     body: Value,
 }
 
-/// What a request came to, and which pods are known to be bound by whom reads it.
+/// What a request came to.
 struct Reply {
     code: u16,
     body: Value,
-    tells: Vec<String>,
+    /// The objects that whoever reads it is told of.
+    tells: Vec<Value>,
+    /// It is the last of a list, as of this version.
+    all: Option<usize>,
 }
 
 impl Reply {
     fn ok(body: Value) -> Self {
-        Reply { code: 200, tells: bound(std::slice::from_ref(&body)), body }
+        Reply { code: 200, tells: vec![body.clone()], body, all: None }
     }
 
     fn refusal(code: u16, reason: &str, message: impl Into<String>) -> Self {
         let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": message.into(), "reason": reason, "code": code});
-        Reply { code, body, tells: Vec::new() }
+        Reply { code, body, tells: Vec::new(), all: None }
     }
 }
 
@@ -183,7 +203,7 @@ impl Api {
     async fn serve(&self, call: Call, answer: oneshot::Sender<Result<Answer, BoxError>>) {
         let class = call.class();
         let resource = if matches!(class, Class::Read) { call.path.as_str() } else { "" };
-        let fate = self.lock().faults.fate(class, resource);
+        let fate = self.lock().faults.fate(call.scheduler, class, resource);
         let binding = self.binding_arrives(&call);
         let mut answer = Some(answer);
         let mut before = fate.before;
@@ -200,7 +220,7 @@ impl Api {
             None => self.carry_out(&call),
         };
         if let Some((pod, node)) = binding {
-            self.lock().judge.binding_is_over(&pod, &node);
+            self.lock().judge.binding_is_over(call.scheduler, &pod, &node);
         }
         let dull = class == Class::Event || class == Class::Read && reply.code < 400;
         if !dull {
@@ -221,17 +241,20 @@ impl Api {
             }
             (Lost::No, Some(answer)) => {
                 let now = self.now();
-                self.lock().judge.told(call.scheduler, reply.tells.iter().cloned(), now);
+                self.lock().tell(&call, &reply, now);
                 let _ = answer.send(Ok(respond(&reply)));
             }
         }
     }
 
     /// A page of a list, or an object.
-    fn read(&self, path: &[&str], query: &BTreeMap<String, String>) -> Reply {
+    fn read(&self, scheduler: u32, path: &[&str], query: &BTreeMap<String, String>) -> Reply {
         let mut guard = self.lock();
         let state = &mut *guard;
-        if let ["api", "v1", "namespaces", _, resource, name] = path {
+        if let ["api", "v1", "namespaces", _, resource, name]
+        | ["apis", _, _, "namespaces", _, resource, name]
+        | ["api", "v1", resource @ "persistentvolumes", name] = path
+        {
             return match state.store.get(resource, name) {
                 Some(object) => Reply::ok(object.clone()),
                 None => Reply::refusal(404, "NotFound", format!("{resource} {name:?} not found")),
@@ -247,15 +270,17 @@ impl Api {
                 (state.store.version(), state.store.all(resource).cloned().collect())
             }
         };
-        let page = state.faults.page(path.last().copied().unwrap_or_default());
+        let resource = path.last().copied().unwrap_or_default();
+        let page = state.faults.page(scheduler, resource);
         let mut metadata = json!({"resourceVersion": version.to_string()});
+        let all = (items.len() <= page).then_some(version);
         if items.len() > page {
             let rest = items.split_off(page);
-            let token = format!("page-{}-{}", version, rest.len());
+            let token = format!("{scheduler}-{resource}-{version}-{}", rest.len());
             metadata["continue"] = json!(token);
             state.pages.insert(token, (version, rest));
         }
-        Reply { code: 200, tells: bound(&items), body: json!({"metadata": metadata, "items": items}) }
+        Reply { code: 200, tells: items.clone(), body: json!({"metadata": metadata, "items": items}), all }
     }
 }
 
@@ -264,20 +289,28 @@ impl Call {
         self.path.trim_start_matches('/').split('/').collect()
     }
 
+    /// The kind that it is about.
+    fn resource(&self) -> &str {
+        match self.segments().as_slice() {
+            ["api", _, "namespaces", _, resource, ..]
+            | ["apis", _, _, "namespaces", _, resource, ..]
+            | ["api", _, resource, ..]
+            | ["apis", _, _, resource, ..] => resource,
+            _ => "",
+        }
+    }
+
     fn class(&self) -> Class {
         match (&self.method, self.segments().as_slice()) {
             (_, [.., "binding"]) => Class::Binding,
             (&Method::GET, _) => Class::Read,
             (&Method::DELETE, _) => Class::Deletion,
+            (&Method::PUT, [.., "resourceclaims", _] | [.., "resourceclaims", _, "status"]) => Class::Claim,
+            (_, [.., "persistentvolumes" | "persistentvolumeclaims", _]) => Class::Storage,
             (_, [.., "status"]) => Class::Status,
             _ => Class::Event,
         }
     }
-}
-
-/// The UIDs of those that have nodes.
-fn bound(pods: &[Value]) -> Vec<String> {
-    pods.iter().filter(|pod| store::node_of(pod).is_some()).map(|pod| store::uid(pod).to_owned()).collect()
 }
 
 fn reason(code: u16) -> &'static str {

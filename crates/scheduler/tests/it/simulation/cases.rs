@@ -23,8 +23,8 @@ fn pod(name: &str, milli_cpu: u64) -> Demand {
 }
 
 fn put_node(simulation: &Simulation, machine: &Machine) {
-    simulation.api.change(|state, now| {
-        state.judge.node_is(machine, now);
+    simulation.api.change(|state, _| {
+        state.judge.node_is(machine, state.store.version() + 1);
         state.store.put("nodes", machine.object());
     });
 }
@@ -49,7 +49,8 @@ fn bound(simulation: &Simulation) -> Vec<String> {
 
 async fn end(mut simulation: Simulation) {
     simulation.calm_down().await;
-    let Verdict { violations, story, .. } = simulation.end().await;
+    simulation.judge_the_quiet();
+    let Verdict { violations, story, .. } = simulation.end();
     assert!(violations.is_empty(), "{story}{violations:#?}");
 }
 
@@ -108,6 +109,26 @@ fn a_pod_that_leaves_while_it_is_bound_is_not_tried_again() {
         tokio::time::sleep(A_WHILE).await;
         assert_eq!(bound(&simulation), ["b"], "the room is free again");
         assert_eq!(simulation.api.lock().bindings, 2, "one for each");
+        end(simulation).await;
+    });
+}
+
+#[test]
+fn a_pod_takes_its_room_once_though_two_schedulers_bind_it() {
+    run(async {
+        let mut simulation = Simulation::new(1, Faults::none(), true);
+        put_node(&simulation, &machine(2000));
+        simulation.start();
+        simulation.start();
+        next(&simulation, Class::Binding, Duration::from_millis(500), None, Lost::No);
+        put_pod(&simulation, pod("a", 1000));
+        tokio::time::sleep(A_WHILE).await;
+        assert_eq!(simulation.api.lock().bindings, 2, "one by each");
+        simulation.stop();
+        put_pod(&simulation, pod("b", 1000));
+        put_pod(&simulation, pod("c", 1000));
+        tokio::time::sleep(A_WHILE).await;
+        assert_eq!(bound(&simulation).len(), 2, "there is room for one more");
         end(simulation).await;
     });
 }

@@ -56,6 +56,10 @@ pub enum Class {
     Binding,
     Status,
     Deletion,
+    /// Of claims to devices.
+    Claim,
+    /// Of volumes and claims to them.
+    Storage,
     Read,
     Event,
 }
@@ -68,7 +72,7 @@ pub struct Faults {
     lost: u64,
     slow: u64,
     watch: u64,
-    /// One generator for each kind of request and each watched kind, so that the order among them changes no draw.
+    /// One generator for each scheduler's requests of a kind and watches of a kind, so that the order among them changes no draw.
     streams: BTreeMap<String, Random>,
     seed: u64,
 }
@@ -99,14 +103,14 @@ impl Faults {
         self.streams.entry(what.to_owned()).or_insert_with(|| Random::new(seed))
     }
 
-    pub fn fate(&mut self, class: Class, resource: &str) -> Fate {
+    pub fn fate(&mut self, scheduler: u32, class: Class, resource: &str) -> Fate {
         if let Some(at) = self.scripted.iter().position(|(of, _)| *of == class)
             && let Some((_, fate)) = self.scripted.remove(at)
         {
             return fate;
         }
         let Faults { on, refused, lost, slow, .. } = *self;
-        let random = self.stream(&format!("{class:?} {resource}"));
+        let random = self.stream(&format!("{scheduler} {class:?} {resource}"));
         // The same number of draws, whatever comes of them.
         let (quick, long) = (random.between(0, 3), random.between(10, 1900));
         let (is_slow, is_refused, is_lost) = (random.chance(slow), random.chance(refused), random.chance(lost));
@@ -120,9 +124,9 @@ impl Faults {
         }
     }
 
-    pub fn watch(&mut self, resource: &str) -> WatchFate {
+    pub fn watch(&mut self, scheduler: u32, resource: &str) -> WatchFate {
         let Faults { on, watch, .. } = *self;
-        let random = self.stream(&format!("watch {resource}"));
+        let random = self.stream(&format!("{scheduler} watch {resource}"));
         let lag = Duration::from_millis(random.pick(&[0, 1, 5, 20, 300]).unwrap_or(0));
         let (from, length) = (random.between(0, 20_000), random.between(500, 20_000));
         let from = Duration::from_millis(from);
@@ -138,7 +142,7 @@ impl Faults {
     }
 
     /// Whether a list is cut into pages of this size.
-    pub fn page(&mut self, resource: &str) -> usize {
-        self.stream(&format!("page {resource}")).pick(&[3, 10, 1000]).unwrap_or(1000)
+    pub fn page(&mut self, scheduler: u32, resource: &str) -> usize {
+        self.stream(&format!("{scheduler} page {resource}")).pick(&[3, 10, 1000]).unwrap_or(1000)
     }
 }

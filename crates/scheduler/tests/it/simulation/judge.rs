@@ -1,25 +1,56 @@
-//! The invariants: what must be true at each binding, and once all is quiet.
+//! The invariants: what must be true at each binding, and once all is quiet. Here is what they share: what there was and until
+//! when, and who may know of it.
+//!
+//! Two schedulers that run at the same time cannot know what the other is about: the API refuses the second binding of a pod, but
+//! nobody refuses the one that fills a node up twice. So a scheduler is judged by what it may know: for a while, what another has
+//! done that runs or ran beside it does not count ([`Judge::may_not_know`]). What both have brought to a node is sorted out where
+//! it is in a cluster, by the node, which turns away what comes last ([`super::kubelet`]). A device that both have given away
+//! stays so until one of the claims is given back.
+
+#[path = "judge/bindings.rs"]
+mod bindings;
+#[path = "judge/budgets.rs"]
+pub mod budgets;
+#[path = "judge/devices.rs"]
+mod devices;
+#[path = "judge/past.rs"]
+mod past;
+#[path = "judge/volumes.rs"]
+mod volumes;
+#[path = "judge/waits.rs"]
+mod waits;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
+use serde_json::Value;
+
+use self::{devices::Device, past::Past};
 use super::{
+    devices::{allocated, holders},
     faults::LATEST,
     model::{Demand, Machine},
-    store::{Store, is_leaving, name, node_of, uid},
+    store::{Store, has_ended, is_leaving, name, node_of, uid},
 };
 
-/// A node that was so lately may be what the scheduler still goes by: watches stall, and bindings take their time.
+/// So long after it was told otherwise, a scheduler may still go by what was before: bindings take their time.
 const MAY_BE_BELIEVED: Duration = Duration::from_secs(60);
-/// How long what was told may need until nothing is written any more that contradicts it.
-const TAKEN_IN: Duration = Duration::from_secs(3);
 
-/// A node as it was for a time.
-struct Past {
-    machine: Machine,
-    until: Option<Duration>,
+/// What a scheduler is told of the API.
+pub enum Told<'a> {
+    /// All objects of a kind, as of this version.
+    All { resource: &'a str, version: usize },
+    /// One object, or that it is gone.
+    One { resource: &'a str, object: &'a Value },
+}
+
+/// A binding that has arrived and is not carried out yet.
+struct Arrived {
+    scheduler: u32,
+    pod: String,
+    node: String,
 }
 
 #[derive(Default)]
@@ -31,11 +62,22 @@ pub struct Judge {
     pub gangs: BTreeMap<String, usize>,
     /// Gangs that lost a pod, or whose scheduler was stopped while they were being bound: they need not be whole.
     pub hurt: BTreeSet<String>,
-    nodes: Vec<Past>,
-    /// When which scheduler learned that a pod has a node.
+    /// Applications of which no pod may be evicted now.
+    pub spent: BTreeSet<&'static str>,
+    nodes: Vec<Past<Machine>>,
+    devices: Vec<Past<Device>>,
+    running: BTreeSet<u32>,
+    /// Schedulers that run, or ran, at the same time, by their numbers.
+    overlaps: BTreeSet<(u32, u32)>,
+    /// When which scheduler learned that a pod has a node, or a claim devices ([`facts`]).
     told: BTreeMap<(u32, String), Duration>,
-    /// Bindings that have arrived and are not carried out yet.
-    arrived: Vec<(String, String)>,
+    arrived: Vec<Arrived>,
+    /// All bindings that ever were sent: by whom, and of which pod to which node.
+    sent: BTreeSet<(u32, String, String)>,
+    /// Which scheduler has bound a pod.
+    bound_by: BTreeMap<String, u32>,
+    /// Which scheduler has written a claim's status last.
+    claimed_by: BTreeMap<String, u32>,
 }
 
 impl Judge {
@@ -43,166 +85,126 @@ impl Judge {
         self.violations.push(what);
     }
 
-    pub fn node_is(&mut self, machine: &Machine, now: Duration) {
-        self.node_is_gone(&machine.name, now);
-        self.nodes.push(Past { machine: machine.clone(), until: None });
+    /// `version`: that which says so.
+    pub fn node_is(&mut self, machine: &Machine, version: usize) {
+        self.node_is_gone(&machine.name, version);
+        self.nodes.push(Past::new(machine.clone()));
     }
 
-    pub fn node_is_gone(&mut self, name: &str, now: Duration) {
-        let current = self.nodes.iter_mut().find(|past| past.machine.name == name && past.until.is_none());
-        if let Some(past) = current {
-            past.until = Some(now);
-        }
+    pub fn node_is_gone(&mut self, name: &str, version: usize) {
+        let before = self.nodes.iter_mut().filter(|past| past.what.name == name);
+        before.for_each(|past| past.ends(version));
     }
 
     pub fn machines(&self) -> impl Iterator<Item = &Machine> {
-        self.nodes.iter().filter(|past| past.until.is_none()).map(|past| &past.machine)
+        self.nodes.iter().filter(|past| past.is_present()).map(|past| &past.what)
     }
 
+    pub fn machine(&self, name: &str) -> Option<&Machine> {
+        self.machines().find(|machine| machine.name == name)
+    }
+
+    /// A node as a scheduler may believe it to be.
+    fn believed(&self, scheduler: u32, name: &str, now: Duration) -> impl Iterator<Item = &Machine> {
+        let may_be = move |past: &&Past<Machine>| past.what.name == name && past.is_believed(scheduler, now);
+        self.nodes.iter().filter(may_be).map(|past| &past.what)
+    }
+
+    /// It has left, or has ended.
     pub fn pod_is_gone(&mut self, pod: &str) {
         if let Some(gang) = self.demands.get(pod).and_then(|demand| demand.gang.clone()) {
             self.hurt.insert(gang);
         }
     }
 
-    /// A scheduler was told that these pods have nodes.
-    pub fn told(&mut self, scheduler: u32, pods: impl IntoIterator<Item = String>, now: Duration) {
-        for pod in pods {
-            self.told.entry((scheduler, pod)).or_insert(now);
-        }
-    }
-
-    /// No double binding: nobody binds a pod that it knows to be bound, or a second time elsewhere, so that the API would
-    /// have to refuse it.
-    pub fn binding_arrives(&mut self, scheduler: u32, pod: &str, node: &str, store: &Store, now: Duration) {
-        if self.told.get(&(scheduler, pod.to_owned())).is_some_and(|at| *at + TAKEN_IN < now) {
-            self.blame(format!("no double binding: {pod} is bound though the scheduler knows that it has a node"));
-        }
-        let bound = store.all("pods").find(|object| uid(object) == pod).and_then(node_of);
-        let under_way = self.arrived.iter().filter(|(of, _)| of == pod).map(|(_, node)| node.as_str());
-        let elsewhere = bound.into_iter().chain(under_way).find(|other| *other != node).map(str::to_owned);
-        if let Some(other) = elsewhere {
-            self.blame(format!("no double binding: {pod} is bound to {node}, and to {other} before"));
-        }
-        self.arrived.push((pod.to_owned(), node.to_owned()));
-    }
-
-    pub fn binding_is_over(&mut self, pod: &str, node: &str) {
-        if let Some(at) = self.arrived.iter().position(|(of, to)| of == pod && to == node) {
-            self.arrived.swap_remove(at);
-        }
-    }
-
-    /// No over-commit, and no pod where it must not be: by the API's own state, and the nodes as the scheduler may have
-    /// known them.
-    pub fn binding_is_carried_out(&mut self, pod: &str, node: &str, store: &Store, now: Duration) {
-        let Some(demand) = self.demands.get(pod) else { return };
-        let residents = residents(store, &self.demands, node);
-        if !self.nodes.iter().any(|past| past.machine.name == node && past.until.is_none()) {
-            return;
-        }
-        let believed = |past: &&Past| {
-            past.machine.name == node && past.until.is_none_or(|until| until + MAY_BE_BELIEVED + LATEST > now)
+    /// A scheduler is told something.
+    pub fn told(&mut self, scheduler: u32, told: &Told<'_>, now: Duration) {
+        let (resource, version) = match told {
+            Told::All { resource, version } => (*resource, *version),
+            Told::One { resource, object } => {
+                if let Some(facts) = facts(resource, object) {
+                    self.told.entry((scheduler, facts)).or_insert(now);
+                }
+                let version = object["metadata"]["resourceVersion"].as_str().and_then(|version| version.parse().ok());
+                (*resource, version.unwrap_or(0))
+            }
         };
-        if !self.nodes.iter().filter(believed).any(|past| past.machine.takes(demand, &residents)) {
-            let crowd: Vec<_> = residents.iter().map(|pod| (&pod.name, pod.milli_cpu, pod.mebibytes)).collect();
-            let machine = self.machines().find(|machine| machine.name == node);
-            let what = format!("no over-commit: {demand:?} is bound to {machine:?} beside {crowd:?}");
-            self.blame(what);
+        let one = |of: &str| match told {
+            Told::All { .. } => true,
+            Told::One { object, .. } => name(object) == of || object["spec"]["nodeName"] == *of,
+        };
+        match resource {
+            "nodes" => {
+                let about = self.nodes.iter_mut().filter(|past| one(&past.what.name));
+                about.for_each(|past| past.told(scheduler, version, now));
+            }
+            "resourceslices" => {
+                let about = self.devices.iter_mut().filter(|past| one(&past.what.pool));
+                about.for_each(|past| past.told(scheduler, version, now));
+            }
+            _ => {}
         }
+    }
+
+    pub fn scheduler_starts(&mut self, number: u32) {
+        self.overlaps.extend(self.running.iter().map(|other| (*other, number)));
+        self.running.insert(number);
     }
 
     /// A scheduler stops here: gangs that it was binding stay as they are if there is no room later.
-    pub fn scheduler_stops(&mut self, store: &Store) {
+    pub fn scheduler_stops(&mut self, number: u32, store: &Store) {
+        self.running.remove(&number);
         for (gang, needed) in &self.gangs {
             let bound = members(store, &self.demands, gang).filter(|(_, bound)| *bound).count();
-            let arrived = self.arrived.iter().filter(|(pod, _)| self.demands[pod].gang.as_ref() == Some(gang)).count();
+            let is_member = |binding: &&Arrived| self.demands[&binding.pod].gang.as_ref() == Some(gang);
+            let arrived = self.arrived.iter().filter(is_member).count();
             if (bound > 0 || arrived > 0) && bound < *needed {
                 self.hurt.insert(gang.clone());
             }
         }
     }
 
+    /// Whether one scheduler need not know yet what another has done to this pod or claim: it ran beside it, and was not told, or
+    /// only just.
+    fn may_not_know(&self, one: u32, other: u32, object: &Value, resource: &str, now: Duration) -> bool {
+        let told = facts(resource, object).and_then(|facts| self.told.get(&(one, facts)).copied());
+        self.are_rivals(one, other) && is_believed(told, now)
+    }
+
+    fn are_rivals(&self, one: u32, other: u32) -> bool {
+        self.overlaps.contains(&(one.min(other), one.max(other)))
+    }
+
+    /// Likewise of a pod that another may have bound.
+    pub fn may_not_know_node(&self, scheduler: u32, pod: &Value, now: Duration) -> bool {
+        let by = self.bound_by.get(uid(pod));
+        by.is_some_and(|by| *by != scheduler && self.may_not_know(scheduler, *by, pod, "pods", now))
+    }
+
     /// What must hold when nothing has gone wrong for long.
     pub fn quiet(&mut self, store: &Store) {
-        let mut found = Vec::new();
-        for pod in store.all("pods") {
-            let Some(demand) = self.demands.get(uid(pod)) else { continue };
-            let condition = pod["status"]["conditions"].as_array().and_then(|all| {
-                let of = |condition: &&serde_json::Value| condition["type"] == "PodScheduled";
-                all.iter().find(of)?["status"].as_str()
-            });
-            if node_of(pod).is_some() {
-                if condition != Some("True") {
-                    found.push(format!("truth: {} is bound and its condition says {condition:?}", name(pod)));
-                }
-                continue;
-            }
-            if is_leaving(pod) {
-                found.push(format!("{} has not left", name(pod)));
-                continue;
-            }
-            match &demand.gang {
-                Some(gang) => found.extend(self.gang_waits(store, gang, demand, condition)),
-                None => found.extend(self.pod_waits(store, demand, condition)),
-            }
-        }
-        for (gang, needed) in &self.gangs {
-            let bound = members(store, &self.demands, gang).filter(|(_, bound)| *bound).count();
-            if bound > 0 && bound < *needed && !self.hurt.contains(gang) {
-                found.push(format!("gangs are whole: of {gang} {bound} are bound, it needs {needed}"));
-            }
-        }
-        self.violations.append(&mut found);
-    }
-
-    /// No pod is forgotten: one that waits has no place, not even in place of less important ones, and was told so.
-    fn pod_waits(&self, store: &Store, demand: &Demand, condition: Option<&str>) -> Option<String> {
-        if condition != Some("False") {
-            return Some(format!("no pod forgotten: {} waits and was told {condition:?}", demand.name));
-        }
-        for machine in self.machines() {
-            let residents = residents(store, &self.demands, &machine.name);
-            if machine.takes(demand, &residents) {
-                return Some(format!("no pod forgotten: {demand:?} waits though there is room on {machine:?}"));
-            }
-            let important: Vec<&Demand> =
-                residents.iter().copied().filter(|pod| pod.priority >= demand.priority).collect();
-            if !demand.never_preempts && machine.takes(demand, &important) {
-                return Some(format!("no pod forgotten: {demand:?} waits though it may evict others on {machine:?}"));
-            }
-        }
-        None
-    }
-
-    /// The pods of a gang are alike, so that the places for them can be counted. Gangs evict nobody.
-    fn gang_waits(&self, store: &Store, gang: &str, demand: &Demand, condition: Option<&str>) -> Option<String> {
-        let needed = *self.gangs.get(gang)?;
-        let members: Vec<_> = members(store, &self.demands, gang).collect();
-        if members.len() < needed {
-            return None;
-        }
-        if condition != Some("False") {
-            return Some(format!("no pod forgotten: {} waits and was told {condition:?}", demand.name));
-        }
-        let bound = members.iter().filter(|(_, bound)| *bound).count();
-        let places: usize = self.machines().map(|machine| self.places(store, machine, demand)).sum();
-        let lacking = needed.saturating_sub(bound).max(1);
-        (places >= lacking).then(|| format!("no pod forgotten: {} waits though there are {places} places", demand.name))
-    }
-
-    fn places(&self, store: &Store, machine: &Machine, demand: &Demand) -> usize {
-        let mut residents = residents(store, &self.demands, &machine.name);
-        let before = residents.len();
-        while machine.takes(demand, &residents) {
-            residents.push(demand);
-        }
-        residents.len() - before
+        let found: Vec<String> = self.pods_wait(store).into_iter().chain(self.claims_are_held(store)).collect();
+        self.violations.extend(found);
     }
 }
 
-fn residents<'a>(store: &Store, demands: &'a BTreeMap<String, Demand>, node: &str) -> Vec<&'a Demand> {
-    let there = store.all("pods").filter(|pod| node_of(pod) == Some(node));
+/// Whether what is known otherwise since then may still be what a scheduler goes by.
+fn is_believed(told: Option<Duration>, now: Duration) -> bool {
+    told.is_none_or(|told| told + MAY_BE_BELIEVED + LATEST > now)
+}
+
+/// What an object says that schedulers must not contradict: where a pod is, and what a claim has and for whom.
+fn facts(resource: &str, object: &Value) -> Option<String> {
+    match resource {
+        "pods" => Some(format!("{} {}", uid(object), node_of(object)?)),
+        "resourceclaims" => Some(format!("{} {:?} {:?}", uid(object), allocated(object), holders(object))),
+        _ => None,
+    }
+}
+
+/// The pods on a node, but for those that have ended.
+pub fn residents<'a>(store: &Store, demands: &'a BTreeMap<String, Demand>, node: &str) -> Vec<&'a Demand> {
+    let there = store.all("pods").filter(|pod| node_of(pod) == Some(node) && !has_ended(pod));
     there.filter_map(|pod| demands.get(uid(pod))).collect()
 }
 
@@ -212,7 +214,8 @@ fn members<'a>(
     demands: &'a BTreeMap<String, Demand>,
     gang: &'a str,
 ) -> impl Iterator<Item = (&'a Demand, bool)> {
-    store.all("pods").filter(|pod| !is_leaving(pod) || node_of(pod).is_some()).filter_map(move |pod| {
+    let there = store.all("pods").filter(|pod| !has_ended(pod) && (!is_leaving(pod) || node_of(pod).is_some()));
+    there.filter_map(move |pod| {
         let demand = demands.get(uid(pod)).filter(|demand| demand.gang.as_deref() == Some(gang))?;
         Some((demand, node_of(pod).is_some()))
     })

@@ -3,8 +3,10 @@
 
 use serde_json::{Value, json};
 
+use super::claims;
+
 pub const ZONE: &str = "topology.kubernetes.io/zone";
-const HOSTNAME: &str = "kubernetes.io/hostname";
+pub const HOSTNAME: &str = "kubernetes.io/hostname";
 const TAINT: &str = "dedicated";
 
 /// What a pod asks for.
@@ -23,6 +25,12 @@ pub struct Demand {
     /// Not beside a pod of the same application.
     pub apart: bool,
     pub gang: Option<String>,
+    /// A claim to devices that others may use, too.
+    pub shared_claim: Option<&'static str>,
+    /// So many devices by a claim that is made for it; 0: no such claim.
+    pub own_devices: usize,
+    /// Names of its claims to volumes.
+    pub volumes: Vec<String>,
     /// When it is deleted it stays for a while, also if it has no node.
     pub finalizer: bool,
 }
@@ -48,6 +56,16 @@ impl Demand {
         }
         if let Some(gang) = &self.gang {
             spec["schedulingGroup"] = json!({"podGroupName": gang});
+        }
+        let shared = self.shared_claim.map(|claim| json!({"name": "shared", "resourceClaimName": claim}));
+        let template = (self.own_devices > 0).then(|| claims::template_name(self.own_devices));
+        let own = template.map(|template| json!({"name": "own", "resourceClaimTemplateName": template}));
+        if shared.is_some() || own.is_some() {
+            spec["resourceClaims"] = shared.into_iter().chain(own).collect();
+        }
+        if !self.volumes.is_empty() {
+            let volume = |claim: &String| json!({"name": claim, "persistentVolumeClaim": {"claimName": claim}});
+            spec["volumes"] = self.volumes.iter().map(volume).collect();
         }
         let labels = self.app.map_or(json!({}), |app| json!({"app": app}));
         let metadata = json!({"name": self.name, "namespace": "default", "uid": self.uid, "labels": labels,

@@ -75,3 +75,8 @@ pub fn node_of(pod: &Value) -> Option<&str> {
 pub fn is_leaving(pod: &Value) -> bool {
     !pod["metadata"]["deletionTimestamp"].is_null()
 }
+
+/// Nothing of it runs any more.
+pub fn has_ended(pod: &Value) -> bool {
+    matches!(pod["status"]["phase"].as_str(), Some("Failed" | "Succeeded"))
+}

@@ -1,5 +1,10 @@
 //! What users, machines and controllers do meanwhile, drawn from the seed.
 
+#[path = "world/devices.rs"]
+mod devices;
+#[path = "world/volumes.rs"]
+mod volumes;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use runtime::Tasks;
@@ -19,19 +24,39 @@ const GARBAGE_AFTER: Duration = Duration::from_secs(10);
 
 pub struct World {
     api: Api,
+    tasks: Tasks,
     random: Random,
+    pub has_devices: bool,
+    pub has_volumes: bool,
     /// Nodes may come back smaller than they were.
     shrinks: bool,
     pods: u64,
     gangs: u64,
+    /// Of slices of devices.
+    generations: u64,
+    claims: u64,
+    volumes: u64,
     /// Nodes that are not there now, as they were.
     away: BTreeMap<String, Machine>,
 }
 
 impl World {
-    pub fn new(api: Api, mut random: Random) -> Self {
-        let shrinks = random.chance(250);
-        World { api, random, shrinks, pods: 0, gangs: 0, away: BTreeMap::new() }
+    pub fn new(api: Api, tasks: &Tasks, mut random: Random) -> Self {
+        let (shrinks, has_devices, has_volumes) = (random.chance(250), random.chance(400), random.chance(400));
+        World {
+            api,
+            tasks: tasks.child("world"),
+            random,
+            has_devices,
+            has_volumes,
+            shrinks,
+            pods: 0,
+            gangs: 0,
+            generations: 0,
+            claims: 0,
+            volumes: 0,
+            away: BTreeMap::new(),
+        }
     }
 
     /// What is there when the first scheduler begins.
@@ -39,6 +64,17 @@ impl World {
         self.api.change(|state, _| {
             state.store.put("namespaces", json!({"metadata": {"name": "default", "uid": "uid-default"}}));
         });
+        for app in APPS {
+            if self.random.chance(300) {
+                self.spend_budget(app);
+            }
+        }
+        if self.has_devices {
+            self.begin_devices();
+        }
+        if self.has_volumes {
+            self.begin_volumes();
+        }
         for _ in 0..self.random.between(1, 4) {
             self.add_node();
         }
@@ -47,8 +83,41 @@ impl World {
         }
     }
 
+    fn spend_budget(&mut self, app: &'static str) {
+        let budget = json!({"metadata": {"name": app, "namespace": "default", "uid": app},
+            "spec": {"selector": {"matchLabels": {"app": app}}}, "status": {"disruptionsAllowed": 0}});
+        self.api.change(|state, now| {
+            state.story.say(now, format_args!("the budget of {app} is spent"));
+            state.judge.spent.insert(app);
+            state.store.put("poddisruptionbudgets", budget);
+        });
+    }
+
+    /// A pod comes that is more important than all others.
+    pub fn add_important_pod(&mut self) -> Demand {
+        let (size, name) = (self.random.pick(&[500, 1000, 2000]).unwrap(), "important".to_owned());
+        let priority = 1000;
+        let demand = Demand {
+            uid: name.clone(),
+            name,
+            milli_cpu: size,
+            mebibytes: size,
+            priority,
+            tolerates: true,
+            ..Default::default()
+        };
+        self.put_pod(demand.clone());
+        demand
+    }
+
     /// One thing happens.
     pub fn act(&mut self) {
+        if self.has_devices && self.random.chance(120) {
+            return self.act_on_devices();
+        }
+        if self.has_volumes && self.random.chance(120) {
+            return self.act_on_volumes();
+        }
         match self.random.between(0, 99) {
             0..=39 => self.add_pod(),
             40..=52 => self.delete_pod(),
@@ -86,12 +155,13 @@ impl World {
             machine.pods = machine.pods.max(before.pods);
         }
         self.put_node(&machine);
+        self.node_has_come(&machine);
     }
 
     fn put_node(&self, machine: &Machine) {
         self.api.change(|state, now| {
             state.story.say(now, format_args!("{machine:?}"));
-            state.judge.node_is(machine, now);
+            state.judge.node_is(machine, state.store.version() + 1);
             state.store.put("nodes", machine.object());
         });
     }
@@ -105,9 +175,10 @@ impl World {
         let Some(machine) = self.any_node() else { return };
         self.api.change(|state, now| {
             state.story.say(now, format_args!("node {} is gone", machine.name));
-            state.judge.node_is_gone(&machine.name, now);
+            state.judge.node_is_gone(&machine.name, state.store.version() + 1);
             state.store.remove("nodes", &machine.name);
         });
+        self.node_has_gone(&machine);
         self.away.insert(machine.name.clone(), machine);
     }
 
@@ -138,9 +209,21 @@ impl World {
             tolerates: random.chance(200),
             app,
             apart: app.is_some() && random.chance(500),
-            gang: None,
             finalizer: random.chance(50),
+            ..Demand::default()
         }
+    }
+
+    /// A pod of its own, which may want more than room.
+    fn lone_demand(&mut self) -> Demand {
+        let mut demand = self.demand();
+        if self.has_devices {
+            self.ask_for_devices(&mut demand);
+        }
+        if self.has_volumes {
+            self.ask_for_volumes(&mut demand);
+        }
+        demand
     }
 
     fn put_pod(&self, demand: Demand) {
@@ -152,7 +235,7 @@ impl World {
     }
 
     fn add_pod(&mut self) {
-        let demand = self.demand();
+        let demand = self.lone_demand();
         self.put_pod(demand);
     }
 
@@ -203,7 +286,7 @@ impl World {
     /// A pod is gone, and another of its name is there.
     fn replace_pod(&mut self) {
         let Some((name, uid)) = self.any_pod() else { return };
-        let like = self.demand();
+        let like = self.lone_demand();
         self.api.remove_pod(&name, &uid);
         self.put_pod(Demand { name, ..like });
     }

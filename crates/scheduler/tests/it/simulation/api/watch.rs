@@ -10,8 +10,11 @@ use http_body_util::{BodyExt, StreamBody};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-use super::{Answer, Api, Call, Reply, bound, respond};
-use crate::simulation::faults::{End, WatchFate};
+use super::{Answer, Api, Call, Reply, respond};
+use crate::simulation::{
+    faults::{End, WatchFate},
+    judge::Told,
+};
 
 /// How often a watch looks whether its time has come.
 const LOOK: Duration = Duration::from_secs(1);
@@ -47,7 +50,7 @@ impl Api {
             return respond(&Reply::refusal(410, "Expired", "too old resource version"));
         }
         let resource = call.segments().last().copied().unwrap_or_default().to_owned();
-        let fate = state.faults.watch(&resource);
+        let fate = state.faults.watch(call.scheduler, &resource);
         let watch = Watch {
             api: self.clone(),
             scheduler: call.scheduler,
@@ -81,8 +84,8 @@ impl Watch {
                     }
                     let now = self.api.now();
                     self.told = now;
-                    let told = bound(std::slice::from_ref(&line["object"]));
-                    self.api.lock().judge.told(self.scheduler, told, now);
+                    let told = Told::One { resource: &self.resource, object: &line["object"] };
+                    self.api.lock().judge.told(self.scheduler, &told, now);
                     return Some(Ok(Frame::data(Bytes::from(format!("{line}\n")))));
                 }
                 Step::Wait(limit) => {

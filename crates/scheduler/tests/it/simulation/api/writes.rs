@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::{Api, Call, Reply};
 use crate::simulation::{
     faults::Class,
+    kubelet,
     store::{is_leaving, node_of, uid},
 };
 
@@ -26,20 +27,29 @@ impl Api {
 
     pub(super) fn carry_out(&self, call: &Call) -> Reply {
         match (&call.method, call.segments().as_slice()) {
-            (&Method::GET, path) => self.read(path, &call.query),
-            (&Method::POST, ["api", "v1", "namespaces", _, "pods", name, "binding"]) => self.bind(name, &call.body),
+            (&Method::GET, path) => self.read(call.scheduler, path, &call.query),
+            (&Method::POST, ["api", "v1", "namespaces", _, "pods", name, "binding"]) => {
+                self.bind(call.scheduler, name, &call.body)
+            }
             (&Method::PATCH, ["api", "v1", "namespaces", _, "pods", name, "status"]) => {
-                self.patch_status(name, &call.body)
+                self.patch_status(call.scheduler, name, &call.body)
+            }
+            (&Method::PUT, ["apis", "resource.k8s.io", "v1", "namespaces", _, "resourceclaims", name, status @ ..]) => {
+                self.write_claim(call.scheduler, name, &call.body, status == ["status"])
+            }
+            (&Method::PATCH, ["api", "v1", resource @ "persistentvolumes", name])
+            | (&Method::PATCH, ["api", "v1", "namespaces", _, resource @ "persistentvolumeclaims", name]) => {
+                self.patch_storage(resource, name, &call.body)
             }
             (&Method::DELETE, ["api", "v1", "namespaces", _, "pods", name]) => self.evict(name, &call.body),
             (&Method::POST | &Method::PATCH, ["api", "v1", "namespaces", _, "events", ..]) => {
-                Reply { code: 201, body: call.body.clone(), tells: Vec::new() }
+                Reply { code: 201, body: call.body.clone(), tells: Vec::new(), all: None }
             }
             (method, _) => panic!("a scheduler does not ask for {method} {}", call.path),
         }
     }
 
-    fn bind(&self, pod_name: &str, binding: &Value) -> Reply {
+    fn bind(&self, scheduler: u32, pod_name: &str, binding: &Value) -> Reply {
         let node = binding["target"]["name"].as_str().unwrap();
         self.change(|state, now| {
             let mut pod = match of_uid(state.store.get("pods", pod_name), pod_name, &binding["metadata"]["uid"]) {
@@ -48,31 +58,36 @@ impl Api {
             };
             if let Some(other) = node_of(&pod) {
                 let text = format!("pod {pod_name} is already assigned to node {other:?}");
-                return Reply { tells: vec![uid(&pod).to_owned()], ..conflict(pod_name, &text) };
+                return Reply { tells: vec![pod], ..conflict(pod_name, &text) };
             }
             if is_leaving(&pod) {
                 return conflict(pod_name, &format!("pod {pod_name} is being deleted, cannot be assigned to a host"));
             }
-            state.judge.binding_is_carried_out(uid(&pod), node, &state.store, now);
+            state.judge.binding_is_carried_out(scheduler, &pod, node, &state.store, now);
             pod["spec"]["nodeName"] = json!(node);
             set_condition(&mut pod, json!({"type": "PodScheduled", "status": "True"}));
-            let tells = vec![uid(&pod).to_owned()];
+            let tells = vec![pod.clone()];
+            kubelet::receive(self, &self.tasks, pod_name, uid(&pod));
             state.store.put("pods", pod);
             let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"});
-            Reply { code: 201, body, tells }
+            Reply { code: 201, body, tells, all: None }
         })
     }
 
-    fn patch_status(&self, pod_name: &str, patch: &Value) -> Reply {
-        self.change(|state, _| {
+    fn patch_status(&self, scheduler: u32, pod_name: &str, patch: &Value) -> Reply {
+        self.change(|state, now| {
             let mut pod = match of_uid(state.store.get("pods", pod_name), pod_name, &patch["metadata"]["uid"]) {
                 Ok(pod) => pod,
                 Err(refusal) => return refusal,
             };
-            for condition in patch["status"]["conditions"].as_array().into_iter().flatten() {
+            // On a node, the kubelet says it again if somebody says that the pod waits who does not know better.
+            let kept = state.judge.may_not_know_node(scheduler, &pod, now);
+            let conditions = patch["status"]["conditions"].as_array().into_iter().flatten();
+            for condition in conditions.filter(|condition| !(kept && condition["type"] == "PodScheduled")) {
                 set_condition(&mut pod, condition.clone());
             }
             if let Some(node) = patch["status"].get("nominatedNodeName") {
+                state.story.say(now, format_args!("scheduler {scheduler}: {pod_name} is nominated for {node}"));
                 pod["status"]["nominatedNodeName"] = node.clone();
             }
             state.store.put("pods", pod.clone());
