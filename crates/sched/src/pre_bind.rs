@@ -67,7 +67,8 @@ pub enum Write {
     MakeClaim(Arc<ExtendedClaim>),
     /// Deletes a ResourceClaim that was made so, its finalizer before.
     DeleteClaim { claim: Name, uid: Arc<str> },
-    /// Takes the pod off a ResourceClaim's `status.reservedFor`.
+    /// Takes the pod off a ResourceClaim's `status.reservedFor`. One without an allocation is changed all the same, if only by its
+    /// finalizer: an allocation that was given up and is on its way still must not take effect.
     UnreserveClaim { claim: Name, uid: Arc<str> },
     /// Clears the status of a ResourceClaim that nobody but the pod uses: its devices are free again.
     DeallocateClaim { claim: Name, uid: Arc<str>, version: Version },

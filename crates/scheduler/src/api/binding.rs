@@ -14,12 +14,12 @@ use tokio::time::{sleep, timeout};
 use super::{Api, JSON, Unbound, path};
 
 /// How long to wait for one answer.
-const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// For so long a binding is sent again.
 const SEND_LIMIT: Duration = Duration::from_secs(30);
 /// The pause before the pod is asked, and the binding is sent again; doubled each time.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// What has come of a binding.
 enum Settled {
@@ -134,7 +134,7 @@ impl Api {
 }
 
 /// Whether the same request would be refused again. Conflicts, an overloaded server and one that failed are not final.
-fn is_final(error: &kube::Error) -> bool {
+pub(super) fn is_final(error: &kube::Error) -> bool {
     let kube::Error::Api(status) = error else { return false };
     (400..500).contains(&status.code) && ![408, 409, 429].contains(&status.code)
 }

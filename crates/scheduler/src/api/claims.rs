@@ -1,5 +1,7 @@
 //! Writes to ResourceClaims, each from what the API has to what is wanted: whatever an earlier attempt has left is built upon.
 
+use std::time::Duration;
+
 use client::{is_not_found, kube};
 use http::{Method, Request};
 use k8s_openapi::api::resource::v1::{self as api, AllocationResult};
@@ -10,11 +12,17 @@ use sched::{
     storage::{Name, Version},
 };
 use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
 
-use super::Api;
+use super::{
+    Api,
+    binding::{ANSWER_LIMIT, FIRST_PAUSE, LONGEST_PAUSE, is_final},
+};
 
 /// Writes for one claim, those included that lose against another writer.
 const MAX_WRITES: usize = 8;
+/// For so long a write is tried again of which it is not known whether it was carried out.
+const SETTLE_LIMIT: Duration = Duration::from_secs(20);
 
 /// What is to be written to a claim.
 enum Step {
@@ -99,12 +107,7 @@ impl Api {
 
     /// Deletes a claim that was made so.
     pub(super) async fn delete_claim(&self, name: &Name, uid: &str) -> Result<(), String> {
-        let released = self.change_claim(name, uid, |mut claim| {
-            let Some(finalizers) = claim["metadata"]["finalizers"].as_array_mut() else { return Ok(Step::Nothing) };
-            let before = finalizers.len();
-            finalizers.retain(|finalizer| finalizer != FINALIZER);
-            Ok(if finalizers.len() == before { Step::Nothing } else { Step::Object(claim) })
-        });
+        let released = self.change_claim(name, uid, |claim| Ok(unprotect(claim)));
         let deleted = match released.await {
             Ok(_) => {
                 let body = json!({"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": uid}});
@@ -119,6 +122,9 @@ impl Api {
     }
 
     /// Takes the pod off the claim's users. `None`: there is no such claim any more.
+    ///
+    /// A claim without devices loses its finalizer: should an allocation be on its way still that was given up, it meets another
+    /// version, and takes no device that somebody else has by then.
     pub(super) async fn unreserve_claim(
         &self,
         pod: &Pod,
@@ -126,6 +132,9 @@ impl Api {
         uid: &str,
     ) -> Result<Option<ResourceClaim>, String> {
         let changed = self.change_claim(name, uid, |mut claim| {
+            if claim["status"]["allocation"].is_null() {
+                return Ok(unprotect(claim));
+            }
             let Some(users) = claim["status"]["reservedFor"].as_array_mut() else { return Ok(Step::Nothing) };
             let before = users.len();
             users.retain(|user| user["uid"] != *pod.uid);
@@ -159,27 +168,47 @@ impl Api {
     }
 
     /// Asks for the claim and takes step after step until nothing is left to write. Returns the claim as it is then.
+    ///
+    /// An answer can be lost though the write is carried out, perhaps later: whoever takes that for a failure gives devices away
+    /// that the claim gets. So the write is tried again until it is known what came of it: of two on the same version, one fails.
     async fn change_claim(
         &self,
         name: &Name,
         uid: &str,
         step: impl Fn(Value) -> Result<Step, String>,
     ) -> Result<ResourceClaim, Trouble> {
-        let path = path(name);
-        let mut claim = self.ask(Method::GET, &path, None).await?;
+        let until = self.clock.monotonic() + SETTLE_LIMIT;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.try_to_change(&path(name), uid, &step).await {
+                Err(Trouble::Open(_)) if self.clock.monotonic() < until => {}
+                changed => return changed,
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn try_to_change(
+        &self,
+        path: &str,
+        uid: &str,
+        step: impl Fn(Value) -> Result<Step, String>,
+    ) -> Result<ResourceClaim, Trouble> {
+        let mut claim = self.ask(Method::GET, path, None).await?;
         for _ in 0..MAX_WRITES {
             if claim["metadata"]["uid"] != *uid {
                 return Err(Trouble::Gone);
             }
             let (written, last) = match step(claim.clone()).map_err(Trouble::Told)? {
                 Step::Nothing => return read(claim),
-                Step::Object(object) => (self.ask(Method::PUT, &path, Some(object)).await, false),
+                Step::Object(object) => (self.ask(Method::PUT, path, Some(object)).await, false),
                 Step::Status(object) => (self.ask(Method::PUT, &format!("{path}/status"), Some(object)).await, true),
             };
             claim = match written {
                 Ok(claim) if last => return read(claim),
                 Ok(claim) => claim,
-                Err(Trouble::Conflict) => self.ask(Method::GET, &path, None).await?,
+                Err(Trouble::Conflict) => self.ask(Method::GET, path, None).await?,
                 Err(error) => return Err(error),
             };
         }
@@ -191,11 +220,14 @@ impl Api {
         let request = request.header(http::header::CONTENT_TYPE, "application/json");
         let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
         let request = request.body(body).map_err(|error| Trouble::Told(error.to_string()))?;
-        self.client.request::<Value>(request).await.map_err(|error| match error {
-            error if is_not_found(&error) => Trouble::Gone,
-            kube::Error::Api(status) if status.code == 409 => Trouble::Conflict,
-            error => Trouble::Told(error.to_string()),
-        })
+        match timeout(ANSWER_LIMIT, self.client.request::<Value>(request)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) if is_not_found(&error) => Err(Trouble::Gone),
+            Ok(Err(kube::Error::Api(status))) if status.code == 409 => Err(Trouble::Conflict),
+            Ok(Err(error)) if is_final(&error) => Err(Trouble::Told(error.to_string())),
+            Ok(Err(error)) => Err(Trouble::Open(error.to_string())),
+            Err(_) => Err(Trouble::Open(format!("no answer within {ANSWER_LIMIT:?}"))),
+        }
     }
 }
 
@@ -208,6 +240,17 @@ enum Trouble {
     Conflict,
     #[error("{0}")]
     Told(String),
+    /// It may have been carried out, or may be the next time.
+    #[error("{0}")]
+    Open(String),
+}
+
+/// The claim without its finalizer.
+fn unprotect(mut claim: Value) -> Step {
+    let Some(finalizers) = claim["metadata"]["finalizers"].as_array_mut() else { return Step::Nothing };
+    let before = finalizers.len();
+    finalizers.retain(|finalizer| finalizer != FINALIZER);
+    if finalizers.len() == before { Step::Nothing } else { Step::Object(claim) }
 }
 
 fn path(name: &Name) -> String {

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::{
-    Simulation, Verdict,
-    faults::{Class, Fate, Faults, Lost},
+    Simulation, Verdict, claims, devices,
+    faults::{Class, Fate, Faults, LATEST, Lost},
     model::{Demand, Machine},
+    random::Random,
     run,
     store::{self, node_of},
 };
@@ -111,6 +112,43 @@ fn a_pod_that_leaves_while_it_is_bound_is_not_tried_again() {
         assert_eq!(simulation.api.lock().bindings, 2, "one for each");
         end(simulation).await;
     });
+}
+
+/// A node with one device for one of two pods, and what goes wrong with the first writes to a claim.
+async fn two_pods_for_one_device(faults: &[(Option<u16>, Lost)]) {
+    let mut simulation = Simulation::new(1, Faults::none(), true);
+    put_node(&simulation, &machine(1000));
+    simulation.api.change(|state, _| {
+        let device = ["gpu-0".to_owned()];
+        state.judge.devices_are("n", &device, state.store.version() + 1);
+        state.store.put("resourceslices", devices::slice("n", 0, 1, 1, &device));
+        state.store.put("deviceclasses", devices::class());
+        for claim in ["s0", "s1"] {
+            state.store.put("resourceclaims", devices::claim(claim, claim, 1));
+        }
+    });
+    claims::control(simulation.api.clone(), &simulation.root, Random::new(1));
+    // The first write protects the claim, the second allocates.
+    next(&simulation, Class::Claim, Duration::ZERO, None, Lost::No);
+    for (refused, lost) in faults {
+        next(&simulation, Class::Claim, LATEST, *refused, *lost);
+    }
+    simulation.start();
+    put_pod(&simulation, Demand { shared_claim: Some("s0"), ..pod("a", 100) });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    put_pod(&simulation, Demand { shared_claim: Some("s1"), ..pod("b", 100) });
+    tokio::time::sleep(A_WHILE * 5).await;
+    assert_eq!(bound(&simulation), ["a"], "{faults:?}");
+    end(simulation).await;
+}
+
+#[test]
+fn an_allocation_whose_answer_is_lost_keeps_its_device() {
+    for lost in [Lost::Early, Lost::Reset, Lost::Internal, Lost::Silence] {
+        run(two_pods_for_one_device(&[(None, lost)]));
+        run(two_pods_for_one_device(&[(Some(503), lost), (None, lost)]));
+    }
+    run(two_pods_for_one_device(&[(Some(503), Lost::No), (Some(429), Lost::No), (Some(409), Lost::No)]));
 }
 
 #[test]
