@@ -72,8 +72,6 @@ pub struct Judge {
     /// When which scheduler learned that a pod has a node, or a claim devices ([`facts`]).
     told: BTreeMap<(u32, String), Duration>,
     arrived: Vec<Arrived>,
-    /// All bindings that ever were sent: by whom, and of which pod to which node.
-    sent: BTreeSet<(u32, String, String)>,
     /// Which scheduler has bound a pod.
     bound_by: BTreeMap<String, u32>,
     /// Which scheduler has written a claim's status last.

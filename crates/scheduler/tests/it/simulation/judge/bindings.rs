@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Arrived, Judge, facts};
+use super::{Arrived, Judge, facts, past::Past};
 use crate::simulation::{
-    model::Demand,
+    model::{Demand, Machine},
     store::{Store, has_ended, node_of, uid},
 };
 
@@ -19,13 +19,11 @@ impl Judge {
     pub fn binding_arrives(&mut self, scheduler: u32, pod: &str, node: &str, store: &Store, now: Duration) {
         let mut found = Vec::new();
         let bound = store.all("pods").find(|object| uid(object) == pod && node_of(object).is_some());
-        // What another has done beside it, it need not know; but whoever sends a binding again has asked before.
-        let again = !self.sent.insert((scheduler, pod.to_owned(), node.to_owned()));
-        let unknown = bound.is_some_and(|bound| self.may_not_know_node(scheduler, bound, now));
-        if bound.is_some_and(|bound| (again || !unknown) && self.was_told(scheduler, bound, now)) {
+        // What another has done beside it, it need not know.
+        let bound = bound.filter(|bound| !self.may_not_know_node(scheduler, bound, now));
+        if bound.is_some_and(|bound| self.was_told(scheduler, bound, now)) {
             found.push(format!("no double binding: {pod} is bound though the scheduler knows that it has a node"));
         }
-        let bound = bound.filter(|_| !unknown);
         let under_way =
             self.arrived.iter().filter(|other| other.pod == pod && !self.are_rivals(scheduler, other.scheduler));
         let under_way = under_way.map(|other| other.node.as_str());
@@ -63,7 +61,10 @@ impl Judge {
         let there = store.all("pods").filter(|pod| node_of(pod) == Some(node) && !has_ended(pod));
         let known = there.filter(|pod| !self.may_not_know_node(scheduler, pod, now));
         let residents: Vec<&Demand> = known.filter_map(|pod| self.demands.get(uid(pod))).collect();
-        if !self.believed(scheduler, node, now).any(|machine| machine.takes(demand, &residents)) {
+        // Whoever waited for volumes was given the node long ago.
+        let waited = !demand.volumes.is_empty();
+        let decided_on = |past: &&Past<Machine>| past.what.name == node && (waited || past.is_believed(scheduler, now));
+        if !self.nodes.iter().filter(decided_on).any(|past| past.what.takes(demand, &residents)) {
             let crowd: Vec<_> = residents.iter().map(|pod| (&pod.name, pod.milli_cpu, pod.mebibytes)).collect();
             let machine = self.machine(node);
             let what = format!("no over-commit: {demand:?} is bound to {machine:?} beside {crowd:?}");
