@@ -66,6 +66,8 @@ pub(crate) enum Unbound {
     Refused(String),
     /// There is no such pod to bind any more; nobody need be told.
     Lost(String),
+    /// Somebody else has bound it, to another node.
+    Elsewhere(String),
 }
 
 /// What a pod that waits is told.

@@ -327,7 +327,7 @@ impl Driver {
             // This has no limit: whoever gave up before it is known whether the pod is on the node would give away its room.
             let times = moments.times(reservation.history);
             let bound = api.bind(&reservation, times, moments.decided).await;
-            if let Err(Unbound::Refused(error) | Unbound::Lost(error)) = &bound {
+            if let Err(Unbound::Refused(error) | Unbound::Lost(error) | Unbound::Elsewhere(error)) = &bound {
                 let (pod, node) = (&reservation.pod, &reservation.node);
                 tracing::warn!(pod = %pod.name, namespace = %pod.namespace, %node, error, "binding failed");
             }

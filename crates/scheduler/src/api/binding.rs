@@ -27,6 +27,8 @@ enum Settled {
     Refused(String),
     /// There is no such pod to bind any more; nobody need be told.
     Lost(String),
+    /// Somebody else has bound it.
+    Elsewhere(String),
 }
 
 /// What has come of one request.
@@ -41,8 +43,10 @@ enum Found {
     Here,
     /// It has no node.
     Waiting,
-    /// It has another node, or there is no such pod to bind any more.
+    /// There is no such pod to bind any more.
     Lost,
+    /// It has another node.
+    Elsewhere,
     /// This cannot be asked, for good.
     Hidden,
 }
@@ -53,6 +57,7 @@ impl Api {
         match self.settle(reservation).await {
             Settled::Bound => Ok(()),
             Settled::Lost(error) => Err(Unbound::Lost(error)),
+            Settled::Elsewhere(error) => Err(Unbound::Elsewhere(error)),
             Settled::Refused(error) => Err(Unbound::Refused(format!("running Bind plugin \"DefaultBinder\": {error}"))),
         }
     }
@@ -72,6 +77,7 @@ impl Api {
             match self.find(reservation).await {
                 Found::Here => return Settled::Bound,
                 Found::Lost => return Settled::Lost(error),
+                Found::Elsewhere => return Settled::Elsewhere(error),
                 Found::Hidden => return Settled::Refused(error),
                 Found::Waiting if self.clock.monotonic() >= until => return Settled::Refused(error),
                 Found::Waiting => {}
@@ -126,7 +132,7 @@ impl Api {
         Some(match on {
             _ if metadata.uid.as_deref() != Some(&*pod.uid) => Found::Lost,
             Some(on) if *on == **node => Found::Here,
-            Some(_) => Found::Lost,
+            Some(_) => Found::Elsewhere,
             None if metadata.deletion_timestamp.is_some() => Found::Lost,
             None => Found::Waiting,
         })

@@ -86,11 +86,17 @@ impl Driver {
                     self.metrics.bound(&reservation, now);
                     return self.engine.bound(&reservation);
                 };
-                let refusal = match unbound {
-                    Unbound::Refused(message) => Some((Why::Error, message)),
-                    Unbound::Lost(_) => None,
-                };
-                self.give_back(reservation, moments, refusal, now);
+                match unbound {
+                    Unbound::Refused(message) => {
+                        self.give_back(reservation, moments, Some((Why::Error, message)), now);
+                    }
+                    Unbound::Lost(_) => self.give_back(reservation, moments, None, now),
+                    Unbound::Elsewhere(_) => {
+                        // What was reserved for it is what it runs with.
+                        self.metrics.attempt(Outcome::Error, &reservation.pod, took);
+                        self.undo(&reservation, moments, None, now);
+                    }
+                }
             }
         }
     }

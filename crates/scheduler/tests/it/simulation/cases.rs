@@ -152,6 +152,42 @@ fn an_allocation_whose_answer_is_lost_keeps_its_device() {
 }
 
 #[test]
+fn a_pod_that_somebody_else_has_bound_keeps_the_claims_that_were_reserved_for_it() {
+    run(async {
+        let mut simulation = Simulation::new(1, Faults::none(), true);
+        put_node(&simulation, &machine(1000));
+        simulation.api.change(|state, _| {
+            let device = ["gpu-0".to_owned()];
+            state.judge.devices_are("n", &device, state.store.version() + 1);
+            state.store.put("resourceslices", devices::slice("n", 0, 1, 1, &device));
+            state.store.put("deviceclasses", devices::class());
+            state.store.put("resourceclaims", devices::claim("s0", "s0", 1));
+        });
+        next(&simulation, Class::Binding, Duration::from_secs(1), None, Lost::No);
+        simulation.start();
+        put_pod(&simulation, Demand { shared_claim: Some("s0"), ..pod("a", 100) });
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let holders = || -> Vec<String> {
+            let state = simulation.api.lock();
+            let claim = state.store.get("resourceclaims", "s0").unwrap();
+            devices::holders(claim).into_iter().map(str::to_owned).collect()
+        };
+        assert_eq!(holders(), ["uid-a"], "its claim is written, and its binding is under way");
+        simulation.api.change(|state, now| {
+            // The conflict is heard of before a watch tells why.
+            state.faults.stalled = Some(("pods", now + A_WHILE / 2));
+            let mut pod = state.store.get("pods", "a").unwrap().clone();
+            pod["spec"]["nodeName"] = "elsewhere".into();
+            state.store.put("pods", pod);
+        });
+        tokio::time::sleep(A_WHILE).await;
+        assert_eq!(holders(), ["uid-a"]);
+        let v = simulation.end();
+        println!("{}", v.story);
+    });
+}
+
+#[test]
 fn a_pod_takes_its_room_once_though_two_schedulers_bind_it() {
     run(async {
         let mut simulation = Simulation::new(1, Faults::none(), true);

@@ -68,6 +68,8 @@ pub struct Faults {
     pub on: bool,
     /// What becomes of the next requests of a class, whatever is drawn.
     pub scripted: VecDeque<(Class, Fate)>,
+    /// Watches of this kind of objects are silent until then, whatever is drawn.
+    pub stalled: Option<(&'static str, Duration)>,
     refused: u64,
     lost: u64,
     slow: u64,
@@ -83,6 +85,7 @@ impl Faults {
         Faults {
             on: true,
             scripted: VecDeque::new(),
+            stalled: None,
             refused: rate(&[0, 20, 100, 250]),
             lost: rate(&[0, 20, 100, 250]),
             slow: rate(&[0, 50, 300]),

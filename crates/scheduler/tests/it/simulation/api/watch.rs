@@ -106,6 +106,9 @@ impl Watch {
         if now >= self.until {
             return Step::Over(End::Clean);
         }
+        if state.faults.stalled.is_some_and(|(of, until)| of == self.resource && now < until) {
+            return Step::Wait(LOOK);
+        }
         if state.faults.on {
             if let Some((at, end)) = self.fate.end
                 && age >= at
