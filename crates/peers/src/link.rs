@@ -73,10 +73,7 @@ impl Link {
         let mut queue = self.shared.queue.lock();
         if queue.len() >= MAX_QUEUE {
             drop(queue);
-            if let Some(network) = self.shared.network.upgrade() {
-                network.metrics.dropped(self.shared.greeting.to, 1);
-            }
-            return;
+            return self.shared.dropped(&[(group, message)]);
         }
         queue.push_back((group, message));
         drop(queue);
@@ -126,15 +123,26 @@ impl Shared {
                 Err(error) => tracing::debug!(peer = format!("{:x}", self.greeting.to), %error, "cannot connect"),
             }
             // What waited is old by the time there is a connection again.
-            let old = std::mem::take(&mut *self.queue.lock()).len();
+            let old: Vec<_> = std::mem::take(&mut *self.queue.lock()).into();
+            self.dropped(&old);
             if let Some(network) = self.network.upgrade()
                 && let Some(store) = network.store()
             {
-                network.metrics.dropped(self.greeting.to, old);
                 store.unreachable(self.greeting.to);
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Messages that will not be sent. Raft sends lost ones again, but for a snapshot it waits until it hears what came of it,
+    /// and tells the peer nothing more before.
+    fn dropped(&self, messages: &[(GroupId, Message)]) {
+        let Some(network) = self.network.upgrade() else { return };
+        network.metrics.dropped(self.greeting.to, messages.len());
+        let Some(store) = network.store() else { return };
+        for group in snapshots_among(messages) {
+            store.snapshot_sent(group, self.greeting.to, false);
         }
     }
 
@@ -146,10 +154,10 @@ impl Shared {
             frame::put(&mut out, |body| {
                 while body.len() < MAX_WRITE {
                     let Some((group, message)) = self.queue.lock().pop_front() else { break };
-                    if message.get_snapshot().get_metadata().index == 0 {
-                        wire::put_message(body, group, &message);
-                    } else {
+                    if is_snapshot(&message) {
                         self.send_snapshot(group, message);
+                    } else {
+                        wire::put_message(body, group, &message);
                     }
                 }
             });
@@ -224,11 +232,38 @@ impl Shared {
     }
 }
 
+fn is_snapshot(message: &Message) -> bool {
+    message.get_snapshot().get_metadata().index != 0
+}
+
+/// The groups whose snapshots are among the messages.
+fn snapshots_among(messages: &[(GroupId, Message)]) -> impl Iterator<Item = GroupId> {
+    messages.iter().filter(|(_, message)| is_snapshot(message)).map(|(group, _)| *group)
+}
+
 impl Network {
     /// Links are made wherever members change, also on threads outside of the runtime.
     fn spawn_in_runtime(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let (handle, tasks): (_, &Tasks) = (self.runtime(), self.tasks());
         let _entered = handle.enter();
         tasks.spawn(name, task);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn raft_hears_of_snapshots_that_are_dropped() {
+        let heartbeat = Message::default();
+        let mut snapshot = Message::default();
+        snapshot.mut_snapshot().mut_metadata().index = 7;
+        let check = |messages: &[(GroupId, Message)], expected: &[GroupId]| {
+            assert_eq!(snapshots_among(messages).collect::<Vec<_>>(), expected);
+        };
+        check(&[], &[]);
+        check(&[(1, heartbeat.clone())], &[]);
+        check(&[(1, heartbeat.clone()), (2, snapshot.clone()), (1, heartbeat), (3, snapshot)], &[2, 3]);
     }
 }
