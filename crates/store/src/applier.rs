@@ -45,6 +45,8 @@ pub struct Applier {
 struct Queue {
     items: VecDeque<Item>,
     sleeping: bool,
+    /// Somebody has something for the thread to do that is no item.
+    woken: bool,
     closed: bool,
 }
 
@@ -79,12 +81,20 @@ impl Applier {
     /// Applies and trims until closed and empty.
     pub fn run(&self, shared: &Arc<Shared>) {
         let mut patience = None;
-        loop {
-            let mut queue = self.queue.lock();
-            if queue.items.is_empty() {
-                if queue.closed {
-                    return;
-                }
+        while self.wait(patience) {
+            self.drain(shared);
+            patience = shared.groups.iter().filter_map(|group| trim(shared, group)).min();
+        }
+    }
+
+    /// Sleeps until there is something to do, for no longer than `patience`. Returns whether there may be more ever.
+    fn wait(&self, patience: Option<Duration>) -> bool {
+        let mut queue = self.queue.lock();
+        if queue.items.is_empty() {
+            if queue.closed {
+                return false;
+            }
+            if !queue.woken {
                 queue.sleeping = true;
                 match patience {
                     None => self.arrived.wait(&mut queue),
@@ -92,15 +102,16 @@ impl Applier {
                 }
                 queue.sleeping = false;
             }
-            drop(queue);
-            self.drain(shared);
-            patience = shared.groups.iter().filter_map(|group| trim(shared, group)).min();
         }
+        queue.woken = false;
+        true
     }
 
-    /// Wakes the thread for what is not an item: something was compacted.
+    /// Wakes the thread for what is not an item: something was compacted. It may just be on its way to sleep, having seen
+    /// nothing to trim.
     pub fn wake(&self) {
         let mut queue = self.queue.lock();
+        queue.woken = true;
         queue.sleeping = false;
         self.arrived.notify_one();
     }
@@ -267,4 +278,18 @@ fn trim(shared: &Shared, group: &Group) -> Option<Duration> {
 /// What everybody hears who waits for a member that has stopped taking part.
 pub fn broken(why: String) -> StoreError {
     StoreError::Unavailable(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_woken_before_it_sleeps_does_not_sleep() {
+        let applier = Applier::default();
+        applier.wake();
+        assert!(applier.wait(None));
+        applier.close();
+        assert!(!applier.wait(None));
+    }
 }
