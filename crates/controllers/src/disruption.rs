@@ -21,11 +21,12 @@ use reconcile::{
     meta,
 };
 use serde_json::json;
+use tokio::sync::OnceCell;
 
 use crate::{
     cache::in_namespace,
     context::Context,
-    discovery,
+    discovery::{self, Served},
     pods::api_message,
     queue::Queue,
     worker::{Controller, Error},
@@ -43,6 +44,8 @@ pub enum Subject {
 pub struct Disruptions {
     context: Context,
     recorder: Recorder,
+    /// Asked for once, by the first pod of an owner whose kind has no scale.
+    served: OnceCell<Arc<Vec<Served>>>,
 }
 
 impl Disruptions {
@@ -63,7 +66,7 @@ impl Disruptions {
             }
         });
         let recorder = context.recorder("controllermanager");
-        Arc::new(Disruptions { context: context.clone(), recorder })
+        Arc::new(Disruptions { context: context.clone(), recorder, served: OnceCell::new() })
     }
 
     async fn look_at_budget(&self, key: &Key) -> Result<Option<Duration>, Error> {
@@ -110,7 +113,7 @@ impl Disruptions {
                 Ok(wants(owner, one.map(|one| (one.metadata, one.spec.and_then(|spec| spec.replicas)))))
             }
             _ => {
-                let served = discovery::discover(client).await?;
+                let served = self.served.get_or_try_init(|| discovery::discover(client)).await?;
                 let kind = served.iter().find(|one| one.resource.group == group && one.resource.kind == owner.kind);
                 Ok(Scale::Unknown(match kind {
                     Some(kind) => format!("{} does not implement the scale subresource", kind.name()),
