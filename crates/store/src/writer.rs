@@ -75,7 +75,8 @@ pub struct Writer {
 impl Writer {
     /// Runs until the inbox is closed and empty.
     pub fn run(mut self) {
-        self.next_tick = self.shared.clock.monotonic();
+        // As with etcd's ticker, no time has passed at the start: an election comes no sooner than it may.
+        self.next_tick = self.shared.clock.monotonic() + self.shared.timing.tick;
         let mut taken = Taken::default();
         if self.core.is_lone() {
             (0..self.shared.groups.len()).for_each(|id| self.core.group(id as GroupId).raft.campaign());
