@@ -13,6 +13,7 @@ use crate::{
     labels::Selector,
     plan::Plan,
     plugins::default_preemption::Args,
+    profile::PluginIndex,
     world::{NodeId, Resident, World},
 };
 pub(crate) use known::Known;
@@ -42,8 +43,30 @@ pub struct Victims {
     pub displaced: Vec<Arc<Pod>>,
 }
 
-/// Nodes that can be freed, with the best of them; or for how many nodes there is which reason not to. `several`: somebody else
-/// chooses, and needs enough to choose from.
+/// Why no eviction would help.
+#[derive(Debug, Default)]
+pub(crate) struct Vain {
+    /// For how many nodes.
+    pub reasons: BTreeMap<Reason, usize>,
+    /// The plugins that reject the pod also where others were evicted, one bit each: what they wait for may make evictions
+    /// worth while, so it must wake the pod, though they were not asked before or had nothing against it.
+    pub rejected_by: u64,
+}
+
+impl Vain {
+    fn add(&mut self, (plugin, rejection): Refusal, nodes: usize) {
+        self.rejected_by |= plugin.map_or(0, |plugin| 1 << plugin);
+        for reason in rejection.reasons {
+            *self.reasons.entry(reason).or_default() += nodes;
+        }
+    }
+}
+
+/// Why evictions on a node do not help, and the plugin that says so, if one does.
+type Refusal = (Option<PluginIndex>, Rejection);
+
+/// Nodes that can be freed, with the best of them; or why there are none. `several`: somebody else chooses, and needs enough to
+/// choose from.
 pub(crate) fn candidates(
     plan: &mut Plan,
     world: &mut World,
@@ -59,7 +82,8 @@ pub(crate) fn candidates(
         let resolvable = plan.resolvable_nodes(world);
         let reasons = [(NO_VICTIMS, resolvable), (NOT_HELPFUL, nodes - resolvable)];
         let some = reasons.into_iter().filter(|(_, nodes)| *nodes > 0);
-        return Err(some.map(|(reason, nodes)| (Reason::Borrowed(reason), nodes)).collect());
+        let reasons = some.map(|(reason, nodes)| (Reason::Borrowed(reason), nodes)).collect();
+        return Err(Vain { reasons, rejected_by: 0 });
     }
     let wanted = (nodes * args.min_candidate_nodes_percentage / 100).max(args.min_candidate_nodes_absolute).min(nodes);
     // What depends on more than the node is asked anew each time.
@@ -73,15 +97,15 @@ pub(crate) fn candidates(
     } else {
         sample(plan, world, pod, budgets, start, wanted)
     };
-    found.map_err(|mut reasons| {
+    found.map_err(|mut vain| {
         if nodes > asked {
-            *reasons.entry(Reason::Borrowed(NOT_HELPFUL)).or_default() += nodes - asked;
+            *vain.reasons.entry(Reason::Borrowed(NOT_HELPFUL)).or_default() += nodes - asked;
         }
-        reasons
+        vain
     })
 }
 
-type Found = Result<Vec<Arc<Victims>>, BTreeMap<Reason, usize>>;
+type Found = Result<Vec<Arc<Victims>>, Vain>;
 
 /// Asks about nodes from `start` on until enough can be freed; the number is of those asked.
 fn sample(
@@ -92,7 +116,7 @@ fn sample(
     start: usize,
     wanted: usize,
 ) -> (Found, usize) {
-    let (mut found, mut reasons, mut asked) = (Vec::new(), BTreeMap::new(), 0);
+    let (mut found, mut vain, mut asked) = (Vec::new(), Vain::default(), 0);
     let order = world.order();
     for step in 0..order.len() {
         let node = order[(start + step) % order.len()];
@@ -102,17 +126,13 @@ fn sample(
         asked += 1;
         match victims_on(plan, world, pod, node, budgets) {
             Ok(victims) => found.push(Arc::new(victims)),
-            Err(rejection) => {
-                for reason in rejection.reasons {
-                    *reasons.entry(reason).or_default() += 1;
-                }
-            }
+            Err(refusal) => vain.add(refusal, 1),
         }
         if found.len() >= wanted {
             break;
         }
     }
-    (if found.is_empty() { Err(reasons) } else { Ok(found) }, asked)
+    (if found.is_empty() { Err(vain) } else { Ok(found) }, asked)
 }
 
 /// The evictions that do the least harm.
@@ -139,11 +159,12 @@ fn victims_on(
     pod: &Pod,
     node: NodeId,
     budgets: &[&Budget],
-) -> Result<Victims, Rejection> {
+) -> Result<Victims, Refusal> {
     let lower = world.info(node).residents.iter().filter(|resident| resident.pod.priority() < pod.priority());
     let mut lower: Vec<Resident> = lower.cloned().collect();
+    let nobody = || (None, Rejection::unresolvable(NO_VICTIMS));
     if lower.is_empty() {
-        return Err(Rejection::unresolvable(NO_VICTIMS));
+        return Err(nobody());
     }
     let importance = |resident: &Resident| (Reverse(resident.pod.priority()), resident.pod.started);
     lower.sort_by_key(importance);
@@ -170,9 +191,9 @@ fn victims_on(
     for resident in &evicted {
         world.count_resident(node, resident, 1);
     }
-    answer.map_err(|(_, rejection)| rejection)?;
+    answer.map_err(|(plugin, rejection)| (Some(plugin), rejection))?;
     if evicted.is_empty() {
-        return Err(Rejection::unresolvable(NO_VICTIMS));
+        return Err(nobody());
     }
     evicted.sort_by_key(|resident| importance(resident));
     let pods = evicted.iter().map(|resident| resident.pod.clone()).collect();

@@ -210,7 +210,10 @@ impl Engine {
         if rescue.preempts {
             let consults = self.consults_about_victims(pod);
             match self.candidates(plan, pod, consults) {
-                Err(preemption) => unfit.diagnosis.preemption = preemption,
+                Err((preemption, also_by)) => {
+                    unfit.diagnosis.preemption = preemption;
+                    unfit.rejected_by |= also_by;
+                }
                 Ok(candidates) if consults => {
                     unfit.candidates = candidates.into_iter().map(Arc::unwrap_or_clone).collect();
                 }
@@ -234,19 +237,25 @@ impl Engine {
         Preemption::Failed([(Reason::Borrowed(preempt::NOT_HELPFUL), nodes)].into())
     }
 
-    /// The evictions that would make room, each on its node; the best of them, unless `several` are wanted.
-    fn candidates(&mut self, plan: &mut Plan, pod: &Arc<Pod>, several: bool) -> Result<Vec<Arc<Victims>>, Preemption> {
+    /// The evictions that would make room, each on its node; the best of them, unless `several` are wanted. Otherwise why there
+    /// are none, and the plugins that are against it, one bit each.
+    fn candidates(
+        &mut self,
+        plan: &mut Plan,
+        pod: &Arc<Pod>,
+        several: bool,
+    ) -> Result<Vec<Arc<Victims>>, (Preemption, u64)> {
         if pod.spec.never_preempts {
-            return Err(Preemption::NotEligible(NEVER.into()));
+            return Err((Preemption::NotEligible(NEVER.into()), 0));
         }
         if self.waits_for_victims(plan, pod) {
             let why: Reason = "not eligible due to a terminating pod on the nominated node.".into();
-            return Err(Preemption::NotEligible(why));
+            return Err((Preemption::NotEligible(why), 0));
         }
         let start = self.random.below(self.world.known_nodes());
         let budgets: Vec<&Budget> = self.budgets.values().collect();
         preempt::candidates(plan, &mut self.world, pod, &self.preemption, &budgets, start, several)
-            .map_err(Preemption::Failed)
+            .map_err(|vain| (Preemption::Failed(vain.reasons), vain.rejected_by))
     }
 
     /// Promises the pod the node that its victims will leave.

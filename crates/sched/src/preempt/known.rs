@@ -1,16 +1,13 @@
 //! What preemption has found out about each node, kept until the node changes, and in the order of harm: pods of a kind that
 //! preempt one after the other find the best node at the cost of what has changed since the one before.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Harm, Victims, harm, victims_on};
+use super::{Harm, Vain, Victims, harm, victims_on};
 use crate::{
     Pod,
-    diagnosis::Reason,
     plan::{Plan, RejectId, Rejects},
+    profile::PluginIndex,
     world::{NodeId, World},
 };
 
@@ -29,7 +26,8 @@ pub(crate) struct Known {
     position: Option<u64>,
     nodes: Vec<Outcome>,
     best: BTreeSet<(Harm, NodeId)>,
-    rejects: Rejects,
+    /// `None`: by no plugin, there is nobody to evict.
+    rejects: Rejects<Option<PluginIndex>>,
     /// A node whose outcome is true for one pod only, because it was freed for that one.
     own: Option<NodeId>,
 }
@@ -74,13 +72,12 @@ impl Known {
                 self.best.insert((harm, node));
                 Outcome::Evicts(harm, Arc::new(victims))
             }
-            // Nobody asks which plugin it was.
-            Err(rejection) => Outcome::Rejected(self.rejects.add((0, rejection))),
+            Err(refusal) => Outcome::Rejected(self.rejects.add(refusal)),
         };
     }
 
-    /// The evictions that do the least harm, at most so many; or for how many nodes there is which reason not to.
-    pub fn candidates(&self, wanted: usize) -> Result<Vec<Arc<Victims>>, BTreeMap<Reason, usize>> {
+    /// The evictions that do the least harm, at most so many; or why there are none.
+    pub fn candidates(&self, wanted: usize) -> Result<Vec<Arc<Victims>>, Vain> {
         let victims = |(_, node): &(Harm, NodeId)| match &self.nodes[node.index()] {
             Outcome::Evicts(_, victims) => Some(victims.clone()),
             Outcome::Nothing | Outcome::Rejected(_) => None,
@@ -89,13 +86,11 @@ impl Known {
         if !found.is_empty() {
             return Ok(found);
         }
-        let mut reasons = BTreeMap::new();
-        for (_, rejection, nodes) in self.rejects.iter() {
-            for reason in rejection.reasons {
-                *reasons.entry(reason).or_default() += nodes;
-            }
+        let mut vain = Vain::default();
+        for (plugin, rejection, nodes) in self.rejects.iter() {
+            vain.add((plugin, rejection), nodes);
         }
-        Err(reasons)
+        Err(vain)
     }
 
     /// How many nodes were asked about.

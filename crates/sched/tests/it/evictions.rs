@@ -13,7 +13,7 @@ use crate::{
         term,
     },
     stage::Stage,
-    storage::{bound, claim, taken, user, volume, with},
+    storage::{bound, claim, class, taken, user, volume, with},
 };
 
 /// A pod of a priority on a node.
@@ -184,6 +184,24 @@ fn users_of_exclusive_claims_go_for_the_more_important() {
     check(&[("v1", &["c1"]), ("v2", &["c2"])], &["c1", "c2"], "p evicts v1+v2 from a");
     check(&[("v1", &["c1", "c2"])], &["c1", "c2"], "p evicts v1 from a");
     check(&[("v1", &["c1"]), ("v2", &["c2"])], &["c2"], "p evicts v2 from a");
+}
+
+#[test]
+fn what_stands_in_the_way_of_evictions_wakes_who_would_have_others_evicted() {
+    let check = |more: &[Value], pod: Value, change: Value| {
+        let mut stage = Stage::new(&[sized("a", "500m"), holds("victim", "400m", 1, "a")]);
+        more.iter().for_each(|object| stage.apply(object));
+        stage.apply(&asking("p", "300m", with(priority(100), pod)));
+        stage.expect(&["p waits"]);
+        stage.apply(&change);
+        stage.expect(&["p evicts victim from a"]);
+    };
+    // Before there is room for the pod, nobody asks for its volume, or whether it can be beside the others.
+    let volumes = json!({"spec": {"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]}});
+    let waits = [class("late", "kubernetes.io/no-provisioner"), claim("c", "late")];
+    check(&waits, volumes, volume("v", "late"));
+    let important = |labels: &str| with(holds("important", "0", 200, "a"), marked(labels));
+    check(&[important("app=x")], apart(json!([term("kubernetes.io/hostname", "app=x")])), important("app=y"));
 }
 
 #[test]

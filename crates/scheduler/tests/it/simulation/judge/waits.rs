@@ -14,7 +14,7 @@ impl Judge {
         let mut found = Vec::new();
         for pod in store.all("pods") {
             let Some(demand) = self.demands.get(uid(pod)) else { continue };
-            let condition = condition(pod);
+            let condition = scheduled(pod).and_then(|condition| condition["status"].as_str());
             if node_of(pod).is_some() {
                 if condition != Some("True") {
                     found.push(format!("truth: {} is bound and its condition says {condition:?}", name(pod)));
@@ -54,14 +54,18 @@ impl Judge {
             if !self.has_volumes(store, pod, machine) {
                 continue;
             }
+            let forgotten = |though: &str| {
+                let told = scheduled(pod).map_or("", |condition| condition["message"].as_str().unwrap_or_default());
+                Some(format!("no pod forgotten: {demand:?} waits though {though} on {machine:?}; it was told: {told}"))
+            };
             if machine.takes(demand, &residents) && self.has_devices(store, pod, machine, true) {
-                return Some(format!("no pod forgotten: {demand:?} waits though there is room on {machine:?}"));
+                return forgotten("there is room");
             }
             let important: Vec<&Demand> =
                 residents.iter().copied().filter(|pod| pod.priority >= demand.priority).collect();
             let may_evict = !demand.never_preempts && self.has_devices(store, pod, machine, false);
             if may_evict && machine.takes(demand, &important) {
-                return Some(format!("no pod forgotten: {demand:?} waits though it may evict others on {machine:?}"));
+                return forgotten("it may evict others");
             }
         }
         None
@@ -111,7 +115,7 @@ impl Judge {
 }
 
 /// What a pod was told of its node.
-fn condition(pod: &Value) -> Option<&str> {
+fn scheduled(pod: &Value) -> Option<&Value> {
     let all = pod["status"]["conditions"].as_array()?;
-    all.iter().find(|condition| condition["type"] == "PodScheduled")?["status"].as_str()
+    all.iter().find(|condition| condition["type"] == "PodScheduled")
 }
