@@ -66,7 +66,8 @@ struct Row {
 
 impl Row {
     fn ratio(&self) -> Option<f64> {
-        Some(self.plinth? / self.peer?)
+        let peer = self.peer.filter(|peer| *peer != 0.0)?;
+        Some(self.plinth? / peer)
     }
 
     fn met(&self) -> Option<bool> {

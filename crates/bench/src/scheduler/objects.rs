@@ -120,6 +120,8 @@ pub fn pod_group(min_count: usize) -> Template {
 pub enum Shape {
     /// 100m of a core and 500 MiB, as all that say nothing else.
     Default,
+    /// The same with its name as a label.
+    Distinct,
     /// At most five more in one zone than in another.
     Spreading,
     /// None beside another of its kind on a node.
@@ -154,6 +156,7 @@ impl Shape {
         let selected = json!({"namespaceSelector": {"matchLabels": {SELECTED.0: SELECTED.1}}});
         match self {
             Shape::Default | Shape::Large => {}
+            Shape::Distinct => labels["statefulset.kubernetes.io/pod-name"] = NAME.into(),
             Shape::Spreading => {
                 labels["color"] = "blue".into();
                 spec["topologySpreadConstraints"] = json!([{"maxSkew": 5, "topologyKey": ZONE,

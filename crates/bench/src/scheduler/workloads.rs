@@ -12,6 +12,8 @@ use crate::report::Goal::{self, AtLeast};
 pub enum Workload {
     /// Pods that ask for a little of everything.
     Basic,
+    /// As basic, and each has a label of its own, as those of a StatefulSet or of an indexed Job.
+    Distinct,
     /// At most five more in one of three zones than in another.
     Spreading,
     /// None beside another of its kind on a node.
@@ -33,8 +35,9 @@ pub enum Workload {
 }
 
 impl Workload {
-    pub const ALL: [Workload; 10] = [
+    pub const ALL: [Workload; 11] = [
         Workload::Basic,
+        Workload::Distinct,
         Workload::Spreading,
         Workload::AntiAffinity,
         Workload::Affinity,
@@ -115,6 +118,7 @@ impl Plan {
         };
         let plan = match workload {
             Workload::Basic => Plan { goal: AtLeast(4_000.0), ..plan },
+            Workload::Distinct => Plan { measured: (Shape::Distinct, 10_000), goal: Goal::Open, ..plan },
             Workload::Spreading => Plan {
                 zones: THREE_ZONES,
                 init: (Shape::Default, 5_000),
