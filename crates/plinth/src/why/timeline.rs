@@ -42,9 +42,9 @@ pub struct Step {
     /// What the scheduler thought.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt: Option<Attempt>,
-    /// Times are in seconds; of what happens in the same, this comes first.
+    /// Times are in seconds; of what happens in the same, this comes first, and of events that which was written first.
     #[serde(skip)]
-    order: u8,
+    order: (u8, u64),
 }
 
 impl Timeline {
@@ -75,7 +75,7 @@ impl Timeline {
 impl Step {
     fn new(at: Timestamp, who: &str, what: &str, detail: impl Into<String>, order: u8) -> Self {
         let (who, what, detail) = (who.to_owned(), what.to_owned(), detail.into());
-        Step { at, last: None, count: 1, who, what, detail, warning: false, attempt: None, order }
+        Step { at, last: None, count: 1, who, what, detail, warning: false, attempt: None, order: (order, 0) }
     }
 }
 
@@ -102,6 +102,7 @@ fn event(event: &Event) -> Option<Step> {
         "Scheduled" => 2,
         _ => 3,
     };
+    let version = event.metadata.resource_version.as_deref().and_then(|version| version.parse().ok());
     let annotation = event.metadata.annotations.as_ref().and_then(|all| all.get(ANNOTATION));
     Some(Step {
         last,
@@ -109,6 +110,7 @@ fn event(event: &Event) -> Option<Step> {
         warning: event.type_.as_deref() == Some("Warning"),
         // Somebody else's annotation of that name is nobody's attempt.
         attempt: annotation.and_then(|text| serde_json::from_str(text).ok()),
+        order: (order, version.unwrap_or(0)),
         ..Step::new(at, who, what, event.message.as_deref().unwrap_or_default(), order)
     })
 }
@@ -240,6 +242,18 @@ pub mod tests {
         assert_eq!(timeline.steps[0].detail, "for ReplicaSet web");
         assert_eq!(timeline.steps[2].attempt.as_ref().unwrap().scores[1].node, "n2");
         assert!(timeline.ready && timeline.waits_for.is_none());
+    }
+
+    #[test]
+    fn events_of_one_second_are_told_as_they_were_written() {
+        let event = |reason: &str, version: &str| {
+            json!({"metadata": {"resourceVersion": version}, "involvedObject": {}, "reason": reason,
+                "firstTimestamp": "2026-01-01T00:00:00Z"})
+        };
+        let pod = json!({"metadata": {"name": "p", "creationTimestamp": "2026-01-01T00:00:00Z"}});
+        let told = timeline(pod, json!([event("Created", "63"), event("Started", "103"), event("Pulled", "61")]));
+        let steps: Vec<&str> = told.steps.iter().map(|step| step.what.as_str()).collect();
+        assert_eq!(steps, ["Created", "Pulled", "Created", "Started"], "the first is the pod's own");
     }
 
     #[test]

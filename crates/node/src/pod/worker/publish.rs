@@ -111,20 +111,44 @@ fn entry(record: &Record) -> ContainerEntry {
     }
 }
 
+/// What makes the status this one (a strategic merge patch). `before`: what was written last; `known`: what the API has, as far as
+/// is known here.
+fn patch(before: Option<&PodStatus>, known: Option<&PodStatus>, status: &PodStatus) -> Value {
+    let value = |status: &PodStatus| serde_json::to_value(status).expect("a status has no keys but text");
+    let (mut fields, before, known) = (value(status), before.map(value), known.map(value));
+    // What was there before and is not any more has to be taken away by name.
+    for key in before.iter().filter_map(Value::as_object).flat_map(|fields| fields.keys()) {
+        if fields.get(key).is_none() {
+            fields[key] = Value::Null;
+        }
+    }
+    // Lists whose items are merged by their names: addresses that are not there any more would stay.
+    for list in ["hostIPs", "podIPs"] {
+        if let Some(items) = fields.get_mut(list).and_then(Value::as_array_mut) {
+            items.insert(0, json!({"$patch": "replace"}));
+        }
+    }
+    // The conditions of others stay theirs, and a condition that has come true loses what was said of it before.
+    if let Some(conditions) = fields.get_mut("conditions").and_then(Value::as_array_mut) {
+        let there = known.as_ref().and_then(|known| known["conditions"].as_array());
+        conditions.retain(|condition| there.is_none_or(|there| !there.contains(condition)));
+        for condition in conditions {
+            for said in ["reason", "message"] {
+                if condition.get(said).is_none() {
+                    condition[said] = Value::Null;
+                }
+            }
+        }
+    }
+    fields
+}
+
 /// Writes the status. True also when there is nothing left to write to.
 async fn write(context: &Context, pod: &Pod, accepted: Option<&PodStatus>, status: &PodStatus) -> bool {
     let meta = &pod.metadata;
     let (Some(namespace), Some(name)) = (&meta.namespace, &meta.name) else { return true };
-    let mut fields = match serde_json::to_value(status) {
-        Ok(Value::Object(fields)) => fields,
-        _ => return true,
-    };
-    // What was there before and is not any more has to be taken away by name.
-    let before = accepted.or(pod.status.as_ref()).and_then(|status| serde_json::to_value(status).ok());
-    for key in before.iter().filter_map(Value::as_object).flat_map(|fields| fields.keys()) {
-        fields.entry(key.clone()).or_insert(Value::Null);
-    }
-    let patch = json!({ "metadata": { "uid": meta.uid }, "status": fields });
+    let known = pod.status.as_ref();
+    let patch = json!({ "metadata": { "uid": meta.uid }, "status": patch(accepted.or(known), known, status) });
     let api = Api::<Pod>::namespaced(context.client.clone(), namespace);
     match api.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch)).await {
         Ok(_) => true,
@@ -137,5 +161,33 @@ async fn write(context: &Context, pod: &Pod, accepted: Option<&PodStatus>, statu
             tracing::warn!(pod = name, %error, "status could not be written and will be tried again");
             false
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(value: Value) -> PodStatus {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn a_patch_takes_away_what_does_not_hold_any_more() {
+        let unready = json!({"type": "Ready", "status": "False", "reason": "ContainersNotReady", "message": "[web]"});
+        let disrupted = json!({"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"});
+        let scheduled = json!({"type": "PodScheduled", "status": "True"});
+        let before = status(json!({"phase": "Pending", "message": "starting", "podIPs": [{"ip": "10.0.0.1"}],
+            "conditions": [unready, scheduled]}));
+        let known = status(json!({"conditions": [unready, scheduled, disrupted]}));
+        let now = status(json!({"phase": "Running", "podIPs": [{"ip": "10.0.0.2"}],
+            "conditions": [{"type": "Ready", "status": "True"}, scheduled, disrupted]}));
+        let expected = json!({"phase": "Running", "message": null,
+            "podIPs": [{"$patch": "replace"}, {"ip": "10.0.0.2"}],
+            "conditions": [{"type": "Ready", "status": "True", "reason": null, "message": null}]});
+        assert_eq!(patch(Some(&before), Some(&known), &now), expected);
+        // Nobody has said anything yet.
+        let fresh = patch(None, None, &status(json!({"conditions": [unready]})));
+        assert_eq!(fresh, json!({"conditions": [unready]}));
     }
 }
