@@ -15,7 +15,11 @@ mod choice;
 mod groups;
 mod rejects;
 
-use std::{collections::HashSet, ops::Range, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+    sync::Arc,
+};
 
 use crate::{
     Pod,
@@ -26,7 +30,7 @@ use crate::{
     profile::{PluginIndex, Profile},
     world::{NodeId, Resident, World},
 };
-use groups::{Groups, Members, Standing};
+use groups::{GroupId, Groups, Members, Standing};
 pub(crate) use rejects::{RejectId, Rejects};
 
 /// Groups that have lost their nodes are kept up to this number beside the live ones; past it the plan begins anew.
@@ -247,17 +251,24 @@ impl Plan {
         }
     }
 
-    /// Looks at nodes from `start` on, in rotation, until `wanted` fit. Returns how many it has looked at.
+    /// Looks at nodes from `start` on, in rotation, until `wanted` fit: also beside the pods that are elsewhere, or all nodes that
+    /// were looked at could be in the wrong zone. Returns how many it has looked at.
     pub fn search(&mut self, world: &mut World, start: usize, wanted: usize) -> usize {
         let order = match &self.only {
             Some(_) => self.candidates(world).into(),
             None => world.order(),
         };
+        // Whether the nodes of a group fit; nothing changes meanwhile.
+        let mut fits: HashMap<GroupId, bool> = HashMap::new();
         let mut fitting = 0;
         for step in 0..order.len() {
             let node = order[(start + step) % order.len()];
             self.update(world, node);
-            fitting += usize::from(matches!(self.place(node), Place::Standing(_)));
+            if let Place::Standing(Standing { group, .. }) = self.place(node) {
+                let fits = fits.entry(group);
+                let fits = fits.or_insert_with(|| self.group_fits(world, &self.groups.get(group).key).is_ok());
+                fitting += usize::from(*fits);
+            }
             if fitting >= wanted {
                 return step + 1;
             }

@@ -1,7 +1,7 @@
 //! The pod's status as the API shows it, derived from the facts: phase, conditions and container states in kubelet's
 //! words. Pure: equal facts give an equal status.
 
-mod conditions;
+pub mod conditions;
 
 #[cfg(test)]
 mod tests;

@@ -20,6 +20,7 @@ use super::{
     probe::{ProbeKind, Verdict},
     prober::Prober,
     start,
+    status::conditions::overwritten,
 };
 use crate::{
     context::Context,
@@ -195,6 +196,9 @@ impl Worker {
         let now = self.context.clock.now();
         match input {
             Input::Pod(pod) => {
+                // Of a controller that took the node for lost, for example. It is written again, also if that was long ago.
+                let shown = pod.status.as_ref();
+                self.status.accepted.take_if(|written| shown.is_some_and(|shown| overwritten(written, shown)));
                 self.pods.send_replace(pod.clone());
                 self.machine.set_pod(pod);
             }

@@ -1,7 +1,10 @@
 //! Pods from bound to gone.
 
 use client::Api;
-use k8s_openapi::api::{coordination::v1::Lease, core::v1::Node};
+use k8s_openapi::api::{
+    coordination::v1::Lease,
+    core::v1::{Node, Pod},
+};
 use kube::api::DeleteParams;
 use serde_json::json;
 
@@ -137,6 +140,25 @@ fn a_forced_deletion_ends_the_containers_too() {
         let pod = world.until_ready("stuck").await;
         assert_eq!(waiting(&pod, "a"), "");
         world.delete_now("stuck", &DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() }).await;
+        world.until_nothing_left(&uid(&pod)).await;
+        world
+    });
+}
+
+#[test]
+fn a_condition_that_somebody_else_has_changed_is_set_right() {
+    with_world(|world| async move {
+        world.pod("web", json!({ "containers": [shell("a", "sleep 1000")] })).await;
+        world.until_ready("web").await;
+        // As a controller that took the node for lost.
+        let lost = json!({"type": "Ready", "status": "False", "reason": "NodeNotReady"});
+        let disrupted = json!({"type": "DisruptionTarget", "status": "True", "reason": "Test"});
+        let patch = json!({"status": {"conditions": [lost, disrupted]}});
+        world.patch_raw("/api/v1/namespaces/default/pods/web/status", patch).await;
+        // What is not the node's it does not take away.
+        let both = |pod: &Pod| ["DisruptionTarget", "Ready"].iter().all(|name| condition(pod, name) == "True");
+        let pod = world.until("web", "ready again", both).await;
+        world.delete("web").await;
         world.until_nothing_left(&uid(&pod)).await;
         world
     });

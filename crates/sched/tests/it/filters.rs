@@ -6,6 +6,7 @@ use crate::{
     made::{
         apart, asking, at, fitting, labelled, marked, near, node, on_nodes, pod, priority, rule, spread, taint, term,
     },
+    stage::Stage,
     storage::with,
 };
 
@@ -350,4 +351,25 @@ fn labels_and_names_of_nodes_are_respected() {
 fn nobody_is_evicted_where_there_is_room() {
     let objects = [labelled("a", "node=a"), labelled("b", "node=b"), asking("low", "4", with(at("a"), priority(0)))];
     check(&objects, asking("p", "2", priority(100)), "b");
+}
+
+#[test]
+fn among_many_nodes_the_one_is_found_that_is_near_or_not_too_full() {
+    // More than are looked at if they fit.
+    let host = |n: usize| labelled(&format!("n{n}"), &format!("kubernetes.io/hostname=n{n} zone={}", n / 999));
+    let nodes: Vec<Value> = (0..1000).map(host).collect();
+    let check = |there: Value, waiting: Value| {
+        let mut stage = Stage::new(&nodes);
+        stage.apply(&there);
+        // Others that are less important need not go.
+        stage.apply(&pod("bystander", with(priority(-1), at("n5"))));
+        stage.apply(&with(waiting, priority(100)));
+        stage.expect(&["p -> n999"]);
+    };
+    let friend = pod("friend", with(marked("app=x"), at("n999")));
+    check(friend, pod("p", near(json!([term("kubernetes.io/hostname", "app=x")]))));
+    let other = pod("other", with(marked("app=x"), at("n3")));
+    let even = with(marked("app=x"), spread(json!([rule(1, "zone", "app=x", json!({}))])));
+    check(other.clone(), pod("p", even));
+    check(other, pod("p", apart(json!([term("zone", "app=x")]))));
 }

@@ -9,6 +9,18 @@ use k8s_openapi::{
 use super::Machine;
 use crate::pod::model::Kind;
 
+/// The conditions that are the node's to tell.
+pub const OWN: [&str; 4] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"];
+
+/// Whether what the API shows of the node's own conditions is not what was written: somebody else has changed it.
+pub fn overwritten(written: &PodStatus, shown: &PodStatus) -> bool {
+    let says = |status: &PodStatus, name: &str| {
+        let found = status.conditions.iter().flatten().find(|condition| condition.type_ == name);
+        found.map(|condition| condition.status.clone())
+    };
+    OWN.iter().any(|name| says(written, name) != says(shown, name))
+}
+
 /// Whether a condition holds, and why not.
 struct Finding {
     holds: bool,
@@ -42,15 +54,10 @@ pub(super) fn derive(
     let containers = containers_ready(machine, status, phase);
     let ready = ready(machine, &containers, old);
     let scheduled = old.iter().find(|condition| condition.type_ == "PodScheduled");
-    let own = [
-        ("PodReadyToStartContainers", to_start),
-        ("Initialized", initialized(machine, status, phase)),
-        ("Ready", ready),
-        ("ContainersReady", containers),
-    ];
+    let own = [to_start, initialized(machine, status, phase), ready, containers];
     let generation = machine.pod.metadata.generation;
     let mut conditions: Vec<PodCondition> =
-        own.into_iter().map(|(name, finding)| condition(name, finding, &before, generation, now)).collect();
+        OWN.into_iter().zip(own).map(|(name, finding)| condition(name, finding, &before, generation, now)).collect();
     match scheduled {
         Some(scheduled) => conditions.push(scheduled.clone()),
         // A pod that was created with its node's name never met a scheduler.

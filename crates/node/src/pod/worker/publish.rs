@@ -13,7 +13,10 @@ use super::{Done, Worker};
 use crate::{
     context::Context,
     directory::{ContainerEntry, PodEntry},
-    pod::{model::Record, status},
+    pod::{
+        model::Record,
+        status::{self, conditions::OWN},
+    },
 };
 
 /// Pauses after a status that could not be written, from the first doubling to the last.
@@ -128,10 +131,12 @@ fn patch(before: Option<&PodStatus>, known: Option<&PodStatus>, status: &PodStat
             items.insert(0, json!({"$patch": "replace"}));
         }
     }
-    // The conditions of others stay theirs, and a condition that has come true loses what was said of it before.
+    // The conditions of others stay theirs. The node's own are always said: what is known of the API may be older than what was
+    // written last. One that has come true loses what was said of it before.
     if let Some(conditions) = fields.get_mut("conditions").and_then(Value::as_array_mut) {
         let there = known.as_ref().and_then(|known| known["conditions"].as_array());
-        conditions.retain(|condition| there.is_none_or(|there| !there.contains(condition)));
+        let is_own = |condition: &Value| OWN.iter().any(|own| condition["type"] == *own);
+        conditions.retain(|condition| is_own(condition) || there.is_none_or(|there| !there.contains(condition)));
         for condition in conditions {
             for said in ["reason", "message"] {
                 if condition.get(said).is_none() {
@@ -186,6 +191,10 @@ mod tests {
             "podIPs": [{"$patch": "replace"}, {"ip": "10.0.0.2"}],
             "conditions": [{"type": "Ready", "status": "True", "reason": null, "message": null}]});
         assert_eq!(patch(Some(&before), Some(&known), &now), expected);
+        // It is so again, and what the watch has told is from before.
+        let was = status(json!({"conditions": [{"type": "Ready", "status": "True"}]}));
+        let again = status(json!({"conditions": [unready]}));
+        assert_eq!(patch(Some(&was), Some(&again), &again), json!({"conditions": [unready]}));
         // Nobody has said anything yet.
         let fresh = patch(None, None, &status(json!({"conditions": [unready]})));
         assert_eq!(fresh, json!({"conditions": [unready]}));
