@@ -48,6 +48,8 @@ pub struct Identity {
 pub trait Fed: DeserializeOwned + Send + 'static {
     /// The path of all its objects, such as `/api/v1/pods`.
     const PATH: &'static str;
+    /// Whether the reader goes on without the kind where it may not read it, as where the server does not serve it.
+    const OPTIONAL: bool = false;
 
     fn namespace(&self) -> &str;
     fn name(&self) -> &str;
@@ -96,7 +98,16 @@ pub async fn feed<K: Fed>(client: Client, mut sink: impl Sink<K>) {
                 }
                 ABSENT_PAUSE
             }
-            Failure::Retry(error) => {
+            Failure::Forbidden(why) if K::OPTIONAL => {
+                if !feed.synced {
+                    tracing::warn!(path = K::PATH, why, "this kind may not be read, and is taken for empty");
+                }
+                if feed.sync(&mut sink).await.is_err() {
+                    return;
+                }
+                ABSENT_PAUSE
+            }
+            Failure::Retry(error) | Failure::Forbidden(error) => {
                 tracing::warn!(path = K::PATH, error, "watch was interrupted and will be resumed");
                 backoff.next().unwrap_or(ABSENT_PAUSE)
             }
@@ -108,6 +119,7 @@ pub async fn feed<K: Fed>(client: Client, mut sink: impl Sink<K>) {
 enum Failure {
     Closed,
     Absent,
+    Forbidden(String),
     Retry(String),
 }
 
@@ -233,6 +245,7 @@ impl Feed {
         match answer(self.client.request_text(request)).await? {
             Ok(text) => Ok(text),
             Err(kube::Error::Api(status)) if status.code == 404 => Err(Failure::Absent),
+            Err(kube::Error::Api(status)) if status.code == 403 => Err(Failure::Forbidden(status.message)),
             Err(error) => Err(retry(error)),
         }
     }

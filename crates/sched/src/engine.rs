@@ -41,7 +41,6 @@ const PARALLELISM: usize = 16;
 pub struct Options {
     pub profiles: Vec<Profile>,
     pub pauses: Pauses,
-    pub preemption: plugins::default_preemption::Args,
     pub extenders: Vec<Extender>,
     /// For so many pods at a time they are asked.
     pub parallelism: usize,
@@ -64,7 +63,6 @@ impl Default for Options {
         Options {
             profiles: vec![plugins::default_profile("default-scheduler")],
             pauses: Pauses::default(),
-            preemption: plugins::default_preemption::Args::default(),
             extenders: Vec::new(),
             parallelism: PARALLELISM,
             coarse_domains: COARSE_DOMAINS,
@@ -133,7 +131,6 @@ pub struct Engine {
     random: Random,
     /// Where the next search begins.
     start: usize,
-    preemption: plugins::default_preemption::Args,
     budgets: BTreeMap<(Arc<str>, Arc<str>), Budget>,
     /// Victims that are still there, by the pod that they make room for.
     preempting: HashMap<Arc<str>, Vec<Arc<str>>>,
@@ -158,7 +155,6 @@ impl Engine {
             plans: Plans::default(),
             random: Random::new(options.seed),
             start: 0,
-            preemption: options.preemption,
             budgets: BTreeMap::new(),
             preempting: HashMap::new(),
             gangs: Gangs::default(),

@@ -6,6 +6,7 @@ use crate::{
     Pod,
     diagnosis::{Diagnosis, Reason, Rejection},
     framework::{Event, Plugin, Point, PostFilter},
+    plugins::default_preemption,
     pre_bind::{PreBind, Progress, Write},
     world::{NodeId, World},
 };
@@ -34,6 +35,8 @@ pub struct Profile {
     pub scheduler_name: String,
     /// How many of the nodes that fit are looked for when a search must not look at all: `None` adapts to their number.
     pub percentage_of_nodes_to_score: Option<u32>,
+    /// How many nodes are looked at for pods to evict.
+    pub preemption: default_preemption::Args,
     plugins: Vec<Box<dyn Plugin>>,
     pre_enqueue: Vec<PluginIndex>,
     sort: Option<PluginIndex>,
@@ -53,6 +56,7 @@ impl Profile {
         Profile {
             scheduler_name: scheduler_name.into(),
             percentage_of_nodes_to_score: None,
+            preemption: default_preemption::Args::default(),
             plugins: Vec::new(),
             pre_enqueue: Vec::new(),
             sort: None,

@@ -224,7 +224,11 @@ impl Queue {
 
     /// A pod that was not known, or whose gates have changed.
     pub fn add(&mut self, pod: Arc<Pod>, turn: Turn, gate: Option<Gate>, now: Duration) {
-        let history = self.remove(&pod.uid).map_or(History { attempts: 0, first_seen: now }, |(_, history)| history);
+        let was_gated = self.pods.get(&pod.uid).is_some_and(|waiting| waiting.place == Place::Gated);
+        let history = self.remove(&pod.uid).map(|(_, history)| history);
+        // While it was kept out, nobody could place it: its time counts from when it is let in.
+        let history = history.filter(|history| !was_gated || history.attempts > 0);
+        let history = history.unwrap_or(History { attempts: 0, first_seen: now });
         let place = if gate.is_some() { Place::Gated } else { self.active_place(turn, now) };
         let rejected_by = gate.unwrap_or_default().plugins;
         self.enter(Waiting { pod, turn, place, history, rejected_by, failed_at: now }, cause::ADDED);

@@ -116,13 +116,14 @@ impl<K: Watched> Sink<K> for Inputs {
 }
 
 macro_rules! watched {
-    ($name:ident, $object:ty, $path:literal, $input:expr, $gone:expr) => {
+    ($name:ident, $object:ty, $path:literal, $input:expr, $gone:expr $(, optional: $optional:literal)?) => {
         #[derive(Deserialize)]
         #[serde(transparent)]
         struct $name($object);
 
         impl Fed for $name {
             const PATH: &'static str = $path;
+            $(const OPTIONAL: bool = $optional;)?
 
             fn namespace(&self) -> &str {
                 self.0.metadata.namespace.as_deref().unwrap_or_default()
@@ -207,7 +208,9 @@ watched!(
     object::PodGroup,
     "/apis/scheduling.k8s.io/v1alpha2/podgroups",
     |object, name| Some(Input::Group(name, Some(convert::gang(&object)))),
-    |name, _| Input::Group(name, None)
+    |name, _| Input::Group(name, None),
+    // kube-scheduler's role (system:kube-scheduler) has it only where the feature gate GenericWorkload is on.
+    optional: true
 );
 
 /// An object that cannot be read is as good as gone.

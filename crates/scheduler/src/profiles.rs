@@ -51,13 +51,6 @@ pub(crate) fn engine(
     let mut outside = Outside { plugins, place, made: HashSet::new() };
     let gates = &configuration.gates;
     let profiles = configuration.profiles.iter().map(|profile| build(profile, percentage, gates, &mut outside));
-    let first = configuration.profiles.first().map(|profile| &profile.args.default_preemption);
-    let count = |number: i32| usize::try_from(number).unwrap_or(0);
-    let preemption =
-        first.map_or_else(plugins::default_preemption::Args::default, |args| plugins::default_preemption::Args {
-            min_candidate_nodes_percentage: count(args.min_candidate_nodes_percentage),
-            min_candidate_nodes_absolute: count(args.min_candidate_nodes_absolute),
-        });
     Ok(sched::Options {
         profiles: profiles.collect::<Result<_, _>>()?,
         pauses: Pauses {
@@ -65,7 +58,6 @@ pub(crate) fn engine(
             max_backoff: duration(configuration.pod_max_backoff),
             max_unschedulable: duration(configuration.pod_max_in_unschedulable),
         },
-        preemption,
         devices: devices(gates),
         extended_resources: gates.enabled(gates::DRA_EXTENDED_RESOURCE),
         parallelism: count(configuration.parallelism),
@@ -76,6 +68,9 @@ pub(crate) fn engine(
 fn duration(given: GoDuration) -> Duration {
     given.get()
 }
+
+/// Done by the engine itself, whether it is named or not.
+const BUILT_IN: &str = "GangScheduling";
 
 /// Which parts of the API of devices are looked at.
 fn devices(gates: &Gates) -> devices::Features {
@@ -91,6 +86,10 @@ fn devices(gates: &Gates) -> devices::Features {
     }
 }
 
+fn count(number: i32) -> usize {
+    usize::try_from(number).unwrap_or(0)
+}
+
 fn build(
     given: &sched_config::Profile,
     percentage: i32,
@@ -102,6 +101,11 @@ fn build(
     let mut profile = Profile::new(&given.scheduler_name);
     let own = given.percentage_of_nodes_to_score.unwrap_or(percentage);
     profile.percentage_of_nodes_to_score = u32::try_from(own).ok().filter(|percentage| *percentage > 0);
+    let preemption = &given.args.default_preemption;
+    profile.preemption = plugins::default_preemption::Args {
+        min_candidate_nodes_percentage: count(preemption.min_candidate_nodes_percentage),
+        min_candidate_nodes_absolute: count(preemption.min_candidate_nodes_absolute),
+    };
     let all = plugins::registry(&args).into_iter().chain(plugins::further());
     let mut known: Vec<_> = all.map(|(plugin, _)| Some(plugin)).collect();
     let names = given.plugins.names();
@@ -119,6 +123,7 @@ fn build(
                 let (profile, plugin) = (given.scheduler_name.clone(), name.to_owned());
                 return Err(ProfileError::Plugin { profile, plugin, reason });
             }
+            None if name == BUILT_IN => {}
             None => {
                 tracing::info!(profile = given.scheduler_name, plugin = name, "plugin is not there and has no effect")
             }

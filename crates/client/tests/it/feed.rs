@@ -49,10 +49,36 @@ impl Fed for Thing {
     }
 }
 
+/// A kind that need not be there.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(transparent)]
+struct Extra(Thing);
+
+impl Fed for Extra {
+    const PATH: &'static str = Thing::PATH;
+    const OPTIONAL: bool = true;
+
+    fn namespace(&self) -> &str {
+        self.0.namespace()
+    }
+
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn uid(&self) -> &str {
+        self.0.uid()
+    }
+
+    fn version(&self) -> &str {
+        self.0.version()
+    }
+}
+
 struct Told(mpsc::UnboundedSender<String>);
 
-impl Sink<Thing> for Told {
-    async fn take(&mut self, event: Event<Thing>) -> Result<(), Closed> {
+impl<K: Fed> Sink<K> for Told {
+    async fn take(&mut self, event: Event<K>) -> Result<(), Closed> {
         let words = match event {
             Event::Is(thing) => format!("{} is {}", thing.name(), thing.uid()),
             Event::Gone { name, uid, .. } => format!("{name} was {uid}"),
@@ -78,6 +104,10 @@ fn watch(lines: &[(&str, Value)]) -> String {
 }
 
 async fn check(script: Vec<Turn>, expected: &[&str]) {
+    check_of::<Thing>(script, expected).await;
+}
+
+async fn check_of<K: Fed>(script: Vec<Turn>, expected: &[&str]) {
     let turns = Arc::new(Mutex::new(VecDeque::from(script)));
     let left = turns.clone();
     let service = tower::service_fn(move |request: Request<Body>| {
@@ -93,7 +123,7 @@ async fn check(script: Vec<Turn>, expected: &[&str]) {
     });
     let (sender, mut told) = mpsc::unbounded_channel();
     let tasks = Tasks::root();
-    tasks.spawn("feed", feed(Client::new(service, "default"), Told(sender)));
+    tasks.spawn("feed", feed::<K>(Client::new(service, "default"), Told(sender)));
     let mut words = Vec::new();
     while words.len() < expected.len() {
         let next = tokio::time::timeout(Duration::from_secs(20), told.recv()).await;
@@ -172,4 +202,13 @@ async fn a_long_list_comes_in_pages() {
 async fn a_kind_that_is_not_there_is_empty() {
     let absent = json!({"kind": "Status", "code": 404, "reason": "NotFound", "message": "no such path"});
     check(vec![("limit=", 404, absent.to_string())], &["synced"]).await;
+}
+
+#[tokio::test]
+async fn a_kind_that_may_not_be_read_is_empty_if_one_can_do_without() {
+    let forbidden = json!({"kind": "Status", "code": 403, "reason": "Forbidden", "message": "not for you"}).to_string();
+    check_of::<Extra>(vec![("limit=", 403, forbidden.clone())], &["synced"]).await;
+    // Otherwise it is asked for again, until somebody allows it.
+    let script = vec![("limit=", 403, forbidden), ("limit=", 200, list(5, "", &[thing("a", "a1", 1)]))];
+    check(script, &["a is a1", "synced"]).await;
 }

@@ -42,9 +42,12 @@ pub struct Step {
     /// What the scheduler thought.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt: Option<Attempt>,
-    /// Times are in seconds; of what happens in the same, this comes first, and of events that which was written first.
+    /// Most times are in seconds; of what happens in the same, this comes first.
     #[serde(skip)]
-    order: (u8, u64),
+    order: u8,
+    /// Of an event: of those of one moment, that comes first which was written first, or last if it was repeated.
+    #[serde(skip)]
+    version: u64,
 }
 
 impl Timeline {
@@ -58,7 +61,7 @@ impl Timeline {
             let detail = format!("{} s of grace", metadata.deletion_grace_period_seconds.unwrap_or_default());
             steps.push(Step::new(*at, "API", "Deleting", detail, 9));
         }
-        steps.sort_by_key(|step| (step.at.as_second(), step.order, step.at));
+        steps.sort_by_key(|step| (step.at.as_second(), step.order, step.at, step.version));
         let ready = condition(&status, "Ready").is_some_and(|(status, _)| status == "True");
         Timeline {
             namespace: metadata.namespace.clone().unwrap_or_default(),
@@ -75,7 +78,7 @@ impl Timeline {
 impl Step {
     fn new(at: Timestamp, who: &str, what: &str, detail: impl Into<String>, order: u8) -> Self {
         let (who, what, detail) = (who.to_owned(), what.to_owned(), detail.into());
-        Step { at, last: None, count: 1, who, what, detail, warning: false, attempt: None, order: (order, 0) }
+        Step { at, last: None, count: 1, who, what, detail, warning: false, attempt: None, order, version: 0 }
     }
 }
 
@@ -110,7 +113,7 @@ fn event(event: &Event) -> Option<Step> {
         warning: event.type_.as_deref() == Some("Warning"),
         // Somebody else's annotation of that name is nobody's attempt.
         attempt: annotation.and_then(|text| serde_json::from_str(text).ok()),
-        order: (order, version.unwrap_or(0)),
+        version: version.unwrap_or(0),
         ..Step::new(at, who, what, event.message.as_deref().unwrap_or_default(), order)
     })
 }

@@ -209,7 +209,7 @@ impl Engine {
         (unfit.diagnosis.said, unfit.writes) = (rescue.said, rescue.writes);
         if rescue.preempts {
             let consults = self.consults_about_victims(pod);
-            match self.candidates(plan, pod, consults) {
+            match self.candidates(profile, plan, pod, consults) {
                 Err((preemption, also_by)) => {
                     unfit.diagnosis.preemption = preemption;
                     unfit.rejected_by |= also_by;
@@ -241,6 +241,7 @@ impl Engine {
     /// are none, and the plugins that are against it, one bit each.
     fn candidates(
         &mut self,
+        profile: usize,
         plan: &mut Plan,
         pod: &Arc<Pod>,
         several: bool,
@@ -254,7 +255,8 @@ impl Engine {
         }
         let start = self.random.below(self.world.known_nodes());
         let budgets: Vec<&Budget> = self.budgets.values().collect();
-        preempt::candidates(plan, &mut self.world, pod, &self.preemption, &budgets, start, several)
+        let args = &self.profiles[profile].preemption;
+        preempt::candidates(plan, &mut self.world, pod, args, &budgets, start, several)
             .map_err(|vain| (Preemption::Failed(vain.reasons), vain.rejected_by))
     }
 

@@ -18,6 +18,7 @@ use crate::{
     extender::{Advice, Eviction},
     framework::Gang,
     preempt::{self, Victims},
+    profile::EXTENDERS,
     queue::History,
 };
 
@@ -187,6 +188,10 @@ impl Engine {
             _ if changed => {}
             Ok(candidates) => self.nominate(&pod, preempt::least_harm(candidates), &mut unfit, now),
             Err(error) => unfit.diagnosis.preemption = Preemption::NotEligible(error.into()),
+        }
+        if unfit.victims.is_none() {
+            // What would change their mind, only they know.
+            unfit.rejected_by |= EXTENDERS;
         }
         Some(self.rejected(profile, pod, history, unfit, missed || changed, now))
     }

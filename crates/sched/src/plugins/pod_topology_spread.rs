@@ -151,7 +151,8 @@ impl Plugin for PodTopologySpread {
     }
 
     fn helps_itself(&self, old: &Pod, new: &Pod) -> bool {
-        old.labels != new.labels
+        let honors_taints = || new.spec.spread.iter().any(|constraint| constraint.honors_taints);
+        old.labels != new.labels || (old.spec.tolerations != new.spec.tolerations && honors_taints())
     }
 }
 

@@ -166,6 +166,11 @@ fn it_may_object_to_evictions() {
             other => panic!("{other:?}"),
         }
         assert_eq!(engine.is_waiting("p"), waits);
+        if expected == "nobody" {
+            // Anything may change its mind.
+            engine.set_namespace(&"elsewhere".into(), Some(Default::default()), seconds(60));
+            assert!(matches!(engine.next(seconds(60)), Some(Decision::ConsultVictims { .. })));
+        }
     };
     check(&["a", "b"], "lower", true);
     check(&["a"], "low", true);

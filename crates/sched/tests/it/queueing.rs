@@ -284,6 +284,13 @@ fn a_pod_that_changes_is_tried_when_that_can_help_it() {
     let crowd = [labelled("a", "node=a"), pod("there", with(at("a"), marked("app=x")))];
     let rules = || spread(json!([rule(1, "node", "app=x", json!({"minDomains": 2}))]));
     check(&["PodTopologySpread"], &crowd, p(with(marked("app=x"), rules())), p(with(marked("app=y"), rules())), true);
+    let honoring =
+        |policy: &str| spread(json!([rule(1, "node", "app=x", json!({"minDomains": 2, "nodeTaintsPolicy": policy}))]));
+    let spreading = |policy: &str| with(marked("app=x"), honoring(policy));
+    for (policy, woken) in [("Honor", true), ("Ignore", false)] {
+        let after = p(with(spreading(policy), tolerating("hot")));
+        check(&["PodTopologySpread"], &crowd, p(spreading(policy)), after, woken);
+    }
     let needs = |more: Value| p(with(json!({"spec": {"hostNetwork": true, "hostUsers": false}}), more));
     check(&["NodeDeclaredFeatures"], &[node("a", json!({}))], needs(json!({})), needs(marked("app=x")), false);
     let without = needs(json!({"spec": {"hostUsers": true}}));
@@ -330,6 +337,9 @@ fn gates_hold_back_until_all_are_gone() {
     apply(&mut cluster, &gated("g", &["y"]));
     cluster.delete(&pod("p", json!({})));
     assert_eq!(cluster.next(), "nothing");
+    cluster.now += Duration::from_secs(60);
     apply(&mut cluster, &gated("g", &[]));
-    assert_eq!(cluster.next(), "g -> a");
+    let reservation = cluster.placed();
+    assert_eq!((&*reservation.pod.name, &*reservation.node), ("g", "a"));
+    assert_eq!(reservation.history.first_seen, cluster.now, "before that nobody could have placed it");
 }

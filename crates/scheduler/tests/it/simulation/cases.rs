@@ -182,8 +182,8 @@ fn a_pod_that_somebody_else_has_bound_keeps_the_claims_that_were_reserved_for_it
         });
         tokio::time::sleep(A_WHILE).await;
         assert_eq!(holders(), ["uid-a"]);
-        let v = simulation.end();
-        println!("{}", v.story);
+        let Verdict { violations, story, .. } = simulation.end();
+        assert!(violations.is_empty(), "{story}{violations:#?}");
     });
 }
 
