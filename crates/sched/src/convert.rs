@@ -99,7 +99,7 @@ fn pod_spec(
         None => (None, Vec::new()),
     };
     let selector = spec.node_selector.iter().flatten();
-    let requests = Requests::of(spec)?;
+    let requests = Requests::of(spec, object.status.as_ref())?;
     let pods = affinity.and_then(|affinity| affinity.pod_affinity.as_ref());
     let anti = affinity.and_then(|affinity| affinity.pod_anti_affinity.as_ref());
     let terms = PodTerms { namespace, labels };

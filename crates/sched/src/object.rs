@@ -183,7 +183,20 @@ pub struct PodStatus {
     pub start_time: Option<Time>,
     pub nominated_node_name: Option<String>,
     pub conditions: Option<Vec<PodCondition>>,
+    pub container_statuses: Option<Vec<ContainerStatus>>,
+    pub init_container_statuses: Option<Vec<ContainerStatus>>,
     pub resource_claim_statuses: Option<Vec<PodResourceClaimStatus>>,
+}
+
+/// What a container has, which may be another than its spec asks for while it is resized.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ContainerStatus {
+    pub name: String,
+    /// What the node has set aside for it.
+    pub allocated_resources: Option<BTreeMap<String, Quantity>>,
+    /// What it runs with.
+    pub resources: Option<ResourceRequirements>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

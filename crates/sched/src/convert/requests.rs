@@ -7,8 +7,12 @@ use k8s_openapi::{api::core::v1::ResourceRequirements, apimachinery::pkg::api::r
 use super::{ConvertError, is_sidecar, resources};
 use crate::{
     Resources,
-    object::{self, Container},
+    object::{self, Container, ContainerStatus},
 };
+
+/// Of a pod whose resize waits, and why: it never comes true (KEP-1287).
+const RESIZE_PENDING: &str = "PodResizePending";
+const INFEASIBLE: &str = "Infeasible";
 
 /// What a container without requests counts as in scores, so that many such pods still spread.
 const SCORED_MILLI_CPU: i64 = 100;
@@ -23,20 +27,30 @@ pub(super) struct Requests {
 
 impl Requests {
     /// Containers and sidecars run together; each other init container runs beside the sidecars that were started
-    /// before it. The pod needs the most that is ever needed at once, and its overhead.
-    pub fn of(spec: &object::PodSpec) -> Result<Self, ConvertError> {
+    /// before it. The pod needs the most that is ever needed at once, and its overhead. While a container is resized, it
+    /// counts with the most of what it shall have, has been given and has.
+    pub fn of(spec: &object::PodSpec, status: Option<&object::PodStatus>) -> Result<Self, ConvertError> {
+        let pending = status
+            .and_then(|status| status.conditions.iter().flatten().find(|condition| condition.type_ == RESIZE_PENDING));
+        let infeasible = pending.is_some_and(|pending| pending.reason.as_deref() == Some(INFEASIBLE));
+        let shown = |container: &Container| {
+            let all = status.into_iter().flat_map(|s| [&s.container_statuses, &s.init_container_statuses]);
+            all.flatten().flatten().find(|shown| shown.name == container.name && shown.resources.is_some())
+        };
+        let running = |container: &Container| Requests::running(container, shown(container), infeasible);
         let mut together = Requests::default();
         for container in spec.containers.iter().flatten() {
-            together.add(&Requests::container(container)?);
+            together.add(&running(container)?);
         }
         let (mut sidecars, mut peak) = (Requests::default(), Requests::default());
         for container in spec.init_containers.iter().flatten() {
-            let mut own = Requests::container(container)?;
             if is_sidecar(container) {
+                let own = running(container)?;
                 together.add(&own);
                 sidecars.add(&own);
                 peak.raise_to(&sidecars);
             } else {
+                let mut own = Requests::running(container, None, false)?;
                 own.add(&sidecars);
                 peak.raise_to(&own);
             }
@@ -51,10 +65,18 @@ impl Requests {
         Ok(together)
     }
 
-    fn container(container: &Container) -> Result<Self, ConvertError> {
-        let list = container.resources.as_ref().and_then(|r: &ResourceRequirements| r.requests.as_ref());
-        let exact = resources(list)?;
-        let asked = |name: &str| list.is_some_and(|list| list.contains_key(name));
+    fn running(container: &Container, shown: Option<&ContainerStatus>, infeasible: bool) -> Result<Self, ConvertError> {
+        fn requests(resources: Option<&ResourceRequirements>) -> Option<&BTreeMap<String, Quantity>> {
+            resources?.requests.as_ref()
+        }
+        let wanted = requests(container.resources.as_ref()).filter(|_| shown.is_none() || !infeasible);
+        let has = shown.and_then(|shown| requests(shown.resources.as_ref()));
+        let given = shown.and_then(|shown| shown.allocated_resources.as_ref());
+        let mut exact = Resources::default();
+        for list in [wanted, has, given] {
+            exact.raise_to(&resources(list)?);
+        }
+        let asked = |name: &str| [wanted, has, given].into_iter().flatten().any(|list| list.contains_key(name));
         let mut scored = Resources { milli_cpu: exact.milli_cpu, memory: exact.memory, ..Default::default() };
         if !asked("cpu") {
             scored.milli_cpu = SCORED_MILLI_CPU;

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use crate::{
     made::{
-        apart, asking, at, fitting, labelled, marked, near, node, on_nodes, pod, priority, rule, spread, taint, term,
+        apart, asking, at, fitting, labelled, marked, near, node, on_nodes, pod, priority, rule, sized, spread, taint,
+        term,
     },
     stage::Stage,
     storage::with,
@@ -372,4 +373,22 @@ fn among_many_nodes_the_one_is_found_that_is_near_or_not_too_full() {
     let even = with(marked("app=x"), spread(json!([rule(1, "zone", "app=x", json!({}))])));
     check(other.clone(), pod("p", even));
     check(other, pod("p", apart(json!([term("zone", "app=x")]))));
+}
+
+#[test]
+fn a_pod_that_is_resized_counts_with_the_most_of_what_it_has_and_shall_have() {
+    let check = |wanted: &str, has: &str, given: &str, pending: &str, expected: &str| {
+        let shown = json!({"name": "c", "resources": {"requests": {"cpu": has}}, "allocatedResources": {"cpu": given}});
+        let conditions = json!([{"type": "PodResizePending", "status": "True", "reason": pending}]);
+        let status = json!({"status": {"containerStatuses": [shown], "conditions": conditions}});
+        let there = with(asking("there", wanted, at("a")), status);
+        check(&[sized("a", "4"), there], asking("p", "2", json!({})), expected);
+    };
+    check("1", "1", "1", "", "a");
+    // It shrinks, and the node has not done so yet; or it grows.
+    check("1", "3", "1", "", "");
+    check("1", "1", "3", "", "");
+    check("3", "1", "1", "Deferred", "");
+    // It will never grow.
+    check("3", "1", "1", "Infeasible", "a");
 }
