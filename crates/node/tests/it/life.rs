@@ -148,7 +148,7 @@ fn a_forced_deletion_ends_the_containers_too() {
 #[test]
 fn a_condition_that_somebody_else_has_changed_is_set_right() {
     with_world(|world| async move {
-        world.pod("web", json!({ "containers": [shell("a", "sleep 1000")] })).await;
+        world.pod("web", json!({ "containers": [shell("a", "trap 'exit 0' TERM; sleep 1000 & wait")] })).await;
         world.until_ready("web").await;
         // As a controller that took the node for lost.
         let lost = json!({"type": "Ready", "status": "False", "reason": "NodeNotReady"});
