@@ -16,6 +16,7 @@ use std::{
 
 use crate::{
     Diagnosis, Explanation, Node, Pending, Pod,
+    diagnosis::Preemption,
     explanation::NAMED,
     extender::Extender,
     framework::{Event, Gang},
@@ -36,6 +37,9 @@ use gangs::Gangs;
 
 /// For so many pods at a time extenders are asked, unless it is said otherwise; kube-scheduler's `parallelism`.
 const PARALLELISM: usize = 16;
+
+/// Why nobody is evicted for a pod while extenders are asked about others.
+const BUSY: &str = "extenders are being asked about as many pods as they may be";
 
 /// How to build an engine.
 pub struct Options {
@@ -411,14 +415,21 @@ impl Engine {
         profile: usize,
         pod: Arc<Pod>,
         history: History,
-        unfit: Unfit,
+        mut unfit: Unfit,
         now: Duration,
     ) -> Decision {
-        if !unfit.candidates.is_empty() {
+        let busy = !unfit.candidates.is_empty() && !self.may_consult();
+        if busy {
+            unfit.diagnosis.preemption = Preemption::NotEligible(BUSY.into());
+        } else if !unfit.candidates.is_empty() {
             return self.consult_victims(pod, history, unfit);
         }
         let turn = self.turn(profile, &pod);
         self.queue.add_unschedulable(pod.clone(), turn, history, unfit.rejected_by, now);
+        if busy {
+            // After its pause, whatever happens meanwhile.
+            self.queue.nudge(&pod.uid, now);
+        }
         let Unfit { diagnosis, victims, writes, .. } = unfit;
         Decision::Unschedulable { pod, diagnosis, history, victims, writes }
     }

@@ -146,6 +146,23 @@ fn no_answer_is_a_failed_attempt() {
 }
 
 #[test]
+fn it_is_asked_about_so_many_evictions_at_a_time_and_others_need_not_wait() {
+    let mut engine = engine(Extender { victims: true, ..Default::default() }, &[("a", "1")]);
+    engine.upsert_pod(its("low", "1", json!({"nodeName": "a"})), T0);
+    for name in ["p1", "p2", "p3"] {
+        engine.upsert_pod(its(name, "1", json!({"priority": 10})), T0);
+    }
+    assert_eq!([next(&mut engine, T0), next(&mut engine, T0)], ["p1?? a:low", "p2?? a:low"]);
+    let told = next(&mut engine, T0);
+    assert!(told.starts_with("p3: ") && told.contains("extenders are being asked about as many pods"), "{told}");
+    engine.upsert_pod(pod("small", "0", json!({})), T0);
+    assert_eq!(next(&mut engine, T0), "small -> a");
+    // When one is answered, it is the next one's turn after its pause.
+    engine.remove_pod("p1", T0);
+    assert_eq!(next(&mut engine, seconds(5)), "p3?? a:low");
+}
+
+#[test]
 fn it_may_object_to_evictions() {
     let both = || Extender { nodes: true, victims: true, ..Default::default() };
     let check = |answer: &[&str], expected: &str, waits: bool| {
