@@ -10,6 +10,7 @@
 
 mod flags;
 mod help;
+mod ineffective;
 mod parse;
 mod run;
 mod serve;

@@ -9,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     help::KUBERNETES,
+    ineffective,
     serve::{self, Health, ServeError, resources::Resources},
     setup::{Setup, election_options, named},
 };
@@ -48,6 +49,9 @@ pub enum RunError {
 /// Schedules until the process is told to stop or another leads.
 pub async fn run(setup: Setup) -> Result<End, RunError> {
     tracing::info!(version = KUBERNETES, plinth = env!("CARGO_PKG_VERSION"), "Starting Kubernetes Scheduler");
+    for setting in ineffective::settings(&setup.configuration) {
+        tracing::warn!("{setting}");
+    }
     let (clock, tasks, metrics) = (Clock::system(), Tasks::root(), Metrics::default());
     let mut stop = Stop::new()?;
     let informers =
