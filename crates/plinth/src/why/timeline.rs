@@ -1,6 +1,6 @@
 //! From a pod and its events to what happened, in order. Pure, so that it can be shown with data.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
     api::core::v1::{ContainerStatus, Event, Pod, PodStatus},
     apimachinery::pkg::apis::meta::v1::Time,
@@ -58,8 +58,10 @@ impl Timeline {
         steps.extend(conditions(&status, steps.iter().any(|step| step.what == "Scheduled")));
         steps.extend(containers(&status));
         if let Some(Time(at)) = &metadata.deletion_timestamp {
-            let detail = format!("{} s of grace", metadata.deletion_grace_period_seconds.unwrap_or_default());
-            steps.push(Step::new(*at, "API", "Deleting", detail, 9));
+            let grace = metadata.deletion_grace_period_seconds.unwrap_or_default();
+            // The object says when the grace is over.
+            let asked = at.checked_sub(SignedDuration::from_secs(grace)).unwrap_or(*at);
+            steps.push(Step::new(asked, "API", "Deleting", format!("{grace} s of grace"), 9));
         }
         steps.sort_by_key(|step| (step.at.as_second(), step.order, step.at, step.version));
         let ready = condition(&status, "Ready").is_some_and(|(status, _)| status == "True");
@@ -253,10 +255,12 @@ pub mod tests {
             json!({"metadata": {"resourceVersion": version}, "involvedObject": {}, "reason": reason,
                 "firstTimestamp": "2026-01-01T00:00:00Z"})
         };
-        let pod = json!({"metadata": {"name": "p", "creationTimestamp": "2026-01-01T00:00:00Z"}});
+        let pod = json!({"metadata": {"name": "p", "creationTimestamp": "2026-01-01T00:00:00Z",
+            "deletionTimestamp": "2026-01-01T00:00:31Z", "deletionGracePeriodSeconds": 30}});
         let told = timeline(pod, json!([event("Created", "63"), event("Started", "103"), event("Pulled", "61")]));
         let steps: Vec<&str> = told.steps.iter().map(|step| step.what.as_str()).collect();
-        assert_eq!(steps, ["Created", "Pulled", "Created", "Started"], "the first is the pod's own");
+        assert_eq!(steps, ["Created", "Pulled", "Created", "Started", "Deleting"], "the first is the pod's own");
+        assert_eq!(told.steps[4].at.to_string(), "2026-01-01T00:00:01Z", "when it was asked for");
     }
 
     #[test]
