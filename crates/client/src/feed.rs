@@ -90,24 +90,21 @@ pub async fn feed<K: Fed>(client: Client, mut sink: impl Sink<K>) {
         }
         let pause = match failure {
             Failure::Closed => return,
-            Failure::Absent => {
-                tracing::debug!(path = K::PATH, "the API server does not serve this kind");
+            Failure::Absent(why) => {
+                if !feed.synced {
+                    tracing::info!(
+                        path = K::PATH,
+                        why,
+                        "this kind is taken for empty until the API server serves it to us"
+                    );
+                }
                 // The kind may come later, with another version or as a custom resource.
                 if feed.sync(&mut sink).await.is_err() {
                     return;
                 }
                 ABSENT_PAUSE
             }
-            Failure::Forbidden(why) if K::OPTIONAL => {
-                if !feed.synced {
-                    tracing::warn!(path = K::PATH, why, "this kind may not be read, and is taken for empty");
-                }
-                if feed.sync(&mut sink).await.is_err() {
-                    return;
-                }
-                ABSENT_PAUSE
-            }
-            Failure::Retry(error) | Failure::Forbidden(error) => {
+            Failure::Retry(error) => {
                 tracing::warn!(path = K::PATH, error, "watch was interrupted and will be resumed");
                 backoff.next().unwrap_or(ABSENT_PAUSE)
             }
@@ -118,8 +115,8 @@ pub async fn feed<K: Fed>(client: Client, mut sink: impl Sink<K>) {
 
 enum Failure {
     Closed,
-    Absent,
-    Forbidden(String),
+    /// There is no such kind, or none for us.
+    Absent(String),
     Retry(String),
 }
 
@@ -219,7 +216,7 @@ impl Feed {
         let mut next: Option<String> = None;
         loop {
             let token = next.map(|token| format!("&continue={}", escaped(&token))).unwrap_or_default();
-            let body = self.get(&format!("{}?limit={PAGE}{token}", K::PATH)).await?;
+            let body = self.get::<K>(&format!("{}?limit={PAGE}{token}", K::PATH)).await?;
             let (meta, items) = page::<K>(&body)?;
             for object in items {
                 listed.insert((Arc::from(object.namespace()), Arc::from(object.name())));
@@ -240,12 +237,13 @@ impl Feed {
         }
     }
 
-    async fn get(&self, uri: &str) -> Result<String, Failure> {
+    async fn get<K: Fed>(&self, uri: &str) -> Result<String, Failure> {
         let request = Request::get(uri).body(Vec::new()).map_err(retry)?;
         match answer(self.client.request_text(request)).await? {
             Ok(text) => Ok(text),
-            Err(kube::Error::Api(status)) if status.code == 404 => Err(Failure::Absent),
-            Err(kube::Error::Api(status)) if status.code == 403 => Err(Failure::Forbidden(status.message)),
+            Err(kube::Error::Api(status)) if status.code == 404 || (status.code == 403 && K::OPTIONAL) => {
+                Err(Failure::Absent(status.message))
+            }
             Err(error) => Err(retry(error)),
         }
     }

@@ -189,7 +189,7 @@ fn resources(resources: &mut Vec<ResourceSpec>) {
 
 fn dynamic_resources(args: &mut DynamicResourcesArgs, gates: &Gates) {
     if gates.enabled(gates::DRA_SCHEDULER_FILTER_TIMEOUT) {
-        args.filter_timeout.get_or_insert(GoDuration::seconds(10));
+        args.filter_timeout.get_or_insert(DynamicResourcesArgs::FILTER_TIMEOUT);
     }
     if binds_with_conditions(gates) {
         args.binding_timeout.get_or_insert(GoDuration::seconds(600));

@@ -258,16 +258,15 @@ impl Plan {
             Some(_) => self.candidates(world).into(),
             None => world.order(),
         };
-        // Whether the nodes of a group fit; nothing changes meanwhile.
-        let mut fits: HashMap<GroupId, bool> = HashMap::new();
+        // Of each group, whether its nodes fit: nothing changes meanwhile.
+        let mut known: HashMap<GroupId, bool> = HashMap::new();
         let mut fitting = 0;
         for step in 0..order.len() {
             let node = order[(start + step) % order.len()];
             self.update(world, node);
             if let Place::Standing(Standing { group, .. }) = self.place(node) {
-                let fits = fits.entry(group);
-                let fits = fits.or_insert_with(|| self.group_fits(world, &self.groups.get(group).key).is_ok());
-                fitting += usize::from(*fits);
+                let fits = || self.group_fits(world, &self.groups.get(group).key).is_ok();
+                fitting += usize::from(*known.entry(group).or_insert_with(fits));
             }
             if fitting >= wanted {
                 return step + 1;

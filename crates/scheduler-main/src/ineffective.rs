@@ -1,6 +1,9 @@
 //! What a configuration may say and has no effect here, so that nobody counts on it: told in the log at the start.
 
-use sched_config::{Configuration, Gates, GoDuration, v1::ClientConnectionConfiguration};
+use sched_config::{
+    Configuration, Gates,
+    v1::{ClientConnectionConfiguration, DynamicResourcesArgs},
+};
 
 /// Feature gates of kube-scheduler's that switch nothing here: what they bring is either always so or not there at all.
 const GATES: [&str; 8] = [
@@ -13,8 +16,6 @@ const GATES: [&str; 8] = [
     "TaintTolerationComparisonOperators",
     "WorkloadAwarePreemption",
 ];
-/// Of DynamicResources, when nothing else is said.
-const FILTER_TIMEOUT: GoDuration = GoDuration::seconds(10);
 
 /// The settings that were changed in vain, as sentences.
 pub fn settings(configuration: &Configuration) -> Vec<String> {
@@ -31,9 +32,9 @@ pub fn settings(configuration: &Configuration) -> Vec<String> {
     told.extend(connection.iter().filter(|(_, set)| *set).map(|(field, _)| format!("clientConnection.{field}")));
     for profile in &configuration.profiles {
         let (name, args) = (&profile.scheduler_name, &profile.args);
-        let timeout = args.dynamic_resources.filter_timeout;
+        let timeout = args.dynamic_resources.filter_timeout.unwrap_or(DynamicResourcesArgs::FILTER_TIMEOUT);
         let fields = [
-            ("DynamicResources: filterTimeout", timeout.is_some_and(|timeout| timeout != FILTER_TIMEOUT)),
+            ("DynamicResources: filterTimeout", timeout != DynamicResourcesArgs::FILTER_TIMEOUT),
             ("VolumeBinding: shape", !args.volume_binding.shape.is_empty()),
         ];
         told.extend(fields.iter().filter(|(_, set)| *set).map(|(field, _)| format!("{field} (profile {name})")));
@@ -43,7 +44,7 @@ pub fn settings(configuration: &Configuration) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use sched_config::Catalogue;
+    use sched_config::{Catalogue, GoDuration};
 
     use super::*;
 

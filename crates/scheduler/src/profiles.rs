@@ -235,6 +235,17 @@ mod tests {
     }
 
     #[test]
+    fn each_profile_preempts_by_its_own_arguments() {
+        let args = "{name: DefaultPreemption, args: {minCandidateNodesAbsolute: 7}}";
+        let text = format!("profiles: [{{schedulerName: one}}, {{schedulerName: other, pluginConfig: [{args}]}}]");
+        let profiles = alone(&configured(&text)).unwrap().profiles;
+        let given = |profile: &Profile| {
+            (profile.preemption.min_candidate_nodes_percentage, profile.preemption.min_candidate_nodes_absolute)
+        };
+        assert_eq!(profiles.iter().map(given).collect::<Vec<_>>(), [(10, 100), (10, 7)]);
+    }
+
+    #[test]
     fn what_a_file_says_decides_where_pods_go() {
         let check = |text: &str, plain: usize, soft: usize| {
             let counts = placed(&configured(text));

@@ -154,6 +154,11 @@ pub struct DynamicResourcesArgs {
     pub binding_timeout: Option<GoDuration>,
 }
 
+impl DynamicResourcesArgs {
+    /// When nothing else is said.
+    pub const FILTER_TIMEOUT: GoDuration = GoDuration::seconds(10);
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct InterPodAffinityArgs {

@@ -191,10 +191,15 @@ fn what_stands_in_the_way_of_evictions_wakes_who_would_have_others_evicted() {
     let check = |more: &[Value], pod: Value, change: Value| {
         let mut stage = Stage::new(&[sized("a", "500m"), holds("victim", "400m", 1, "a")]);
         more.iter().for_each(|object| stage.apply(object));
-        stage.apply(&asking("p", "300m", with(priority(100), pod)));
-        stage.expect(&["p waits"]);
+        // The first is decided by itself, the others by what is known of their kind.
+        for name in ["p", "q", "r"] {
+            stage.apply(&asking(name, "300m", with(priority(100), pod.clone())));
+            stage.expect(&[&format!("{name} waits")]);
+        }
+        stage.delete("p");
+        stage.expect(&[]);
         stage.apply(&change);
-        stage.expect(&["p evicts victim from a"]);
+        stage.expect(&["q evicts victim from a", "r waits"]);
     };
     // Before there is room for the pod, nobody asks for its volume, or whether it can be beside the others.
     let volumes = json!({"spec": {"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]}});

@@ -30,7 +30,7 @@ async fn a_leader_places_pods_and_tells_of_itself() {
     let kubeconfig = api.kubeconfig();
     let config = api.dir.path().join("config.yaml");
     let text = format!(
-        "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\nclientConnection: {{kubeconfig: \
+        "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\nclientConnection: {{qps: 7, kubeconfig: \
          {}}}\nprofiles: [{{schedulerName: first}}, {{schedulerName: second}}]\n",
         kubeconfig.display()
     );
@@ -43,6 +43,8 @@ async fn a_leader_places_pods_and_tells_of_itself() {
         let path = format!("/api/v1/namespaces/default/pods/{pod}");
         api.wait(&path, "bound", |pod| pod["spec"]["nodeName"] == "n").await;
     }
+    let vain = "\"clientConnection.qps is known and has no effect\"";
+    assert!(scheduler.log().contains(vain), "{}", scheduler.log());
     let check = async |path: &str, token: Option<&str>, code: u16, expected: &str| {
         for protocol in [Protocol::Http1, Protocol::Http2] {
             let (found, kind, text) = scheduler.ask(path, token, protocol).await;

@@ -260,6 +260,9 @@ impl Api {
                 None => Reply::refusal(404, "NotFound", format!("{resource} {name:?} not found")),
             };
         }
+        if path.last().copied() == state.faults.forbidden {
+            return Reply::refusal(403, "Forbidden", "the scheduler's role has no rule for it");
+        }
         let (version, mut items) = match query.get("continue") {
             Some(token) => match state.pages.remove(token) {
                 Some(rest) => rest,

@@ -222,3 +222,17 @@ fn a_list_that_is_never_answered_is_asked_for_again() {
         end(simulation).await;
     });
 }
+
+#[test]
+fn pods_are_placed_though_pod_groups_may_not_be_read() {
+    run(async {
+        let mut simulation = Simulation::new(1, Faults::none(), true);
+        simulation.api.lock().faults.forbidden = Some("podgroups");
+        put_node(&simulation, &machine(1000));
+        put_pod(&simulation, pod("a", 1000));
+        simulation.start();
+        tokio::time::sleep(A_WHILE).await;
+        assert_eq!(bound(&simulation), ["a"]);
+        end(simulation).await;
+    });
+}

@@ -70,6 +70,8 @@ pub struct Faults {
     pub scripted: VecDeque<(Class, Fate)>,
     /// Watches of this kind of objects are silent until then, whatever is drawn.
     pub stalled: Option<(&'static str, Duration)>,
+    /// This kind of objects may not be listed.
+    pub forbidden: Option<&'static str>,
     refused: u64,
     lost: u64,
     slow: u64,
@@ -86,6 +88,7 @@ impl Faults {
             on: true,
             scripted: VecDeque::new(),
             stalled: None,
+            forbidden: None,
             refused: rate(&[0, 20, 100, 250]),
             lost: rate(&[0, 20, 100, 250]),
             slow: rate(&[0, 50, 300]),
