@@ -84,31 +84,20 @@ impl Recorder {
 
     /// Records that `reason` happened to `about`.
     pub fn event(&self, about: &ObjectReference, kind: EventType, reason: &str, message: impl Into<String>) {
-        self.record(about, kind, reason, message.into(), None);
+        self.annotated_event(about, kind, reason, message, None);
     }
 
-    /// As [`Recorder::event`], with an annotation of the event.
+    /// As [`Recorder::event`], with an annotation of the event if there is one.
     pub fn annotated_event(
         &self,
         about: &ObjectReference,
         kind: EventType,
         reason: &str,
         message: impl Into<String>,
-        annotation: (&'static str, String),
-    ) {
-        self.record(about, kind, reason, message.into(), Some(annotation));
-    }
-
-    fn record(
-        &self,
-        about: &ObjectReference,
-        kind: EventType,
-        reason: &str,
-        message: String,
         annotation: Option<(&'static str, String)>,
     ) {
-        let record =
-            Record { about: about.clone(), kind, reason: reason.to_owned(), message, annotation, at: self.clock.now() };
+        let (reason, message, at) = (reason.to_owned(), message.into(), self.clock.now());
+        let record = Record { about: about.clone(), kind, reason, message, annotation, at };
         // A closed channel is the group's end, when nothing is written any more.
         if let Err(TrySendError::Full(_)) = self.sender.try_send(record) {
             self.discard();

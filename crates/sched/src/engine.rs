@@ -5,6 +5,7 @@ mod consult;
 mod devices;
 mod gangs;
 mod gates;
+mod rescue;
 mod reserved;
 mod storage;
 
@@ -108,6 +109,8 @@ pub enum Decision {
         diagnosis: Diagnosis,
         history: History,
         victims: Option<Victims>,
+        /// The node that is kept for it though nobody is evicted.
+        nominated: Option<Arc<str>>,
         writes: Vec<Write>,
     },
     /// Ask the extenders that are interested in the pod about these nodes, which fit by all that is known here, and give
@@ -116,6 +119,8 @@ pub enum Decision {
     /// Ask the extenders that are interested in the pod which of these evictions may be, and give their answer to
     /// [`Engine::advised_victims`].
     ConsultVictims { pod: Arc<Pod>, candidates: Vec<Victims> },
+    /// Tell that no attempt is made: a plugin keeps the pod out of the queue, for this reason.
+    KeptOut { pod: Arc<Pod>, plugin: String, reason: String },
     /// Tell that the attempt has failed for this reason; the pod is tried again after its pause.
     Failed { pod: Arc<Pod>, error: String, history: History },
 }
@@ -391,6 +396,9 @@ impl Engine {
             return Some(decision);
         }
         self.world.set_unix_time(self.unix_start + now);
+        if let Some(decision) = self.kept_out(now) {
+            return Some(decision);
+        }
         loop {
             let (pod, history) = self.queue.pop(now, self.may_consult())?;
             // Its scheduler may not be ours any more: then nothing is to be decided.
@@ -430,8 +438,8 @@ impl Engine {
             // After its pause, whatever happens meanwhile.
             self.queue.nudge(&pod.uid, now);
         }
-        let Unfit { diagnosis, victims, writes, .. } = unfit;
-        Decision::Unschedulable { pod, diagnosis, history, victims, writes }
+        let Unfit { diagnosis, victims, nominated, writes, .. } = unfit;
+        Decision::Unschedulable { pod, diagnosis, history, victims, nominated, writes }
     }
 
     /// The victims could not be evicted: the pod is tried again.

@@ -2,8 +2,8 @@
 //! in [`crate::plugins`] and one line in [`crate::plugins::registry`].
 //!
 //! ```text
-//!  pre_enqueue ─▶ sort ─▶ pre_filter ─▶ Filter, GroupFilter ─▶ pre_score ─▶ Score, GroupScore ─▶ reserve
-//!                                 └─ no node ─▶ post_filter post_bind ◀ may_bind ◀ pre_bind ◀ permit ◀─┘ (unreserve)
+//!  pre_enqueue ─▶ sort ─▶ pre_filter ─▶ Filter, GroupFilter ─▶ pre_score ─▶ Score, GroupScore ─▶ reserve ─▶ permit
+//!                                 └─ no node ─▶ post_filter              post_bind ◀ bind ◀ may_bind ◀ pre_bind ◀┘
 //! ```
 //!
 //! `pre_filter` and `pre_score` look at a pod once and hand out what is then asked about each node. Pods with the same spec
@@ -17,7 +17,8 @@ use crate::{
     Node, NodeInfo, Pod,
     device::DeviceEvent,
     diagnosis::{Diagnosis, Reason, Rejection},
-    pre_bind::{PreBind, Progress, Write},
+    plan::Plan,
+    pre_bind::{PreBind, Progress, Request, Write},
     storage::StorageEvent,
     world::{NodeId, World},
 };
@@ -64,8 +65,8 @@ pub trait Plugin: Send + Sync {
         Ok(PreFilter::default())
     }
 
-    /// What is done for a pod that no node takes, for the reasons of the diagnosis.
-    fn post_filter(&self, _pod: &Pod, _diagnosis: &Diagnosis, _world: &World) -> PostFilter {
+    /// What is done for a pod that no node takes. Plugins are asked in their order until one has made room for it.
+    fn post_filter(&self, _pod: &Pod, _found: &Unplaced<'_>, _world: &World) -> PostFilter {
         PostFilter::Nothing
     }
 
@@ -120,6 +121,12 @@ pub trait Plugin: Send + Sync {
         Vec::new()
     }
 
+    /// How the pod is bound, asked when all agree that it may be; the first plugin that does not skip it has it. A rejection gives
+    /// the node back.
+    fn bind(&self, _pod: &Pod, _node: &str, _world: &World) -> Result<Bind, Rejection> {
+        Ok(Bind::Skip)
+    }
+
     /// The pod is bound.
     fn post_bind(&mut self, _pod: &Pod, _node: &str, _world: &mut World) {}
 
@@ -149,6 +156,35 @@ pub enum PostFilter {
     Writes(Write, Reason),
     /// Others are evicted, if that makes room ([`crate::preempt`]).
     Preempts,
+    /// The node is kept for it (status.nominatedNodeName), and the pod is told so. When it is tried again, which is for
+    /// [`Plugin::helps`] to say, it has the node if it fits.
+    Nominates(Arc<str>, Reason),
+}
+
+/// A pod that no node takes, and why.
+pub struct Unplaced<'a> {
+    pub diagnosis: &'a Diagnosis,
+    /// None: it was rejected before any node was looked at.
+    pub(crate) plan: Option<&'a Plan>,
+}
+
+impl Unplaced<'_> {
+    /// Whether the pod might have the node if others were taken off.
+    pub fn is_resolvable(&self, node: NodeId, world: &World) -> bool {
+        self.plan.is_some_and(|plan| plan.is_resolvable(world, node))
+    }
+}
+
+/// What [`Plugin::bind`] does.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Bind {
+    /// The next plugin is asked.
+    #[default]
+    Skip,
+    /// A Binding is written.
+    Binding,
+    /// This is written instead; whoever serves it binds the pod.
+    Request(Request),
 }
 
 /// What [`Plugin::pre_filter`] found out.

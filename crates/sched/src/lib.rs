@@ -45,7 +45,7 @@ pub use pod::{
     ClaimSource, ExtendedRequest, HostPort, Pod, PodClaim, PreferredTerm, Spec, Talk, Toleration, TolerationOperator,
     Traffic,
 };
-pub use profile::Profile;
+pub use profile::{Binder, Profile};
 pub use queue::{History, Incoming, Pauses, Pending};
 pub use resources::Resources;
 pub use selector::{Field, Operator, Requirement, Term};

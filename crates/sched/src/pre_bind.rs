@@ -15,7 +15,7 @@ use crate::{
 ///    fails, it makes no further one and gives up.
 /// 2. It feeds the engine as ever, and asks [`crate::Engine::pre_bound`] after changes of claims and volumes until the
 ///    answer is [`Progress::Done`]. When it is [`Progress::Failed`], it gives up.
-/// 3. Only then, and if [`crate::Engine::may_bind`] agrees, it writes the Binding: no node ever starts a pod whose volumes or
+/// 3. Only then, and if [`crate::Engine::bind`] agrees, it binds the pod as that says: no node ever starts a pod whose volumes or
 ///    devices may still go to somebody else.
 ///
 /// Who gives up makes the writes of [`crate::Engine::take_back`] and calls [`crate::Engine::undo`]. All else that was written
@@ -72,12 +72,36 @@ pub enum Write {
     UnreserveClaim { claim: Name, uid: Arc<str> },
     /// Clears the status of a ResourceClaim that nobody but the pod uses: its devices are free again.
     DeallocateClaim { claim: Name, uid: Arc<str>, version: Version },
+    /// Whatever else a plugin has to write. It is for the plugin to say in it which version of the object it is about.
+    Request { plugin: Arc<str>, request: Request },
+}
+
+/// A write to the API in so many words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    pub verb: Verb,
+    /// Such as `/api/v1/namespaces/default/configmaps/name`, with the query if there is one.
+    pub path: String,
+    /// JSON.
+    pub body: String,
+}
+
+/// What it does, as Kubernetes calls it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    Create,
+    Update,
+    /// By JSON Merge Patch (RFC 7386).
+    Patch,
+    StrategicPatch,
+    Delete,
 }
 
 impl Write {
     /// The plugin that wants it.
-    pub fn plugin(&self) -> &'static str {
+    pub fn plugin(&self) -> &str {
         match self {
+            Write::Request { plugin, .. } => plugin,
             Write::BindVolume { .. } | Write::SelectNode { .. } => "VolumeBinding",
             Write::ReserveClaim { .. }
             | Write::MakeClaim(_)

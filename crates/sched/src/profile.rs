@@ -1,11 +1,11 @@
 //! A profile: the plugins in their order at each extension point, and the scores' weights.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     Pod,
-    diagnosis::{Diagnosis, Reason, Rejection},
-    framework::{Event, Plugin, Point, PostFilter},
+    diagnosis::Rejection,
+    framework::{Bind, Event, Plugin, Point},
     plugins::default_preemption,
     pre_bind::{PreBind, Progress, Write},
     world::{NodeId, World},
@@ -20,14 +20,11 @@ pub(crate) const EXTENDERS: u64 = 1 << MAX_PLUGINS;
 /// A plugin's place in its profile.
 pub type PluginIndex = usize;
 
-/// What is done for a pod that no node takes.
-#[derive(Debug, Default)]
-pub(crate) struct Rescue {
-    /// Others may be evicted.
-    pub preempts: bool,
-    /// What it is told besides.
-    pub said: Vec<Reason>,
-    pub writes: Vec<Write>,
+/// A plugin that binds a pod, and how it does.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Binder {
+    pub plugin: Arc<str>,
+    pub how: Bind,
 }
 
 /// One profile: pods name it as their scheduler.
@@ -47,6 +44,7 @@ pub struct Profile {
     reserve: Vec<PluginIndex>,
     permit: Vec<PluginIndex>,
     pre_bind: Vec<PluginIndex>,
+    bind: Vec<PluginIndex>,
     post_bind: Vec<PluginIndex>,
 }
 
@@ -67,6 +65,7 @@ impl Profile {
             reserve: Vec::new(),
             permit: Vec::new(),
             pre_bind: Vec::new(),
+            bind: Vec::new(),
             post_bind: Vec::new(),
         }
     }
@@ -101,9 +100,10 @@ impl Profile {
             Point::Reserve => self.reserve.push(index),
             Point::Permit => self.permit.push(index),
             Point::PreBind => self.pre_bind.push(index),
+            Point::Bind => self.bind.push(index),
             Point::PostBind => self.post_bind.push(index),
-            // What follows a decision is its driver's.
-            Point::PreScore | Point::Bind => {}
+            // Who scores prepares for it.
+            Point::PreScore => {}
         }
     }
 
@@ -140,21 +140,9 @@ impl Profile {
         &self.score
     }
 
-    /// What is done for a pod that no node takes.
-    pub(crate) fn post_filter(&self, pod: &Pod, diagnosis: &Diagnosis, world: &World) -> Rescue {
-        let mut rescue = Rescue::default();
-        for index in &self.post_filter {
-            match self.plugins[*index].post_filter(pod, diagnosis, world) {
-                PostFilter::Nothing => {}
-                PostFilter::Says(reason) => rescue.said.push(reason),
-                PostFilter::Writes(write, reason) => {
-                    rescue.writes.push(write);
-                    rescue.said.push(reason);
-                }
-                PostFilter::Preempts => rescue.preempts = true,
-            }
-        }
-        rescue
+    /// Those that do something for a pod that no node takes.
+    pub(crate) fn post_filters(&self) -> &[PluginIndex] {
+        &self.post_filter
     }
 
     pub(crate) fn rank(&self, pod: &Pod) -> i64 {
@@ -222,6 +210,23 @@ impl Profile {
             self.plugins[*index].may_bind(pod, node, world).map_err(|rejection| (*index, rejection))?;
         }
         Ok(())
+    }
+
+    /// How the pod is bound; `None`: no plugin does.
+    pub(crate) fn bind(
+        &self,
+        pod: &Pod,
+        node: &str,
+        world: &World,
+    ) -> Result<Option<Binder>, (PluginIndex, Rejection)> {
+        for index in &self.bind {
+            let plugin = self.plugin(*index);
+            match plugin.bind(pod, node, world).map_err(|rejection| (*index, rejection))? {
+                Bind::Skip => {}
+                how => return Ok(Some(Binder { plugin: plugin.name().into(), how })),
+            }
+        }
+        Ok(None)
     }
 
     /// The longest that a plugin has the pod wait; the first that rejects it has the last word.

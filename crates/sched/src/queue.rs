@@ -29,6 +29,9 @@ use lane::{ActiveKey, Lane, TimeKey};
 /// Of so many turns, one goes to the pod that has been active longest, whatever its rank.
 const FAIR_TURN: u64 = 64;
 
+/// A pod that is kept out for less is not told why: most of a gang come one right after the other.
+const TOLD_AFTER: Duration = Duration::from_secs(1);
+
 /// How long pods wait; the defaults are kube-scheduler's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pauses {
@@ -80,8 +83,8 @@ enum Place {
     Backoff { key: TimeKey, early: bool },
     /// Left by an event that a plugin which rejected the pod waits for, or after a long time.
     Unschedulable(TimeKey),
-    /// Left when what keeps the pod out lets it pass.
-    Gated,
+    /// Left when what keeps the pod out lets it pass. It has been there since the time of the key.
+    Gated(TimeKey),
 }
 
 /// Pods that are rejected alike: the same namespace, labels and spec (interned, so their addresses stand for them), rejected
@@ -95,7 +98,7 @@ impl Place {
             Place::Active(_) => "active",
             Place::Backoff { .. } => "backoff",
             Place::Unschedulable(_) => "unschedulable",
-            Place::Gated => "gated",
+            Place::Gated(_) => "gated",
         }
     }
 }
@@ -111,6 +114,10 @@ struct Waiting {
 }
 
 impl Waiting {
+    fn is_gated(&self) -> bool {
+        matches!(self.place, Place::Gated(_))
+    }
+
     fn likeness(&self) -> Likeness {
         let pod = &self.pod;
         let (labels, spec) = (Arc::as_ptr(&pod.labels).addr(), Arc::as_ptr(&pod.spec).addr());
@@ -147,6 +154,8 @@ pub(crate) struct Queue {
     alike: HashMap<Likeness, HashSet<Arc<str>>>,
     /// Likewise those that a plugin keeps out.
     gated: HashMap<Likeness, HashSet<Arc<str>>>,
+    /// Those kept out that have not been told why.
+    untold: BTreeMap<TimeKey, Arc<str>>,
     sequence: u64,
     turns: u64,
     pauses: Pauses,
@@ -177,7 +186,7 @@ impl Queue {
 
     /// What keeps it out of the queue.
     pub fn gate(&self, uid: &str) -> Option<Gate> {
-        let waiting = self.pods.get(uid).filter(|waiting| waiting.place == Place::Gated)?;
+        let waiting = self.pods.get(uid).filter(|waiting| waiting.is_gated())?;
         Some(Gate { plugins: waiting.rejected_by })
     }
 
@@ -224,12 +233,15 @@ impl Queue {
 
     /// A pod that was not known, or whose gates have changed.
     pub fn add(&mut self, pod: Arc<Pod>, turn: Turn, gate: Option<Gate>, now: Duration) {
-        let was_gated = self.pods.get(&pod.uid).is_some_and(|waiting| waiting.place == Place::Gated);
+        let was_gated = self.pods.get(&pod.uid).is_some_and(Waiting::is_gated);
         let history = self.remove(&pod.uid).map(|(_, history)| history);
         // While it was kept out, nobody could place it: its time counts from when it is let in.
         let history = history.filter(|history| !was_gated || history.attempts > 0);
         let history = history.unwrap_or(History { attempts: 0, first_seen: now });
-        let place = if gate.is_some() { Place::Gated } else { self.active_place(turn, now) };
+        let place = match gate {
+            Some(_) => Place::Gated((now, self.next())),
+            None => self.active_place(turn, now),
+        };
         let rejected_by = gate.unwrap_or_default().plugins;
         self.enter(Waiting { pod, turn, place, history, rejected_by, failed_at: now }, cause::ADDED);
     }
@@ -274,7 +286,15 @@ impl Queue {
         Some((pod, history))
     }
 
-    /// When `pop` will have something that it does not have now; `None`: not without a change.
+    /// A pod that has been kept out for a while and is to be told why. Each comes once, as long as its gate and what it asks for
+    /// are the same.
+    pub fn pop_untold(&mut self, now: Duration) -> Option<Arc<Pod>> {
+        let first = self.untold.first_entry().filter(|first| first.key().0 + TOLD_AFTER <= now)?;
+        let uid = first.remove();
+        self.pod(&uid).cloned()
+    }
+
+    /// When `pop` or `pop_untold` will have something that it does not have now; `None`: not without a change.
     pub fn wake_at(&self, may_consult: bool) -> Option<Duration> {
         if self.open(may_consult).any(|lane| !lane.is_empty()) {
             return Some(Duration::ZERO);
@@ -282,7 +302,8 @@ impl Queue {
         let backoff = self.backoff.first_key_value().map(|((at, _), _)| *at);
         let unschedulable =
             self.unschedulable.first_key_value().map(|((since, _), _)| *since + self.pauses.max_unschedulable);
-        backoff.into_iter().chain(unschedulable).min()
+        let untold = self.untold.first_key_value().map(|((since, _), _)| *since + TOLD_AFTER);
+        backoff.into_iter().chain(unschedulable).chain(untold).min()
     }
 
     /// Something happened that may help the unschedulable pods for which `helps` holds.
@@ -403,10 +424,12 @@ impl Queue {
                 self.unschedulable.insert(key, uid.clone());
                 self.alike.entry(waiting.likeness()).or_default().insert(uid.clone());
             }
-            Place::Gated if waiting.rejected_by != 0 => {
-                self.gated.entry(waiting.likeness()).or_default().insert(uid.clone());
+            Place::Gated(key) => {
+                self.untold.insert(key, uid.clone());
+                if waiting.rejected_by != 0 {
+                    self.gated.entry(waiting.likeness()).or_default().insert(uid.clone());
+                }
             }
-            Place::Gated => {}
         }
         self.pods.insert(uid, waiting);
     }
@@ -425,7 +448,10 @@ impl Queue {
                 self.unschedulable.remove(&key);
                 remove_alike(&mut self.alike, waiting);
             }
-            Place::Gated => remove_alike(&mut self.gated, waiting),
+            Place::Gated(key) => {
+                self.untold.remove(&key);
+                remove_alike(&mut self.gated, waiting);
+            }
         }
     }
 }

@@ -123,6 +123,7 @@ fn words(decision: Option<Decision>) -> String {
             all.sort_unstable();
             format!("{}?? {}", pod.name, all.join(" "))
         }
+        Some(Decision::KeptOut { pod, plugin, reason }) => format!("{} kept out by {plugin}: {reason}", pod.name),
         Some(Decision::Failed { pod, error, .. }) => format!("{}! {error}", pod.name),
     }
 }

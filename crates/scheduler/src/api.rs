@@ -10,8 +10,13 @@ use client::{Client, EventType, Recorder, is_not_found};
 use http::{Request, header::CONTENT_TYPE, request};
 use k8s_openapi::api::core::v1::ObjectReference;
 use runtime::Clock;
-use sched::{Pod, Reservation, preempt::Victims};
+use sched::{
+    Binder, Pod, Reservation,
+    pre_bind::{Request as PluginRequest, Verb},
+    preempt::Victims,
+};
 use serde_json::{Value, json};
+pub(crate) use writes::Unwritten;
 
 use crate::{
     extenders::Extenders,
@@ -22,6 +27,7 @@ use crate::{
 /// The longest note that an event may carry; a longer one ends in an ellipsis.
 const MAX_NOTE_BYTES: usize = 1024;
 const JSON: &str = "application/json";
+const MERGE_PATCH: &str = "application/merge-patch+json";
 const STRATEGIC_PATCH: &str = "application/strategic-merge-patch+json";
 
 pub(crate) struct Api {
@@ -74,7 +80,8 @@ pub(crate) enum Unbound {
 pub(crate) struct Report {
     pub why: Why,
     pub message: String,
-    pub attempt: Attempt,
+    /// None: none was made.
+    pub attempt: Option<Attempt>,
     pub nomination: Nomination,
 }
 
@@ -85,6 +92,8 @@ pub(crate) enum Why {
     Unschedulable,
     /// Something went wrong that is no fault of the pod's.
     Error,
+    /// It is not looked at yet (KEP-5501). Whoever adds nodes for pods that find none need not for this one.
+    KeptOut,
 }
 
 impl Why {
@@ -92,26 +101,33 @@ impl Why {
         match self {
             Why::Unschedulable => "Unschedulable",
             Why::Error => "SchedulerError",
+            Why::KeptOut => "NotReadyForScheduling",
         }
     }
 }
 
 impl Api {
-    /// Binds the pod to its node, or has the extender do it that does; ends when it is known what came of it. The event is
+    /// Binds the pod to its node as its plugin does, or has the extender do it that does; ends when it is known what came of it. The event is
     /// recorded here, so that it never comes before the binding.
-    pub async fn bind(&self, reservation: &Reservation, times: Times, decided_at: Duration) -> Result<(), Unbound> {
+    pub async fn bind(
+        &self,
+        reservation: &Reservation,
+        binder: Option<&Binder>,
+        times: Times,
+        decided_at: Duration,
+    ) -> Result<(), Unbound> {
         let pod = &reservation.pod;
         let bound = match self.extenders.bind(reservation).await {
             // Its answer can be lost as any other.
             Some(Err(_)) if self.is_bound(reservation).await => Ok(()),
             Some(answer) => answer.map_err(Unbound::Refused),
-            None => self.write_binding(reservation).await,
+            None => self.write_binding(reservation, binder).await,
         };
         bound.inspect(|()| {
             let text = format!("Successfully assigned {}/{} to {}", pod.namespace, pod.name, reservation.node);
             let took = self.clock.monotonic().saturating_sub(decided_at);
             let why = Attempt::placed(&reservation.why, times, took).json();
-            let annotation = (why::ANNOTATION, why);
+            let annotation = Some((why::ANNOTATION, why));
             self.recorders.of(pod).annotated_event(&reference(pod), EventType::Normal, "Scheduled", text, annotation);
         })
     }
@@ -119,9 +135,9 @@ impl Api {
     /// Tells the pod's owner why it waits: as an event each time, and as a condition when it has changed.
     pub async fn report(&self, pod: &Pod, report: Report) -> kube::Result<()> {
         let Report { why, message, attempt, nomination } = report;
-        let (text, annotation) = (truncated(&message), (why::ANNOTATION, attempt.json()));
-        let recorder = self.recorders.of(pod);
-        recorder.annotated_event(&reference(pod), EventType::Warning, "FailedScheduling", text, annotation);
+        let (text, recorder) = (truncated(&message), self.recorders.of(pod));
+        let annotations = attempt.map(|attempt| (why::ANNOTATION, attempt.json()));
+        recorder.annotated_event(&reference(pod), EventType::Warning, "FailedScheduling", text, annotations);
         let mut status = json!({});
         if pod.told.as_deref() != Some(&*message) {
             status["conditions"] = json!([self.condition(pod, why, &message)]);
@@ -179,9 +195,25 @@ impl Api {
         self.send(Request::patch(format!("{}/status", path(pod))), STRATEGIC_PATCH, &patch).await
     }
 
-    /// Writes, and does not look at what the API answers to a success: that comes by watch.
+    /// Makes a plugin's own write.
+    async fn request(&self, PluginRequest { verb, path, body }: &PluginRequest) -> kube::Result<()> {
+        let (request, content) = match verb {
+            Verb::Create => (Request::post(path), JSON),
+            Verb::Update => (Request::put(path), JSON),
+            Verb::Patch => (Request::patch(path), MERGE_PATCH),
+            Verb::StrategicPatch => (Request::patch(path), STRATEGIC_PATCH),
+            Verb::Delete => (Request::delete(path), JSON),
+        };
+        self.send_text(request, content, body.clone()).await
+    }
+
     async fn send(&self, request: request::Builder, content: &str, body: &Value) -> kube::Result<()> {
-        let request = request.header(CONTENT_TYPE, content).body(body.to_string().into_bytes());
+        self.send_text(request, content, body.to_string()).await
+    }
+
+    /// Writes, and does not look at what the API answers to a success: that comes by watch.
+    async fn send_text(&self, request: request::Builder, content: &str, body: String) -> kube::Result<()> {
+        let request = request.header(CONTENT_TYPE, content).body(body.into_bytes());
         self.client.request_text(request.map_err(kube::Error::HttpError)?).await.map(drop)
     }
 

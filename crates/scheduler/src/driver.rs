@@ -242,7 +242,7 @@ impl Driver {
                     None => self.permitted(reservation, moments),
                 }
             }
-            Decision::Unschedulable { pod, diagnosis, history, mut victims, writes } => {
+            Decision::Unschedulable { pod, diagnosis, history, mut victims, nominated, writes } => {
                 self.metrics.attempt(Outcome::Unschedulable, &pod, took);
                 if diagnosis.preemption != Preemption::NotTried {
                     self.metrics.preempted(victims.as_ref());
@@ -250,21 +250,28 @@ impl Driver {
                 let message = diagnosis.message();
                 let attempts = history.attempts;
                 tracing::debug!(pod = %pod.name, namespace = %pod.namespace, attempts, message, "pod waits");
-                let nomination = match (&diagnosis.preemption, &victims) {
-                    (_, Some(victims)) => Nomination::Set(victims.node.clone()),
+                let kept = victims.as_ref().map(|victims| victims.node.clone()).or(nominated);
+                let nomination = match (&diagnosis.preemption, kept) {
+                    (_, Some(node)) => Nomination::Set(node),
                     (Preemption::NotEligible(_), None) => Nomination::Keep,
                     _ => Nomination::cleared(&pod),
                 };
                 if let Some(victims) = &mut victims {
                     self.recall(&pod, victims);
                 }
-                let attempt = why::Attempt::unfit(&diagnosis, moments.times(history));
+                let attempt = Some(why::Attempt::unfit(&diagnosis, moments.times(history)));
                 self.report(pod, Report { why: Why::Unschedulable, message, attempt, nomination }, victims, writes);
+            }
+            Decision::KeptOut { pod, plugin, reason } => {
+                let message = format!("plugin {plugin:?} keeps the pod out of the queue: {reason}");
+                tracing::debug!(pod = %pod.name, namespace = %pod.namespace, message, "pod waits");
+                let report = Report { why: Why::KeptOut, message, attempt: None, nomination: Nomination::Keep };
+                self.report(pod, report, None, Vec::new());
             }
             Decision::Failed { pod, error, history } => {
                 self.metrics.attempt(Outcome::Error, &pod, took);
                 tracing::warn!(pod = %pod.name, namespace = %pod.namespace, error, "attempt failed");
-                let attempt = why::Attempt::of(moments.times(history));
+                let attempt = Some(why::Attempt::of(moments.times(history)));
                 let nomination = Nomination::cleared(&pod);
                 let report = Report { why: Why::Error, message: error, attempt, nomination };
                 self.report(pod, report, None, Vec::new());
@@ -309,15 +316,15 @@ impl Driver {
 
     fn bind(&mut self, reservation: Reservation, moments: Moments) {
         let (pod, asked) = (&reservation.pod, self.clock.monotonic());
-        match self.engine.may_bind(&pod.uid, asked) {
+        let binder = match self.engine.bind(&pod.uid, asked) {
             // The pod is gone, and its reservation with it.
             None => return,
             Some(Err(decision)) => {
                 self.metrics.point("PreBind", false, pod, self.clock.monotonic().saturating_sub(asked));
                 return self.carry_out(*decision, moments.began);
             }
-            Some(Ok(())) => {}
-        }
+            Some(Ok(binder)) => binder,
+        };
         let (api, ended) = (self.api.clone(), self.ended.0.clone());
         let (began, told) = (self.clock.monotonic(), self.telling.remove(&reservation.pod.uid));
         self.in_flight += 1;
@@ -326,7 +333,7 @@ impl Driver {
             wait(told).await;
             // This has no limit: whoever gave up before it is known whether the pod is on the node would give away its room.
             let times = moments.times(reservation.history);
-            let bound = api.bind(&reservation, times, moments.decided).await;
+            let bound = api.bind(&reservation, binder.as_ref(), times, moments.decided).await;
             if let Err(Unbound::Refused(error) | Unbound::Lost(error) | Unbound::Elsewhere(error)) = &bound {
                 let (pod, node) = (&reservation.pod, &reservation.node);
                 tracing::warn!(pod = %pod.name, namespace = %pod.namespace, %node, error, "binding failed");

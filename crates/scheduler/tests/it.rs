@@ -9,6 +9,8 @@ mod api;
 mod conformance;
 #[path = "it/extenders.rs"]
 mod extenders;
+#[path = "it/plugins.rs"]
+mod plugins;
 #[path = "it/real.rs"]
 mod real;
 #[path = "it/simulation.rs"]

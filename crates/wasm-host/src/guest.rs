@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use crate::{
     arguments::FailurePolicy,
     fault::Fault,
-    host::{About, Call, Subject},
+    host::{About, Call, Statuses, Subject},
     instance::{Answer, Instance},
     metrics::OfPlugin,
     module::{Export, Module},
@@ -30,6 +30,8 @@ use crate::{
     ticker::Ticker,
 };
 
+/// `postfilter`'s mode in which the node that it names is kept for the pod (ModeOverride).
+const OVERRIDE: i32 = 1;
 /// The reason of events about faults.
 const EVENT: &str = "PluginFailed";
 /// A cycle's time goes on growing with the time that has passed since its begin, by one part in so many: a plan that is kept is
@@ -66,6 +68,8 @@ pub(crate) struct Verdict {
     pub only: Option<Vec<Arc<str>>>,
     /// In the order of those that were to be normalized.
     pub scores: Vec<i64>,
+    /// The node that is to be kept for the pod, and the words for it.
+    pub nominated: Option<(Arc<str>, String)>,
 }
 
 /// What a question is about besides the pod.
@@ -73,6 +77,8 @@ pub(crate) enum On<'a> {
     Nothing,
     Node(&'a NodeInfo),
     Scores(Scores),
+    /// All nodes have rejected the pod, so.
+    Statuses(Statuses),
 }
 
 pub(crate) struct Guest {
@@ -161,6 +167,7 @@ impl Guest {
                 }
             }
             On::Scores(scores) => call.scores = scores.clone(),
+            On::Statuses(statuses) => call.statuses = statuses.clone(),
         }
         match self.call(&mut state, &module, cycle, export, call) {
             Ok(verdict) => {
@@ -224,6 +231,8 @@ impl Guest {
         self.metrics.call(export, ended.saturating_sub(started).as_secs_f64());
         cycle.spend(ended.saturating_sub(began));
         let answer = answer?;
+        let overrides = export == Export::PostFilter && answer.number == OVERRIDE;
+        let nominated = call.nominated.filter(|_| overrides).map(|node| (node, call.reason.clone()));
         let status = status(export, answer, call.reason, &self.about.name)?;
         let score = answer.number.into();
         if export == Export::Score && !module.normalizes {
@@ -232,7 +241,7 @@ impl Guest {
         // A guest that gives none back leaves them as they are.
         let scores = call.normalized.unwrap_or_else(|| call.scores.iter().map(|(_, score)| *score).collect());
         within_range(&scores)?;
-        Ok(Verdict { status, score, only: call.only, scores })
+        Ok(Verdict { status, score, only: call.only, scores, nominated })
     }
 
     /// Takes the guest back to a cycle that it has left, or to one that begins without having been filtered.
@@ -284,15 +293,19 @@ fn within_range(scores: &[i64]) -> Result<(), Fault> {
 
 /// What an answer means there.
 fn status(export: Export, answer: Answer, reason: String, plugin: &str) -> Result<Status, Fault> {
-    use Export::{Filter, Permit, PreBind, PreFilter, PreScore, Reserve};
+    use Export::{Bind, Filter, Permit, PostFilter, PreBind, PreFilter, PreScore, Reserve};
     let reason = if reason.is_empty() { format!("node(s) rejected by plugin {plugin:?}") } else { reason };
     match (answer.code, export) {
         (0, _) => Ok(Status::Success),
         (1, _) => Err(Fault::Reported(reason)),
-        (2, PreFilter | Filter | Reserve | Permit | PreBind) => Ok(Status::Rejected(Rejection::resolvable(reason))),
-        (3, PreFilter | Filter | Reserve | Permit | PreBind) => Ok(Status::Rejected(Rejection::unresolvable(reason))),
+        (2, PreFilter | Filter | PostFilter | Reserve | Permit | PreBind | Bind) => {
+            Ok(Status::Rejected(Rejection::resolvable(reason)))
+        }
+        (3, PreFilter | Filter | PostFilter | Reserve | Permit | PreBind | Bind) => {
+            Ok(Status::Rejected(Rejection::unresolvable(reason)))
+        }
         (4, Permit) => Ok(Status::Wait(Duration::from_millis(answer.number.cast_unsigned().into()).min(MAX_WAIT))),
-        (5, PreFilter | PreScore) => Ok(Status::Skip),
+        (5, PreFilter | PreScore | Bind) => Ok(Status::Skip),
         (code, _) => Err(Fault::Status(code)),
     }
 }
@@ -333,6 +346,10 @@ mod tests {
         check(Export::Permit, 2, "why false");
         check(Export::Permit, 5, "status");
         check(Export::PreBind, 3, "why true");
+        check(Export::Bind, 2, "why false");
+        check(Export::Bind, 5, "skip");
+        check(Export::PostFilter, 2, "why false");
+        check(Export::PostFilter, 5, "status");
         let silent = status(Export::Filter, Answer { code: 2, number: 0 }, String::new(), "p");
         assert_eq!(silent, Ok(Status::Rejected(Rejection::resolvable("node(s) rejected by plugin \"p\""))));
         // As many milliseconds as there can be are more than anybody waits.

@@ -1,6 +1,6 @@
 //! What a guest's store holds: what the call under way is about, what the guest has said so far, and what it may use.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use sched::{Node, Pod};
@@ -61,6 +61,9 @@ pub(crate) struct Subject {
     pub encoded: Vec<u8>,
 }
 
+/// Status codes by the names of nodes.
+pub(crate) type Statuses = BTreeMap<Arc<str>, i32>;
+
 /// One call, in and out.
 #[derive(Default)]
 pub(crate) struct Call {
@@ -71,6 +74,10 @@ pub(crate) struct Call {
     /// Those of all nodes, to be normalized; and what they are then.
     pub scores: Scores,
     pub normalized: Option<Vec<i64>>,
+    /// What each node has said to a pod that none takes; only for guests that ask.
+    pub statuses: Statuses,
+    /// The node that is to be kept for it.
+    pub nominated: Option<Arc<str>>,
     /// The reason for the status.
     pub reason: String,
     /// The only nodes that come into question.

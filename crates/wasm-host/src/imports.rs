@@ -30,6 +30,8 @@ const NODE_NAME: &str = "currentNodeName";
 const CONFIG: &str = "get_config";
 const REASON: &str = "result.status_reason";
 const NODE_NAMES: &str = "result.node_names";
+const STATUSES: &str = "nodeToStatusMap";
+const NOMINATED: &str = "result.nominated_node_name";
 const CLUSTER_EVENTS: &str = "result.cluster_events";
 const SCORES: &str = "nodeScoreList";
 const NORMALIZED: &str = "result.normalized_score_list";
@@ -39,6 +41,8 @@ const GET_WAITING: &str = "handle.get_waiting_pod";
 
 /// Bytes of a log line, and of an event.
 const MAX_LINE: usize = 1024;
+/// Bytes of a node's name.
+const MAX_NODE_NAME: u32 = 253;
 /// Nodes that a guest may single out.
 const MAX_NODE_NAMES: usize = 10_000;
 /// Bytes of cluster events, eight for each.
@@ -58,6 +62,11 @@ pub(crate) fn wants_images(module: &wasmtime::Module) -> bool {
     module.imports().any(|import| (import.module(), import.name()) == (SCHEDULER, IMAGE_STATES))
 }
 
+/// Whether a module may ask what each node said.
+pub(crate) fn wants_statuses(module: &wasmtime::Module) -> bool {
+    module.imports().any(|import| (import.module(), import.name()) == (SCHEDULER, STATUSES))
+}
+
 /// Whether a module can give scores back.
 pub(crate) fn normalizes(module: &wasmtime::Module) -> bool {
     module.imports().any(|import| (import.module(), import.name()) == (SCHEDULER, NORMALIZED))
@@ -73,6 +82,8 @@ pub(crate) fn offer(linker: &mut Linker<Host>) -> Result<()> {
     linker.func_wrap(SCHEDULER, CONFIG, config)?;
     linker.func_wrap(SCHEDULER, REASON, reason)?;
     linker.func_wrap(SCHEDULER, NODE_NAMES, node_names)?;
+    linker.func_wrap(SCHEDULER, STATUSES, statuses)?;
+    linker.func_wrap(SCHEDULER, NOMINATED, nominated)?;
     linker.func_wrap(SCHEDULER, CLUSTER_EVENTS, cluster_events)?;
     linker.func_wrap(SCHEDULER, EVENTF, eventf)?;
     linker.func_wrap(SCHEDULER, SCORES, node_scores)?;
@@ -95,14 +106,10 @@ pub(crate) fn offer(linker: &mut Linker<Host>) -> Result<()> {
 
 /// What belongs to other extension points.
 fn deny(linker: &mut Linker<Host>) -> Result<()> {
-    fn refuse<T>(import: &'static str) -> Result<T> {
+    let import = "targetPod";
+    linker.func_wrap(SCHEDULER, import, move |_: u32, _: u32| -> Result<u32> {
         Err(Fault::Unsupported(import).into())
-    }
-    for import in ["targetPod", "nodeToStatusMap"] {
-        linker.func_wrap(SCHEDULER, import, move |_: u32, _: u32| refuse::<u32>(import))?;
-    }
-    let nominated = "result.nominated_node_name";
-    linker.func_wrap(SCHEDULER, nominated, move |_: u32, _: u32| refuse::<()>(nominated))?;
+    })?;
     Ok(())
 }
 
@@ -189,6 +196,25 @@ fn node_names(mut caller: Caller<'_, Host>, at: u32, len: u32) -> Result<()> {
         return Err(Fault::Garbage(NODE_NAMES).into());
     }
     view.host().call.only = Some(names);
+    Ok(())
+}
+
+/// What each node said to a pod that none takes: a JSON object of status codes by the nodes' names.
+fn statuses(mut caller: Caller<'_, Host>, at: u32, room: u32) -> Result<u32> {
+    let mut view = View::new(&mut caller, STATUSES)?;
+    let encoded = serde_json::to_vec(&view.host().call.statuses).map_err(|_| Fault::Garbage(STATUSES))?;
+    Ok(view.give(at, room, &encoded)?)
+}
+
+/// The node that is to be kept for the pod; an empty name is none.
+fn nominated(mut caller: Caller<'_, Host>, at: u32, len: u32) -> Result<()> {
+    let mut view = View::new(&mut caller, NOMINATED)?;
+    if len > MAX_NODE_NAME {
+        return Err(Fault::Garbage(NOMINATED).into());
+    }
+    let name = std::str::from_utf8(view.read(at, len)?).map_err(|_| Fault::Garbage(NOMINATED))?;
+    let name = Some(name).filter(|name| !name.is_empty()).map(Arc::from);
+    view.host().call.nominated = name;
     Ok(())
 }
 

@@ -29,7 +29,7 @@ type ByExport<R> = [Option<TypedFunc<(), R>>; Export::ALL.len()];
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub code: i32,
-    /// The score, or how long to wait.
+    /// The score, how long to wait, or whether a node is nominated.
     pub number: i32,
 }
 

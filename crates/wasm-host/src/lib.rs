@@ -20,21 +20,24 @@
 //! | `enqueue` | `()` | which events help pods that it has rejected, by `result.cluster_events` |
 //! | `prefilter` | `() -> i32` | begins a pod's turn; may name the only nodes, by `result.node_names` |
 //! | `filter` | `() -> i32` | whether a node takes the pod |
+//! | `postfilter` | `() -> i64` | no node takes the pod (`nodeToStatusMap`): with 1 in the upper half, the node of `result.nominated_node_name` is kept for it; a status code in the lower |
 //! | `prescore` | `() -> i32` | |
 //! | `score` | `() -> i64` | the score, 0 to 100, in the upper half, a status code in the lower |
 //! | `normalizescore` | `() -> i32` | makes of all nodes' scores (`nodeScoreList`) those that count (`result.normalized_score_list`) |
 //! | `reserve`, `unreserve` | `() -> i32`, `()` | for this very pod and a node, as all that follows |
 //! | `permit` | `() -> i64` | whether the pod may be bound: a status code in the upper half, how long it waits (ms) in the lower |
 //! | `prebind` | `() -> i32` | right before it is bound; a rejection gives the node back |
+//! | `bind` | `() -> i32` | it is bound now by a Binding, or the next plugin's to bind (5, skip) |
 //! | `postbind` | `()` | it is bound |
 //!
-//! Status codes are 0 success, 1 error, 2 unschedulable, 3 unschedulable and unresolvable, 4 wait (`permit`), 5 skip (`prefilter`
-//! and `prescore`); `result.status_reason` gives the words. Pods and nodes are protobuf messages with the fields that the engine
+//! Status codes are 0 success, 1 error, 2 unschedulable, 3 unschedulable and unresolvable, 4 wait (`permit`), 5 skip (`prefilter`,
+//! `prescore` and `bind`); `result.status_reason` gives the words. Pods and nodes are protobuf messages with the fields that the engine
 //! keeps (`objects.rs`); `imports.rs` lists the functions, `wasi.rs` what there is of WASI.
 //!
 //! What differs from kube-scheduler-wasm-extension:
-//! - `postfilter`, `addpod`, `removepod` and `bind` are never called; a log line says so when a module that exports them is loaded.
-//!   A guest has no way to evict or to bind anybody.
+//! - `addpod` and `removepod` are never called; a log line says so when a module that exports them is loaded.
+//! - A guest has no way to write to the API. When its `bind` succeeds, the Binding is written for it. A `postfilter` that succeeds
+//!   without naming a node leaves the pod to the next plugin.
 //! - A node is filtered and scored before the next one is, and answers are kept until the node changes. `filteredNodeList` names
 //!   all nodes. Without `normalizescore` scores must be 0 to 100 as they are. With it a decision costs as much as there are nodes
 //!   that fit, each time; a module that does not import `result.normalized_score_list` is not asked to.
@@ -119,8 +122,8 @@ impl Plugins for SchedulerPlugins {
     }
 
     fn points(&self) -> &'static [Point] {
-        use Point::{Filter, Permit, PostBind, PreBind, PreFilter, PreScore, Reserve, Score};
-        &[PreFilter, Filter, PreScore, Score, Reserve, Permit, PreBind, PostBind]
+        use Point::{Bind, Filter, Permit, PostBind, PostFilter, PreBind, PreFilter, PreScore, Reserve, Score};
+        &[PreFilter, Filter, PostFilter, PreScore, Score, Reserve, Permit, PreBind, Bind, PostBind]
     }
 
     fn make(&self, name: &str, args: &Value, place: Place) -> Result<Box<dyn Plugin>, String> {

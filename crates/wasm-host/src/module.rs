@@ -12,7 +12,7 @@ const MAX_STACK: usize = 512 << 10;
 /// The export that a guest must have.
 const MEMORY: &str = "memory";
 /// What belongs to extension points at which guests are not asked.
-const UNSUPPORTED: [&str; 4] = ["postfilter", "addpod", "removepod", "bind"];
+const UNSUPPORTED: [&str; 2] = ["addpod", "removepod"];
 
 /// What a guest may export, by extension point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +21,7 @@ pub(crate) enum Export {
     Enqueue,
     PreFilter,
     Filter,
+    PostFilter,
     PreScore,
     Score,
     NormalizeScore,
@@ -28,14 +29,16 @@ pub(crate) enum Export {
     Unreserve,
     Permit,
     PreBind,
+    Bind,
     PostBind,
 }
 
 impl Export {
-    pub const ALL: [Export; 11] = [
+    pub const ALL: [Export; 13] = [
         Export::Enqueue,
         Export::PreFilter,
         Export::Filter,
+        Export::PostFilter,
         Export::PreScore,
         Export::Score,
         Export::NormalizeScore,
@@ -43,6 +46,7 @@ impl Export {
         Export::Unreserve,
         Export::Permit,
         Export::PreBind,
+        Export::Bind,
         Export::PostBind,
     ];
 
@@ -51,6 +55,7 @@ impl Export {
             Export::Enqueue => "enqueue",
             Export::PreFilter => "prefilter",
             Export::Filter => "filter",
+            Export::PostFilter => "postfilter",
             Export::PreScore => "prescore",
             Export::Score => "score",
             Export::NormalizeScore => "normalizescore",
@@ -58,6 +63,7 @@ impl Export {
             Export::Unreserve => "unreserve",
             Export::Permit => "permit",
             Export::PreBind => "prebind",
+            Export::Bind => "bind",
             Export::PostBind => "postbind",
         }
     }
@@ -66,7 +72,7 @@ impl Export {
     pub fn result(self) -> Option<ValType> {
         match self {
             Export::Enqueue | Export::Unreserve | Export::PostBind => None,
-            Export::Score | Export::Permit => Some(I64),
+            Export::Score | Export::Permit | Export::PostFilter => Some(I64),
             _ => Some(I32),
         }
     }
@@ -88,7 +94,9 @@ pub(crate) enum ModuleError {
     NoMemory,
     #[error("its export {name:?} is not a function of the type {expected}")]
     Signature { name: &'static str, expected: &'static str },
-    #[error("it exports none of prefilter, filter, prescore, score, reserve, permit, prebind and postbind")]
+    #[error(
+        "it exports none of prefilter, filter, postfilter, prescore, score, reserve, permit, prebind, bind and postbind"
+    )]
     NoPoint,
     /// It was started once to see whether it can be.
     #[error("it does not start: it {0}")]
@@ -118,6 +126,8 @@ pub(crate) struct Module {
     /// Whether it may ask for nodes, and for where images are.
     pub wants_nodes: bool,
     pub wants_images: bool,
+    /// Whether it may ask what each node said.
+    pub wants_statuses: bool,
     /// Whether it compares the scores of all nodes. Without the function by which it would give them back it does not, though it
     /// may have the export: the SDK's tool for all of a plugin's functions exports them all.
     pub normalizes: bool,
@@ -148,6 +158,7 @@ impl Module {
             digest: source::digest(bytes),
             wants_nodes: imports::wants_nodes(&module),
             wants_images: imports::wants_images(&module),
+            wants_statuses: imports::wants_statuses(&module),
             normalizes: exports[Export::NormalizeScore as usize] && imports::normalizes(&module),
             unsupported: UNSUPPORTED.into_iter().filter(|name| module.get_export(name).is_some()).collect(),
             exports,
@@ -213,14 +224,14 @@ mod tests {
         (data (i32.const 8) "some text")
         (func (export "filter") (result i32) (call $name (i32.const 0) (i32.const 8)))
         (func (export "score") (result i64) (i64.const 0))
-        (func (export "bind") (result i32) (i32.const 0)))"#;
+        (func (export "addpod") (result i32) (i32.const 0)))"#;
 
     #[test]
     fn a_fit_module_says_what_it_has() {
         let module = compile(FIT).unwrap();
         let has: Vec<_> = Export::ALL.into_iter().filter(|export| module.has(*export)).collect();
         assert_eq!(has, [Export::Filter, Export::Score]);
-        assert_eq!((module.unsupported, module.wants_nodes, module.wants_images), (vec!["bind"], false, false));
+        assert_eq!((module.unsupported, module.wants_nodes, module.wants_images), (vec!["addpod"], false, false));
     }
 
     #[test]

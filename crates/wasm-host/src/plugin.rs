@@ -6,17 +6,22 @@ use parking_lot::Mutex;
 use sched::{
     NodeInfo, Pod, World,
     diagnosis::Rejection,
-    framework::{Event, Filter, Plugin, Point, PreFilter, PreScore, Score},
+    framework::{Bind, Event, Filter, Plugin, Point, PostFilter, PreFilter, PreScore, Score, Unplaced},
     pre_bind::Progress,
     world::NodeId,
 };
 
 use crate::{
     guest::{Cycle, Guest, On, Status, Verdict},
+    host::Statuses,
     module::Export,
     normalizing::Normalizing,
     waiting::Next,
 };
+
+/// What a node says to a pod that could have it if others were taken off, and to any other.
+const UNSCHEDULABLE: i32 = 2;
+const UNRESOLVABLE: i32 = 3;
 
 pub(crate) struct WasmPlugin {
     guest: Arc<Guest>,
@@ -38,24 +43,29 @@ impl WasmPlugin {
         self.identity() && self.guest.module().is_some()
     }
 
-    /// Asks about this very pod and a node.
-    fn ask_of(&self, pod: &Pod, node: &str, world: &World, export: Export) -> Result<Status, Rejection> {
+    /// Asks about this very pod and a node. Nothing: the guest has nothing to say.
+    fn ask_of(&self, pod: &Pod, node: &str, world: &World, export: Export) -> Result<Option<Status>, Rejection> {
         // A pod that has a node is counted there, so that the node is known as long as anybody asks.
-        let Some(node) = world.find(node) else { return Ok(Status::Success) };
+        let Some(node) = world.find(node) else { return Ok(None) };
         if !self.guest.module().is_some_and(|module| module.has(export)) {
-            return Ok(Status::Success);
+            return Ok(None);
         }
         let cycle = self.guest.cycle_of(pod);
         let verdict = self.guest.ask(&cycle, world, export, On::Node(world.info(node)))?;
-        Ok(verdict.map_or(Status::Success, |verdict| verdict.status))
+        Ok(verdict.map(|verdict| verdict.status))
+    }
+
+    /// Likewise, and whether it lets the pod pass.
+    fn passes(&self, pod: &Pod, node: &str, world: &World, export: Export) -> Result<(), Rejection> {
+        self.ask_of(pod, node, world, export)?.map_or(Ok(()), passes)
     }
 
     /// Asks whether the pod may be bound, or how long it waits at most.
     fn ask_permit(&self, pod: &Pod, node: &str, world: &World) -> Result<Option<Duration>, Rejection> {
         match self.ask_of(pod, node, world, Export::Permit)? {
-            Status::Rejected(rejection) => Err(rejection),
-            Status::Wait(limit) => Ok(Some(limit)),
-            Status::Success | Status::Skip => Ok(None),
+            Some(Status::Rejected(rejection)) => Err(rejection),
+            Some(Status::Wait(limit)) => Ok(Some(limit)),
+            Some(Status::Success | Status::Skip) | None => Ok(None),
         }
     }
 }
@@ -78,8 +88,8 @@ impl Plugin for WasmPlugin {
     }
 
     fn points(&self) -> &'static [Point] {
-        use Point::{Filter, Permit, PostBind, PreBind, PreFilter, PreScore, Reserve, Score};
-        &[PreFilter, Filter, PreScore, Score, Reserve, Permit, PreBind, PostBind]
+        use Point::{Bind, Filter, Permit, PostBind, PostFilter, PreBind, PreFilter, PreScore, Reserve, Score};
+        &[PreFilter, Filter, PostFilter, PreScore, Score, Reserve, Permit, PreBind, Bind, PostBind]
     }
 
     fn pre_filter(&self, pod: &Pod, world: &mut World) -> Result<PreFilter, Rejection> {
@@ -100,6 +110,26 @@ impl Plugin for WasmPlugin {
         Ok(found)
     }
 
+    fn post_filter(&self, pod: &Pod, found: &Unplaced<'_>, world: &World) -> PostFilter {
+        let Some(module) = self.guest.module().filter(|module| module.has(Export::PostFilter)) else {
+            return PostFilter::Nothing;
+        };
+        let code = |info: &NodeInfo| {
+            let resolvable = world.find(&info.node.name).is_some_and(|node| found.is_resolvable(node, world));
+            (info.node.name.clone(), if resolvable { UNSCHEDULABLE } else { UNRESOLVABLE })
+        };
+        let statuses = if module.wants_statuses { world.nodes().map(code).collect() } else { Statuses::default() };
+        let cycle = self.guest.cycle_of(pod);
+        match self.guest.ask(&cycle, world, Export::PostFilter, On::Statuses(statuses)) {
+            Ok(None) => PostFilter::Nothing,
+            Ok(Some(Verdict { status: Status::Rejected(rejection), .. })) | Err(rejection) => {
+                PostFilter::Says(rejection.text().into())
+            }
+            Ok(Some(Verdict { nominated: Some((node, reason)), .. })) => PostFilter::Nominates(node, reason.into()),
+            Ok(Some(_)) => PostFilter::Nothing,
+        }
+    }
+
     fn pre_score(&self, pod: &Pod, world: &mut World) -> PreScore {
         let begun = self.begun.lock().take().filter(|cycle| cycle.is_of(pod));
         let cycle = begun.unwrap_or_else(|| self.guest.cycle(pod, self.identity()));
@@ -118,7 +148,7 @@ impl Plugin for WasmPlugin {
 
     fn reserve(&mut self, pod: &Pod, node: NodeId, world: &mut World) -> Result<(), Rejection> {
         let node = world.info(node).node.name.clone();
-        passes(self.ask_of(pod, &node, world, Export::Reserve)?)
+        self.passes(pod, &node, world, Export::Reserve)
     }
 
     fn unreserve(&mut self, pod: &Pod, node: &str, world: &mut World) {
@@ -155,7 +185,14 @@ impl Plugin for WasmPlugin {
     }
 
     fn may_bind(&self, pod: &Pod, node: &str, world: &World) -> Result<(), Rejection> {
-        passes(self.ask_of(pod, node, world, Export::PreBind)?)
+        self.passes(pod, node, world, Export::PreBind)
+    }
+
+    fn bind(&self, pod: &Pod, node: &str, world: &World) -> Result<Bind, Rejection> {
+        match self.ask_of(pod, node, world, Export::Bind)? {
+            None | Some(Status::Skip) => Ok(Bind::Skip),
+            Some(status) => passes(status).map(|()| Bind::Binding),
+        }
     }
 
     fn post_bind(&mut self, pod: &Pod, node: &str, world: &mut World) {

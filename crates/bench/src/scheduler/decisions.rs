@@ -157,7 +157,10 @@ impl Bench {
                 false
             }
             // Nobody is asked here.
-            Decision::Consult { .. } | Decision::ConsultVictims { .. } | Decision::Failed { .. } => false,
+            Decision::Consult { .. }
+            | Decision::ConsultVictims { .. }
+            | Decision::KeptOut { .. }
+            | Decision::Failed { .. } => false,
         }
     }
 }

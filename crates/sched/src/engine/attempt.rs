@@ -5,21 +5,19 @@ use std::{sync::Arc, time::Duration};
 use super::{Engine, Reservation, Reserved};
 use crate::{
     Diagnosis, Explanation, Pod,
-    diagnosis::{Preemption, Reason, Rejected},
+    diagnosis::{Preemption, Rejected},
     extender::Advice,
     framework::Event,
     plan::{Choice, Plan, Refusal},
     pre_bind::Write,
-    preempt::{self, Budget, Victims},
-    profile::{EXTENDERS, Rescue},
+    preempt::Victims,
+    profile::EXTENDERS,
     queue::History,
 };
 
 /// Up to so many nodes, a search looks at all; above, a share that shrinks with their number is good enough.
 const MIN_FEASIBLE: usize = 100;
 const MIN_PERCENTAGE: usize = 5;
-
-const NEVER: &str = "not eligible due to preemptionPolicy=Never.";
 
 /// What an attempt may do, and what it has to go by.
 #[derive(Clone, Copy)]
@@ -42,6 +40,8 @@ pub(super) struct Unfit {
     /// The plugins that rejected the pod, one bit each.
     pub rejected_by: u64,
     pub victims: Option<Victims>,
+    /// The node that a plugin has kept for it, without evictions.
+    pub nominated: Option<Arc<str>>,
     /// Evictions that extenders have a say in: which, if any, is open.
     pub candidates: Vec<Victims>,
     /// What else is done for it.
@@ -81,7 +81,7 @@ impl Engine {
     pub(super) fn refused(
         &mut self,
         profile: usize,
-        pod: &Pod,
+        pod: &Arc<Pod>,
         refusal: Refusal,
         how: How<'_>,
         now: Duration,
@@ -89,17 +89,15 @@ impl Engine {
         let (plugin, rejection) = refusal;
         let name = self.profiles[profile].plugin(plugin).name().to_owned();
         let before_nodes = Some((name, rejection.text()));
-        let mut diagnosis = Diagnosis { nodes: self.world.known_nodes(), before_nodes, ..Default::default() };
-        let mut writes = Vec::new();
-        if how.preempt && rejection.unresolvable && diagnosis.nodes > 0 {
-            let rescue = self.profiles[profile].post_filter(pod, &diagnosis, &self.world);
-            (diagnosis.said, writes) = (rescue.said, rescue.writes);
-            if rescue.preempts {
-                diagnosis.preemption = self.preempt_nobody(pod, diagnosis.nodes);
+        let diagnosis = Diagnosis { nodes: self.world.known_nodes(), before_nodes, ..Default::default() };
+        let mut unfit = Unfit { diagnosis, rejected_by: 1 << plugin, ..Default::default() };
+        if how.preempt {
+            if rejection.unresolvable && unfit.diagnosis.nodes > 0 {
+                self.rescue(profile, None, pod, &mut unfit, now);
             }
+            self.give_back(pod, &unfit, now);
         }
-        self.give_back(pod, &diagnosis.preemption, how, now);
-        Unfit { diagnosis, rejected_by: 1 << plugin, writes, ..Default::default() }
+        unfit
     }
 
     fn choose(
@@ -201,85 +199,15 @@ impl Engine {
             }
         }
         let mut unfit = Unfit { diagnosis, rejected_by, ..Default::default() };
-        let rescue = if how.preempt && self.world.known_nodes() > 0 {
-            self.profiles[profile].post_filter(pod, &unfit.diagnosis, &self.world)
-        } else {
-            Rescue::default()
-        };
-        (unfit.diagnosis.said, unfit.writes) = (rescue.said, rescue.writes);
-        if rescue.preempts {
-            let consults = self.consults_about_victims(pod);
-            match self.candidates(profile, plan, pod, consults) {
-                Err((preemption, also_by)) => {
-                    unfit.diagnosis.preemption = preemption;
-                    unfit.rejected_by |= also_by;
-                }
-                Ok(candidates) if consults => {
-                    unfit.candidates = candidates.into_iter().map(Arc::unwrap_or_clone).collect();
-                }
-                Ok(candidates) => {
-                    let victims = preempt::least_harm(candidates).map(Arc::unwrap_or_clone);
-                    self.nominate(pod, victims, &mut unfit, now);
-                }
+        if how.preempt {
+            if unfit.diagnosis.nodes > 0 {
+                self.rescue(profile, Some(plan), pod, &mut unfit, now);
+            }
+            if unfit.candidates.is_empty() {
+                self.give_back(pod, &unfit, now);
             }
         }
-        if unfit.candidates.is_empty() {
-            self.give_back(pod, &unfit.diagnosis.preemption, how, now);
-        }
         unfit
-    }
-
-    /// The pod was rejected for what no node can change.
-    fn preempt_nobody(&self, pod: &Pod, nodes: usize) -> Preemption {
-        if pod.spec.never_preempts {
-            return Preemption::NotEligible(NEVER.into());
-        }
-        Preemption::Failed([(Reason::Borrowed(preempt::NOT_HELPFUL), nodes)].into())
-    }
-
-    /// The evictions that would make room, each on its node; the best of them, unless `several` are wanted. Otherwise why there
-    /// are none, and the plugins that are against it, one bit each.
-    fn candidates(
-        &mut self,
-        profile: usize,
-        plan: &mut Plan,
-        pod: &Arc<Pod>,
-        several: bool,
-    ) -> Result<Vec<Arc<Victims>>, (Preemption, u64)> {
-        if pod.spec.never_preempts {
-            return Err((Preemption::NotEligible(NEVER.into()), 0));
-        }
-        if self.waits_for_victims(plan, pod) {
-            let why: Reason = "not eligible due to a terminating pod on the nominated node.".into();
-            return Err((Preemption::NotEligible(why), 0));
-        }
-        let start = self.random.below(self.world.known_nodes());
-        let budgets: Vec<&Budget> = self.budgets.values().collect();
-        let args = &self.profiles[profile].preemption;
-        preempt::candidates(plan, &mut self.world, pod, args, &budgets, start, several)
-            .map_err(|vain| (Preemption::Failed(vain.reasons), vain.rejected_by))
-    }
-
-    /// Promises the pod the node that its victims will leave.
-    pub(super) fn nominate(&mut self, pod: &Arc<Pod>, victims: Option<Victims>, unfit: &mut Unfit, now: Duration) {
-        let Some(mut victims) = victims else {
-            self.denominate(&pod.uid, now);
-            unfit.diagnosis.preemption =
-                Preemption::Failed([(Reason::Borrowed(preempt::NOT_HELPFUL), unfit.diagnosis.nodes)].into());
-            return;
-        };
-        self.promise(pod, &victims.node, now);
-        let uids = victims.pods.iter().map(|victim| victim.uid.clone()).collect();
-        self.preempting.insert(pod.uid.clone(), uids);
-        // Those of lower priority that were to have the node find another.
-        victims.displaced = self.world.nominated_below(&victims.node, pod.priority());
-        for displaced in &victims.displaced {
-            self.world.denominate(&displaced.uid);
-            self.preempting.remove(&displaced.uid);
-            self.queue.nudge(&displaced.uid, now);
-        }
-        unfit.diagnosis.preemption = Preemption::Nominated(victims.node.to_string());
-        unfit.victims = Some(victims);
     }
 
     /// Keeps a node for the pod, instead of the one that was kept for it before.
@@ -308,32 +236,12 @@ impl Engine {
     }
 
     /// No node is kept for a pod that has not been found one, unless it still waits for pods to leave it.
-    fn give_back(&mut self, pod: &Pod, preemption: &Preemption, how: How<'_>, now: Duration) {
-        if how.preempt && matches!(preemption, Preemption::NotTried | Preemption::Failed(_)) {
+    fn give_back(&mut self, pod: &Pod, unfit: &Unfit, now: Duration) {
+        let tried_in_vain = matches!(unfit.diagnosis.preemption, Preemption::NotTried | Preemption::Failed(_));
+        if tried_in_vain && unfit.nominated.is_none() {
             self.preempting.remove(&pod.uid);
             self.denominate(&pod.uid, now);
         }
-    }
-
-    /// Whether pods that were evicted for this one are still there, and it could go where they are.
-    fn waits_for_victims(&mut self, plan: &Plan, pod: &Pod) -> bool {
-        let Some(node) = self.world.nominated_node(&pod.uid) else {
-            self.preempting.remove(&pod.uid);
-            return false;
-        };
-        if plan.is_hopeless(&self.world, node) {
-            return false;
-        }
-        if let Some(victims) = self.preempting.get_mut(&pod.uid) {
-            victims.retain(|uid| self.world.placed(uid).is_some());
-            if !victims.is_empty() {
-                return true;
-            }
-            self.preempting.remove(&pod.uid);
-        }
-        // After a restart only the API remembers.
-        let leaving = |victim: &Pod| victim.deleting && victim.priority() < pod.priority();
-        self.world.info(node).residents.iter().any(|resident| leaving(&resident.pod))
     }
 }
 

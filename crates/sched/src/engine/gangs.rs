@@ -84,14 +84,16 @@ impl Gangs {
         self.groups.get(&key(pod)?)?.policy?
     }
 
-    /// Whether there are enough pods to try: a pod without a group is complete, one whose PodGroup is missing is not.
-    pub fn is_complete(&self, pod: &Pod) -> bool {
-        let Some(key) = key(pod) else { return true };
-        let Some(group) = self.groups.get(&key) else { return false };
-        match group.policy {
-            None => false,
-            Some(None) => true,
-            Some(Some(gang)) => group.members.len() >= gang.min_count,
+    /// What is not there yet, so that it is of no use to try: a pod's group, or enough of its pods.
+    pub fn lacks(&self, pod: &Pod) -> Option<String> {
+        let key = key(pod)?;
+        let group = self.groups.get(&key);
+        match group.and_then(|group| Some((group.policy?, group.members.len()))) {
+            None => Some(format!("waiting for pods's pod group {:?} to appear in scheduling queue", key.1)),
+            Some((Some(gang), members)) if members < gang.min_count => {
+                Some("waiting for minCount pods from a gang to appear in scheduling queue".to_owned())
+            }
+            Some(_) => None,
         }
     }
 

@@ -2,11 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Decision, Engine, Reservation, attempt::Unfit};
+use super::{Decision, Engine, Reservation, Reserved, attempt::Unfit};
 use crate::{
     Pod,
     framework::Event,
     pre_bind::{Progress, Write},
+    profile::Binder,
     queue::History,
 };
 
@@ -79,13 +80,18 @@ impl Engine {
         Some(self.profiles[profile].permitted(&reserved.latest, &reserved.node, &self.world))
     }
 
-    /// Whether a reserved pod may be bound, now that all which goes before has come true; to be asked once, right before the
-    /// binding. If not, it has given its node back, and why it waits is to be told. `None`: it is not reserved any more.
-    pub fn may_bind(&mut self, uid: &str, now: Duration) -> Option<Result<(), Box<Decision>>> {
-        let reserved = self.reserved.get(uid)?;
-        let profile = self.profile(&reserved.latest)?;
-        let answer = self.profiles[profile].may_bind(&reserved.latest, &reserved.node, &self.world);
-        let Err(refusal) = answer else { return Some(Ok(())) };
+    /// Who binds a reserved pod, now that all which goes before has come true, and how; to be asked once, right before. The answer
+    /// within is `None` if no plugin does. An error: it may not be bound, has given its node back, and why it waits is to be told.
+    /// `None`: it is not reserved any more.
+    pub fn bind(&mut self, uid: &str, now: Duration) -> Option<Result<Option<Binder>, Box<Decision>>> {
+        let Reserved { latest, node, .. } = self.reserved.get(uid)?;
+        let profile = self.profile(latest)?;
+        let plugins = &self.profiles[profile];
+        let may = plugins.may_bind(latest, node, &self.world);
+        let refusal = match may.and_then(|()| plugins.bind(latest, node, &self.world)) {
+            Ok(binder) => return Some(Ok(binder)),
+            Err(refusal) => refusal,
+        };
         let writes = self.take_back(uid);
         let unfit = Unfit { writes, ..self.refused_at(profile, refusal) };
         let (pod, history) = self.free(uid, now)?;

@@ -1,6 +1,11 @@
 //! Says that a pod is bound by a Binding; the driver writes it.
 
-use crate::framework::{Plugin, Point};
+use crate::{
+    Pod,
+    diagnosis::Rejection,
+    framework::{Bind, Plugin, Point},
+    world::World,
+};
 
 pub struct DefaultBinder;
 
@@ -11,5 +16,9 @@ impl Plugin for DefaultBinder {
 
     fn points(&self) -> &'static [Point] {
         &[Point::Bind]
+    }
+
+    fn bind(&self, _pod: &Pod, _node: &str, _world: &World) -> Result<Bind, Rejection> {
+        Ok(Bind::Binding)
     }
 }

@@ -2,8 +2,7 @@
 
 use crate::{
     Pod,
-    diagnosis::Diagnosis,
-    framework::{Plugin, Point, PostFilter},
+    framework::{Plugin, Point, PostFilter, Unplaced},
     world::World,
 };
 
@@ -33,7 +32,7 @@ impl Plugin for DefaultPreemption {
         &[Point::PostFilter]
     }
 
-    fn post_filter(&self, _pod: &Pod, _diagnosis: &Diagnosis, _world: &World) -> PostFilter {
+    fn post_filter(&self, _pod: &Pod, _found: &Unplaced<'_>, _world: &World) -> PostFilter {
         PostFilter::Preempts
     }
 }

@@ -14,8 +14,8 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     NodeInfo, Pod,
     device::{self, DeviceEvent, Readiness, ResourceClaim, must_get_ready},
-    diagnosis::{Diagnosis, Rejection},
-    framework::{Event, Plugin, Point, PostFilter, PreFilter, PreScore},
+    diagnosis::Rejection,
+    framework::{Event, Plugin, Point, PostFilter, PreFilter, PreScore, Unplaced},
     pre_bind::{PreBind, Progress, Write},
     storage::Change,
     world::{NodeId, World},
@@ -115,7 +115,7 @@ impl Plugin for DynamicResources {
         }
     }
 
-    fn post_filter(&self, pod: &Pod, diagnosis: &Diagnosis, world: &World) -> PostFilter {
+    fn post_filter(&self, pod: &Pod, Unplaced { diagnosis, .. }: &Unplaced<'_>, world: &World) -> PostFilter {
         let claims = claims::of(pod, world).unwrap_or_default();
         let extended = Extended::of(pod, world);
         if (claims.is_empty() && extended.is_none()) || diagnosis.before_nodes.is_some() {

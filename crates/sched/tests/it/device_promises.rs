@@ -210,6 +210,7 @@ impl Run {
                     // Somebody may have been faster.
                     writes.iter().for_each(|write| drop(self.devices.make(&pod.name, write)));
                 }
+                Decision::KeptOut { .. } => {}
                 other => panic!("nobody has extenders: {other:?}"),
             }
         }

@@ -29,6 +29,7 @@ fn decisions(engine: &mut Engine, now: Duration) -> (Vec<String>, Vec<String>) {
             Decision::Unschedulable { pod, diagnosis, .. } => {
                 told.push(format!("{}: {}", pod.name, diagnosis.message()))
             }
+            Decision::KeptOut { pod, plugin, reason } => told.push(format!("{} {plugin}: {reason}", pod.name)),
             other => panic!("nobody has extenders: {other:?}"),
         }
     }
@@ -46,8 +47,14 @@ fn nobody_is_looked_at_before_all_are_there() {
     assert_eq!(engine.pending().gated, 1);
     group(&mut engine, "g", 2, T0);
     assert_eq!(decisions(&mut engine, T0), (vec![], vec![]));
+    let told = "p1 GangScheduling: waiting for minCount pods from a gang to appear in scheduling queue";
+    assert_eq!(decisions(&mut engine, seconds(1)), (vec![], vec![told.into()]));
     engine.upsert_pod(pod("p2", "g", "1", json!({})), T0);
     assert_eq!(decisions(&mut engine, T0), (vec!["p1".into(), "p2".into()], vec![]));
+    let told = "q GangScheduling: waiting for pods's pod group \"h\" to appear in scheduling queue";
+    engine.upsert_pod(pod("q", "h", "1", json!({})), T0);
+    assert_eq!(decisions(&mut engine, seconds(1)), (vec![], vec![told.into()]));
+    engine.remove_pod("q", T0);
     // Those that come later join it at once.
     engine.upsert_pod(pod("p3", "g", "1", json!({})), T0);
     assert_eq!(decisions(&mut engine, T0).0, ["p3"]);

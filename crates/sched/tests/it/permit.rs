@@ -97,13 +97,13 @@ fn a_plugin_may_object_to_a_binding_that_is_due() {
     let (mut engine, _) = engine(0, &["late-a"]);
     engine.upsert_pod(pod("p", "1", json!({})), T0);
     assert_eq!(next(&mut engine, T0), "p -> late-a");
-    let Some(Err(objection)) = engine.may_bind("p", T0) else { panic!("nobody objects") };
+    let Some(Err(objection)) = engine.bind("p", T0) else { panic!("nobody objects") };
     assert_eq!(words(Some(*objection)), "p: 0/1 nodes are available: 1 too late.");
     assert_eq!((engine.world().placed_pods(), engine.pending().unschedulable), (0, 1));
-    assert!(engine.may_bind("p", T0).is_none(), "it has no node any more");
+    assert!(engine.bind("p", T0).is_none(), "it has no node any more");
     // Another node helps; nobody objects there.
     engine.upsert_node(node("b", "4", "8Gi", json!({})), seconds(10));
     engine.remove_node("late-a", seconds(10));
     assert_eq!(next(&mut engine, seconds(20)), "p -> b");
-    assert!(matches!(engine.may_bind("p", seconds(20)), Some(Ok(()))));
+    assert!(matches!(engine.bind("p", seconds(20)), Some(Ok(Some(_)))));
 }

@@ -9,10 +9,10 @@ use std::{
 };
 
 use sched::{
-    Decision, Pod, World,
+    Decision, NodeInfo, Pod, World,
     diagnosis::Rejection,
-    framework::{Event, Plugin, Point, PreFilter},
-    pre_bind::Progress,
+    framework::{Bind, Event, Plugin, Point, PostFilter, PreFilter, Unplaced},
+    pre_bind::{Progress, Request, Verb},
     world::NodeId,
 };
 use serde_json::json;
@@ -41,12 +41,15 @@ struct Spy {
     waits: Option<u64>,
     /// The events that help.
     helped_by: fn(&Event) -> bool,
+    binds: Bind,
+    rescues: PostFilter,
 }
 
 impl Spy {
     fn new(name: &'static str, points: &'static [Point], log: &Log) -> Self {
         let (log, open) = (log.clone(), Arc::default());
-        Spy { name, log, points, rejects: None, open, only: None, waits: None, helped_by: |_| false }
+        let (binds, rescues) = (Bind::Skip, PostFilter::Nothing);
+        Spy { name, log, points, rejects: None, open, only: None, waits: None, helped_by: |_| false, binds, rescues }
     }
 
     fn rejecting(self, point: Point) -> Self {
@@ -99,6 +102,17 @@ impl Plugin for Spy {
             (Some(_), false) => Progress::Waiting,
             _ => Progress::Done,
         }
+    }
+
+    fn post_filter(&self, _pod: &Pod, found: &Unplaced<'_>, world: &World) -> PostFilter {
+        let resolvable = |info: &&NodeInfo| found.is_resolvable(world.find(&info.node.name).unwrap(), world);
+        let count = world.nodes().filter(resolvable).count();
+        self.log.lock().unwrap().push(format!("{} post_filter {count}", self.name));
+        self.rescues.clone()
+    }
+
+    fn bind(&self, _pod: &Pod, _node: &str, _world: &World) -> Result<Bind, Rejection> {
+        self.asked(Point::Bind, "bind").map(|()| self.binds.clone())
     }
 
     fn post_bind(&mut self, _pod: &Pod, _node: &str, _world: &mut World) {
@@ -177,6 +191,145 @@ fn a_pod_goes_on_when_all_permit_it() {
     // Who rejects has the last word, even if another would have it wait.
     let mut cluster = start(&[spy("A", 10), spy("B", 20).rejecting(Point::Permit)]);
     assert!(cluster.next().starts_with("p: "));
+}
+
+#[test]
+fn the_first_plugin_that_does_not_skip_a_pod_binds_it() {
+    let log = Log::default();
+    let spy = |name, binds: &Bind| Spy { binds: binds.clone(), ..Spy::new(name, &[Point::Bind], &log) };
+    let path = "/apis/example.com/v1/namespaces/default/placements".to_owned();
+    let own = Bind::Request(Request { verb: Verb::Create, path, body: "{}".to_owned() });
+    let check = |spies: &[Spy], expected: Option<(&str, &Bind)>, asked: &str| {
+        // Without DefaultBinder, which every other profile here has.
+        let profile = spies
+            .iter()
+            .cloned()
+            .fold(sched::Profile::new("default-scheduler"), |profile, spy| profile.with(Box::new(spy), 1));
+        let mut cluster = cluster(profile, &[node("a", json!({})), pod("p", json!({}))]);
+        assert_eq!(cluster.next(), "p -> a");
+        let binder = cluster.engine.bind("p", cluster.now).unwrap().unwrap();
+        assert_eq!(binder.as_ref().map(|binder| (&*binder.plugin, &binder.how)), expected);
+        assert_eq!(logged(&log), asked);
+    };
+    check(&[spy("A", &Bind::Skip), spy("B", &own)], Some(("B", &own)), "A bind, B bind");
+    check(&[spy("A", &Bind::Binding), spy("B", &own)], Some(("A", &Bind::Binding)), "A bind");
+    check(&[spy("A", &Bind::Skip)], None, "A bind");
+    // One that refuses gives the node back.
+    let mut cluster = start(&[spy("A", &own).rejecting(Point::Bind)]);
+    cluster.placed();
+    // DefaultBinder comes before it.
+    assert!(matches!(cluster.engine.bind("p", cluster.now), Some(Ok(Some(binder))) if binder.how == Bind::Binding));
+    let refusing = sched::Profile::new("default-scheduler").with(Box::new(spy("A", &own).rejecting(Point::Bind)), 1);
+    let mut cluster = crate::made::cluster(refusing, &[node("a", json!({})), pod("p", json!({}))]);
+    cluster.placed();
+    let Some(Err(refusal)) = cluster.engine.bind("p", cluster.now) else { panic!("nobody refuses") };
+    assert_eq!(crate::words(Some(*refusal)), "p: 0/1 nodes are available: 1 not now.");
+    assert_eq!(cluster.engine.world().placed_pods(), 0);
+}
+
+/// What a spy does for a pod that no node takes.
+fn rescuing(name: &'static str, log: &Log, rescues: PostFilter) -> Spy {
+    Spy { rescues, ..Spy::new(name, &[Point::PostFilter], log) }
+}
+
+#[test]
+fn plugins_have_their_turns_until_one_has_made_room() {
+    let log = Log::default();
+    let nominates = |node: &str| PostFilter::Nominates(node.into(), "kept".into());
+    // Node a is full of what may be evicted, b is tainted, and the pod is kept off c.
+    let objects = [
+        crate::made::sized("a", "100m"),
+        crate::made::tainted("b", "k=v:NoSchedule"),
+        crate::made::asking("victim", "100m", at("a")),
+        crate::made::asking("p", "50m", crate::made::priority(10)),
+    ];
+    let check = |spies: &[Spy], preempts: bool, expected: &str, asked: &str| {
+        let plugins: &[&str] = if preempts {
+            &["NodeResourcesFit", "TaintToleration", "DefaultPreemption"]
+        } else {
+            &["NodeResourcesFit", "TaintToleration"]
+        };
+        let profile = spies.iter().cloned().fold(profile(plugins), |profile, spy| profile.with(Box::new(spy), 1));
+        let mut cluster = cluster(profile, &objects);
+        let Some(Decision::Unschedulable { diagnosis, victims, nominated, .. }) = cluster.engine.next(cluster.now)
+        else {
+            panic!("it fits nowhere")
+        };
+        let victims = victims.map(|victims| victims.node.to_string()).unwrap_or_default();
+        let said: Vec<&str> = diagnosis.said.iter().map(|reason| &**reason).collect();
+        let found = format!("victims on [{victims}], {nominated:?} nominated, said {said:?}");
+        assert_eq!((found.as_str(), logged(&log).as_str()), (expected, asked));
+        let kept = nominated.as_deref().unwrap_or(&victims);
+        let world = cluster.engine.world();
+        let nominee = world.nominated_node("p").map(|node| world.info(node).node.name.to_string());
+        assert_eq!(nominee.as_deref().unwrap_or_default(), kept);
+    };
+    let says = || rescuing("A", &log, PostFilter::Says("sorry".into()));
+    check(&[says()], false, "victims on [], None nominated, said [\"sorry\"]", "A post_filter 1");
+    let two = [says(), rescuing("B", &log, nominates("b")), rescuing("C", &log, nominates("a"))];
+    check(
+        &two,
+        false,
+        "victims on [], Some(\"b\") nominated, said [\"sorry\", \"kept\"]",
+        "A post_filter 1, B post_filter 1",
+    );
+    // Who finds somebody to evict comes first here, so that nobody else is asked.
+    check(&two, true, "victims on [a], None nominated, said []", "");
+    // A node that is not there is none.
+    check(
+        &[rescuing("A", &log, nominates("nowhere"))],
+        false,
+        "victims on [], None nominated, said [\"kept\"]",
+        "A post_filter 1",
+    );
+}
+
+#[test]
+fn a_pod_has_the_node_that_a_plugin_has_kept_for_it() {
+    let log = Log::default();
+    let rescue = PostFilter::Nominates("b".into(), "kept".into());
+    let profile = profile(&["NodeResourcesFit"]).with(Box::new(rescuing("A", &log, rescue)), 1);
+    let full = |node: &str| crate::made::asking(&format!("on-{node}"), "100m", at(node));
+    let objects = [crate::made::sized("a", "100m"), crate::made::sized("b", "100m"), full("a"), full("b")];
+    let mut cluster = cluster(profile, &objects);
+    apply(&mut cluster, &crate::made::asking("p", "50m", crate::made::priority(5)));
+    assert!(cluster.next().starts_with("p: "));
+    // There is room everywhere; another of no higher priority cannot have what is kept.
+    apply(&mut cluster, &crate::made::asking("other", "80m", json!({})));
+    assert!(cluster.next().starts_with("other: "));
+    cluster.engine.remove_pod("on-b", cluster.now);
+    assert_eq!(cluster.next(), "p -> b");
+    assert!(cluster.next().starts_with("other: "));
+    cluster.engine.remove_pod("on-a", cluster.now);
+    assert_eq!(cluster.next(), "other -> a");
+}
+
+#[test]
+fn a_pod_that_is_kept_out_for_long_is_told_why() {
+    let log = Log::default();
+    let spy = Spy::new("A", &[Point::PreEnqueue], &log).rejecting(Point::PreEnqueue);
+    let mut cluster = start(std::slice::from_ref(&spy));
+    assert_eq!(cluster.next(), "nothing");
+    assert_eq!(cluster.engine.wake_at(), Some(cluster.now + Duration::from_secs(1)));
+    cluster.now += Duration::from_secs(1);
+    assert_eq!(cluster.next(), "p kept out by A: not now");
+    // Once is enough.
+    assert_eq!((cluster.next().as_str(), cluster.engine.wake_at()), ("nothing", None));
+    // It has changed, and is still kept out.
+    apply(&mut cluster, &pod("p", marked("x=y")));
+    assert_eq!(cluster.next(), "p kept out by A: not now");
+    // One that comes in before it was told never hears of it.
+    apply(&mut cluster, &pod("q", json!({})));
+    spy.open.store(true, Ordering::Relaxed);
+    apply(&mut cluster, &pod("q", marked("x=y")));
+    assert!(cluster.next().starts_with("q -> "));
+    cluster.now += Duration::from_secs(10);
+    assert_eq!(cluster.next(), "nothing");
+    // What its own gates are, the API server has told.
+    let gates = json!({"spec": {"schedulingGates": [{"name": "g"}]}});
+    apply(&mut cluster, &pod("gated", gates));
+    cluster.now += Duration::from_secs(10);
+    assert_eq!(cluster.next(), "nothing");
 }
 
 #[test]

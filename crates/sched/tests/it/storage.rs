@@ -86,16 +86,8 @@ impl Cluster {
 
     /// The next decision in words: `pod -> node`, or `pod: message` without what is said of its rescue, or `nothing`.
     pub fn next(&mut self) -> String {
-        match self.engine.next(self.now) {
-            None => "nothing".into(),
-            Some(Decision::Bind(reservation)) => format!("{} -> {}", reservation.pod.name, reservation.node),
-            Some(Decision::Unschedulable { pod, diagnosis, .. }) => {
-                let message = diagnosis.message();
-                let why = message.split(" no new claims to deallocate").next().unwrap();
-                format!("{}: {why}", pod.name)
-            }
-            Some(other) => panic!("nobody has extenders: {other:?}"),
-        }
+        let words = crate::words(self.engine.next(self.now));
+        words.split(" no new claims to deallocate").next().unwrap().to_owned()
     }
 
     /// The next decision, which must be a placement.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use client::is_not_found;
 use http::Request;
-use sched::{Reservation, object};
+use sched::{Binder, Reservation, framework::Bind, object};
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
@@ -53,20 +53,27 @@ enum Found {
 
 impl Api {
     /// Binds the pod to its node. An error means that it is not there, and will not be by what was sent.
-    pub(super) async fn write_binding(&self, reservation: &Reservation) -> Result<(), Unbound> {
-        match self.settle(reservation).await {
+    pub(super) async fn write_binding(
+        &self,
+        reservation: &Reservation,
+        binder: Option<&Binder>,
+    ) -> Result<(), Unbound> {
+        let Some(Binder { plugin, how }) = binder else {
+            return Err(Unbound::Refused("no Bind plugin binds the pod".to_owned()));
+        };
+        match self.settle(reservation, how).await {
             Settled::Bound => Ok(()),
             Settled::Lost(error) => Err(Unbound::Lost(error)),
             Settled::Elsewhere(error) => Err(Unbound::Elsewhere(error)),
-            Settled::Refused(error) => Err(Unbound::Refused(format!("running Bind plugin \"DefaultBinder\": {error}"))),
+            Settled::Refused(error) => Err(Unbound::Refused(format!("running Bind plugin {plugin:?}: {error}"))),
         }
     }
 
-    async fn settle(&self, reservation: &Reservation) -> Settled {
+    async fn settle(&self, reservation: &Reservation, how: &Bind) -> Settled {
         let until = self.clock.monotonic() + SEND_LIMIT;
         let mut pause = FIRST_PAUSE;
         loop {
-            let error = match self.send_binding(reservation).await {
+            let error = match self.send_binding(reservation, how).await {
                 Sent::Settled(settled) => return settled,
                 Sent::Open(error) => error,
             };
@@ -90,21 +97,32 @@ impl Api {
         matches!(self.find(reservation).await, Found::Here)
     }
 
-    async fn send_binding(&self, Reservation { pod, node, .. }: &Reservation) -> Sent {
+    async fn send_binding(&self, reservation: &Reservation, how: &Bind) -> Sent {
+        let sent = async {
+            match how {
+                Bind::Request(request) => self.request(request).await,
+                Bind::Binding | Bind::Skip => self.create_binding(reservation).await,
+            }
+        };
+        // What else a request is about may be missing though the pod is not.
+        let is_lost = |error: &kube::Error| is_not_found(error) && *how == Bind::Binding;
+        match timeout(ANSWER_LIMIT, sent).await {
+            Ok(Ok(())) => Sent::Settled(Settled::Bound),
+            Ok(Err(error)) if is_lost(&error) => Sent::Settled(Settled::Lost(error.to_string())),
+            Ok(Err(error)) if is_final(&error) => Sent::Settled(Settled::Refused(error.to_string())),
+            Ok(Err(error)) => Sent::Open(error.to_string()),
+            Err(_) => Sent::Open(format!("no answer within {ANSWER_LIMIT:?}")),
+        }
+    }
+
+    async fn create_binding(&self, Reservation { pod, node, .. }: &Reservation) -> kube::Result<()> {
         let binding = json!({
             "apiVersion": "v1",
             "kind": "Binding",
             "metadata": {"name": &*pod.name, "namespace": &*pod.namespace, "uid": &*pod.uid},
             "target": {"kind": "Node", "name": &**node},
         });
-        let sent = self.send(Request::post(format!("{}/binding", path(pod))), JSON, &binding);
-        match timeout(ANSWER_LIMIT, sent).await {
-            Ok(Ok(())) => Sent::Settled(Settled::Bound),
-            Ok(Err(error)) if is_not_found(&error) => Sent::Settled(Settled::Lost(error.to_string())),
-            Ok(Err(error)) if is_final(&error) => Sent::Settled(Settled::Refused(error.to_string())),
-            Ok(Err(error)) => Sent::Open(error.to_string()),
-            Err(_) => Sent::Open(format!("no answer within {ANSWER_LIMIT:?}")),
-        }
+        self.send(Request::post(format!("{}/binding", path(pod))), JSON, &binding).await
     }
 
     /// Asks until somebody answers: as long as nobody does, nothing can be bound anyway.

@@ -19,7 +19,7 @@ const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 #[derive(Debug, thiserror::Error)]
 #[error("{reason}")]
 pub(crate) struct Unwritten {
-    pub plugin: &'static str,
+    pub plugin: String,
     pub reason: String,
 }
 
@@ -27,7 +27,10 @@ impl Api {
     /// Makes the writes for a pod in their order, until one fails. ResourceClaims as the API has answered are added to `shown`.
     pub async fn write(&self, pod: &Pod, writes: &[Write], shown: &mut Vec<ResourceClaim>) -> Result<(), Unwritten> {
         for write in writes {
-            self.write_one(pod, write, shown).await.map_err(|reason| Unwritten { plugin: write.plugin(), reason })?;
+            self.write_one(pod, write, shown).await.map_err(|reason| {
+                let plugin = write.plugin().to_owned();
+                Unwritten { plugin, reason }
+            })?;
         }
         Ok(())
     }
@@ -51,6 +54,7 @@ impl Api {
                 shown.extend(self.deallocate_claim(claim, uid, version).await?);
                 Ok(())
             }
+            Write::Request { request, .. } => self.request(request).await.map_err(text),
         }
     }
 

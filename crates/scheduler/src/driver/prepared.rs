@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::{Driver, Ended, Moments, WRITE_LIMIT, awaited::For};
 use crate::{
-    api::{Nomination, Report, Why},
+    api::{Nomination, Report, Unwritten, Why},
     metrics::Outcome,
     why::Attempt,
 };
@@ -29,10 +29,10 @@ impl Driver {
             let (pod, writes) = (&reservation.pod, &reservation.pre_bind.writes);
             let failure = match timeout(WRITE_LIMIT, api.write(pod, writes, &mut shown)).await {
                 Ok(Ok(())) => None,
-                Ok(Err(error)) => Some((error.plugin, error.to_string())),
+                Ok(Err(Unwritten { plugin, reason })) => Some((plugin, reason)),
                 Err(_) => {
                     let plugin = writes.first().map_or("", |write| write.plugin());
-                    Some((plugin, format!("no answer within {WRITE_LIMIT:?}")))
+                    Some((plugin.to_owned(), format!("no answer within {WRITE_LIMIT:?}")))
                 }
             };
             let failure = failure.map(|(plugin, error)| format!("running PreBind plugin {plugin:?}: {error}"));
@@ -46,7 +46,7 @@ impl Driver {
         let pod = &reservation.pod;
         let outcome = match refusal {
             Some((Why::Unschedulable, _)) => Outcome::Unschedulable,
-            Some((Why::Error, _)) | None => Outcome::Error,
+            Some((Why::Error | Why::KeptOut, _)) | None => Outcome::Error,
         };
         self.metrics.attempt(outcome, pod, now.saturating_sub(moments.began));
         let writes = self.engine.take_back(&pod.uid);
@@ -72,7 +72,7 @@ impl Driver {
         let Some((why, message)) = refusal else { return };
         // One that was deleted meanwhile, or bound by somebody else, does not wait.
         if self.engine.is_waiting(&pod.uid) {
-            let attempt = Attempt::of(moments.times(reservation.history));
+            let attempt = Some(Attempt::of(moments.times(reservation.history)));
             let report = Report { why, message, attempt, nomination: Nomination::Clear };
             self.report(pod.clone(), report, None, Vec::new());
         }

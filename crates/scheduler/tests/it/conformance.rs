@@ -11,10 +11,9 @@ use sched::{
     framework::{Plugin, Point},
     pre_bind::Progress,
 };
-use scheduler::{Place, Plugins};
 use serde_json::{Value, json};
 
-use crate::real::{Api, PODS, condition, pod};
+use crate::real::{Api, Made, PODS, condition, pod};
 
 async fn started() -> Api {
     let api = Api::start().await;
@@ -371,27 +370,12 @@ impl Plugin for Patience {
 /// So long a pod waits at most; no test does.
 const WAITS: Duration = Duration::from_secs(600);
 
-struct Made;
-
-impl Plugins for Made {
-    fn claims(&self, args: &sched_config::Value) -> bool {
-        format!("{args:?}").contains("patience")
-    }
-
-    fn points(&self) -> &'static [sched_config::Point] {
-        &[sched_config::Point::Permit]
-    }
-
-    fn make(&self, _name: &str, _args: &sched_config::Value, _place: Place) -> Result<Box<dyn Plugin>, String> {
-        Ok(Box::new(Patience))
-    }
-}
-
 #[tokio::test]
 async fn a_victim_that_waits_for_a_permit_stays_and_finds_another_node() {
     let api = Api::start().await;
     let profile = "profiles: [{plugins: {permit: {enabled: [{name: Patience}]}}, pluginConfig: [{name: Patience, args: {patience: 1}}]}]";
-    api.schedule(profile, vec![Arc::new(Made)]);
+    let made = Made { word: "patience", points: &[sched_config::Point::Permit], make: || Box::new(Patience) };
+    api.schedule(profile, vec![Arc::new(made)]);
     api.classes(&[("low", 1), ("high", 1000)]).await;
     api.node("large", scarce("2")).await;
     api.pod("victim", scarce("1"), json!({"priorityClassName": "low"})).await;

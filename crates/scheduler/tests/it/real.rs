@@ -5,9 +5,31 @@ use std::{sync::Arc, time::Duration};
 use apiserver::{ApiServer, Identity, ServiceAccountOptions};
 use client::Client;
 use runtime::{Clock, Tasks};
-use sched_config::{Configuration, Gates, GoDuration};
-use scheduler::Plugins;
+use sched::framework::Plugin;
+use sched_config::{Configuration, Gates, GoDuration, Point};
+use scheduler::{Place, Plugins};
 use serde_json::{Value, json};
+
+/// The plugins whose arguments have a word.
+pub struct Made {
+    pub word: &'static str,
+    pub points: &'static [Point],
+    pub make: fn() -> Box<dyn Plugin>,
+}
+
+impl Plugins for Made {
+    fn claims(&self, args: &sched_config::Value) -> bool {
+        format!("{args:?}").contains(self.word)
+    }
+
+    fn points(&self) -> &'static [Point] {
+        self.points
+    }
+
+    fn make(&self, _name: &str, _args: &sched_config::Value, _place: Place) -> Result<Box<dyn Plugin>, String> {
+        Ok((self.make)())
+    }
+}
 
 /// Nothing here takes so long.
 const DEADLINE: Duration = Duration::from_secs(60);

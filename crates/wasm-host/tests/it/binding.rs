@@ -165,3 +165,72 @@ async fn a_gang_by_a_guest_goes_together() {
         assert_eq!(cluster.bound(pod).await, "a");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guest_has_a_pod_bound_or_leaves_it_to_the_next() {
+    let first = |code: i32| format!("(func (export \"bind\") (result i32) (i32.const {code}))");
+    // It is asked before the one that binds every pod, or in its stead.
+    let alone = json!({"bind": {"enabled": [{"name": "guest"}], "disabled": [{"name": "DefaultBinder"}]}});
+    let before = json!({"bind": {"enabled": [{"name": "guest"}]}});
+    for (code, points, is_bound) in [(0, &alone, true), (5, &before, true), (5, &alone, false)] {
+        let api = nodes([("a", json!({}))]);
+        let cluster = Cluster::start_at(points.clone(), api, &module(&first(code)), json!({})).await;
+        cluster.pod("p", &json!({}));
+        if is_bound {
+            assert_eq!(cluster.bound("p").await, "a", "{code}");
+        } else {
+            cluster.waits("p", "no Bind plugin binds the pod").await;
+        }
+        called(&cluster, "bind", 1).await;
+    }
+    // A refusal gives the node back, and the pod waits.
+    let refusing = module(&first_then("bind", "i32", 2, 0));
+    let cluster = Cluster::start_at(alone, nodes([("a", json!({}))]), &refusing, json!({})).await;
+    cluster.pod("p", &json!({}));
+    cluster.waits("p", "0/1 nodes are available: 1 node(s) rejected by plugin \"guest\".").await;
+    cluster.node("a", &json!({"label": "new"}));
+    assert_eq!(cluster.bound("p").await, "a");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guest_keeps_a_node_for_a_pod_that_none_takes() {
+    // It rejects node a for good and b for now, and must be told just that; then it names a node.
+    let inside = |name: &str, mode: i64| {
+        let expected = r#"{"a":3,"b":2}"#;
+        let (text, len) = (expected.replace('"', "\\\""), expected.len());
+        format!(
+            "(import \"k8s.io/scheduler\" \"nodeToStatusMap\" (func $statuses (param i32 i32) (result i32)))
+            (import \"k8s.io/scheduler\" \"result.nominated_node_name\" (func $nominate (param i32 i32)))
+            (import \"k8s.io/scheduler\" \"currentNodeName\" (func $name (param i32 i32) (result i32)))
+            (data (i32.const 0) \"{text}\")
+            (data (i32.const 512) \"{name}\")
+            (func (export \"filter\") (result i32)
+                (drop (call $name (i32.const 900) (i32.const 8)))
+                (if (result i32) (i32.eq (i32.load8_u (i32.const 900)) (i32.const 97))
+                    (then (i32.const 3)) (else (i32.const 2))))
+            (func (export \"postfilter\") (result i64)
+                (local $at i32)
+                (if (i32.ne (call $statuses (i32.const 1024) (i32.const 64)) (i32.const {len})) (then (unreachable)))
+                (loop $next
+                    (if (i32.ne (i32.load8_u (local.get $at))
+                            (i32.load8_u (i32.add (i32.const 1024) (local.get $at))))
+                        (then (unreachable)))
+                    (local.set $at (i32.add (local.get $at) (i32.const 1)))
+                    (br_if $next (i32.lt_u (local.get $at) (i32.const {len}))))
+                (call $nominate (i32.const 512) (i32.const {}))
+                (i64.const {}))",
+            name.len(),
+            mode << 32
+        )
+    };
+    let two = || nodes([("a", json!({})), ("b", json!({}))]);
+    for (name, mode, expected) in [("b", 1, json!("b")), ("b", 0, json!(null)), ("nowhere", 1, json!(null))] {
+        let cluster = Cluster::start_on(two(), &module(&inside(name, mode)), json!({})).await;
+        cluster.pod("p", &json!({}));
+        cluster.waits("p", "0/2 nodes are available").await;
+        called(&cluster, "postfilter", 1).await;
+        let pod = cluster.api.pod("p", |_| true).await;
+        assert_eq!(pod["status"]["nominatedNodeName"], expected, "{name} {mode}");
+        assert!(!cluster.metrics.encode().contains("scheduler_wasm_faults_total{"), "{}", cluster.metrics.encode());
+    }
+}

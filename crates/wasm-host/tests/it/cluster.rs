@@ -43,32 +43,38 @@ impl Cluster {
 
     /// The same, where there is something already.
     pub async fn start_on(api: SchedulerApi, module: &[u8], args: Value) -> Self {
+        Cluster::start_at(json!({}), api, module, args).await
+    }
+
+    /// The same with the plugins of single extension points.
+    pub async fn start_at(points: Value, api: SchedulerApi, module: &[u8], args: Value) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("guest.wasm");
         std::fs::write(&path, module).unwrap();
         let url = format!("file://{}", path.display());
-        let cluster = Cluster::of(api, folder, &with(json!({"guestURL": url, "pollInterval": "20ms"}), &args)).unwrap();
+        let args = with(json!({"guestURL": url, "pollInterval": "20ms"}), &args);
+        let cluster = Cluster::of(api, folder, points, &args).unwrap();
         cluster.loaded(1).await;
         cluster
     }
 
     /// One with these arguments, where there is one node, `a`.
     pub fn with_args(args: &Value) -> Self {
-        Cluster::of(nodes([("a", json!({}))]), tempfile::tempdir().unwrap(), args).unwrap()
+        Cluster::of(nodes([("a", json!({}))]), tempfile::tempdir().unwrap(), json!({}), args).unwrap()
     }
 
     /// What is wrong with these arguments.
     pub fn refusal(args: &Value) -> String {
-        Cluster::of(SchedulerApi::default(), tempfile::tempdir().unwrap(), args).err().unwrap()
+        Cluster::of(SchedulerApi::default(), tempfile::tempdir().unwrap(), json!({}), args).err().unwrap()
     }
 
-    fn of(api: SchedulerApi, folder: tempfile::TempDir, args: &Value) -> Result<Self, String> {
+    fn of(api: SchedulerApi, folder: tempfile::TempDir, points: Value, args: &Value) -> Result<Self, String> {
         // Whoever was first has installed the same.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (tasks, metrics) = (Tasks::root(), telemetry::Metrics::default());
         let mut options = scheduler::Options::new(api.client(), Clock::system(), tasks.clone(), metrics.clone());
         options.plugins = vec![Arc::new(wasm_host::SchedulerPlugins::default())];
-        options.configuration = configuration(&options.plugins, args);
+        options.configuration = configuration(&options.plugins, points, args);
         scheduler::start(options).map_err(|error| error.to_string())?.lead();
         Ok(Cluster { api, tasks, metrics, folder })
     }
@@ -164,12 +170,13 @@ impl Drop for Cluster {
     }
 }
 
-fn configuration(plugins: &[Arc<dyn Plugins>], args: &Value) -> Configuration {
+fn configuration(plugins: &[Arc<dyn Plugins>], points: Value, args: &Value) -> Configuration {
+    let everywhere = json!({"multiPoint": {"enabled": [{"name": "guest", "weight": 100}]}});
     let document = json!({
         "apiVersion": "kubescheduler.config.k8s.io/v1",
         "kind": "KubeSchedulerConfiguration",
         "profiles": [{
-            "plugins": {"multiPoint": {"enabled": [{"name": "guest", "weight": 100}]}},
+            "plugins": with(everywhere, &points),
             "pluginConfig": [{"name": "guest", "args": args}],
         }],
     });
