@@ -236,7 +236,12 @@ impl Plan {
         let changed: Option<Vec<NodeId>> = world.changes_since(self.position).map(Iterator::collect);
         let changed = match changed {
             Some(changed) if !self.places.is_empty() => changed,
-            _ => self.candidates(world),
+            _ => {
+                // Nodes may have gone of which nothing is told any more.
+                self.places.clear();
+                (self.groups, self.rejects) = Default::default();
+                self.candidates(world)
+            }
         };
         for node in changed {
             self.update(world, node);

@@ -80,7 +80,7 @@ pub struct World {
 
 /// Up to so many domains of a topology, nodes are told apart by their domain, and what is counted in it is looked up when a
 /// decision is made. Above, they are told apart by the count itself, and a change of the count re-evaluates the domain's
-/// nodes: there are few in each.
+/// nodes: there are few in each. When half as many are left, it is as before.
 pub const COARSE_DOMAINS: usize = 64;
 
 impl World {
@@ -143,9 +143,10 @@ impl World {
         self.topologies[topology.0 as usize].is_coarse()
     }
 
-    /// An upper bound of the domains' numbers.
-    pub fn domains(&self, topology: TopologyId) -> usize {
-        self.topologies[topology.0 as usize].domains()
+    /// One past the highest number of a domain, of the topology key that has the most: so long at most is what is kept for each
+    /// domain.
+    pub fn domain_slots(&self) -> usize {
+        self.topologies.iter().map(Topology::slots).max().unwrap_or(0)
     }
 
     pub fn count(&self, counter: CounterId, domain: Domain) -> i64 {

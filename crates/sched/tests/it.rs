@@ -48,6 +48,8 @@ mod scoring;
 mod stage;
 #[path = "it/storage.rs"]
 mod storage;
+#[path = "it/topology.rs"]
+mod topology;
 #[path = "it/traffic.rs"]
 mod traffic;
 #[path = "it/volume_binding.rs"]

@@ -18,15 +18,10 @@ impl World {
         if moved {
             self.detach(id);
         }
-        for (image, change) in [(before.as_ref().map(|old| &old.images), -1), (Some(&node.images), 1)] {
-            for (name, _) in image.into_iter().flatten() {
-                let nodes = self.images.entry(name.clone()).or_default();
-                *nodes = nodes.saturating_add_signed(change);
-                if *nodes == 0 {
-                    self.images.remove(name);
-                }
-            }
+        if let Some(before) = &before {
+            self.count_images(before, -1);
         }
+        self.count_images(&node, 1);
         let info = &mut self.nodes[id.index()];
         info.node = node;
         if !info.known {
@@ -47,11 +42,7 @@ impl World {
         let info = &mut self.nodes[id.index()];
         info.known = false;
         let node = info.node.clone();
-        for (image, _) in &node.images {
-            if let Some(nodes) = self.images.get_mut(image) {
-                *nodes -= 1;
-            }
-        }
+        self.count_images(&node, -1);
         self.known -= 1;
         self.order.invalidate();
         self.changed(id);
@@ -285,6 +276,8 @@ impl World {
     fn reset_counters(&mut self) {
         self.epoch += 1;
         self.counters = Counters::default();
+        // Those that still are asked about come back with their counters.
+        self.topologies.clear();
         for id in self.populations.ids() {
             self.populations.get_mut(id).counters.clear();
         }
@@ -298,9 +291,7 @@ impl World {
         for topology in &mut self.topologies {
             let coarse = topology.is_coarse();
             topology.attach(id, info.node.label(&topology.key));
-            if coarse != topology.is_coarse() {
-                self.epoch += 1;
-            }
+            self.epoch += u64::from(coarse != topology.is_coarse());
         }
         for counter in &mut self.counters.list {
             counter.attach(&self.topologies[counter.key.topology.0 as usize], id, &info.node);
@@ -319,7 +310,20 @@ impl World {
             counter.detach(&self.topologies[counter.key.topology.0 as usize], id);
         }
         for topology in &mut self.topologies {
+            let coarse = topology.is_coarse();
             topology.detach(id);
+            self.epoch += u64::from(coarse != topology.is_coarse());
+        }
+    }
+
+    /// Counts the images of a node in or out.
+    fn count_images(&mut self, node: &Node, nodes: isize) {
+        for (name, _) in &node.images {
+            let with_it = self.images.entry(name.clone()).or_default();
+            *with_it = with_it.saturating_add_signed(nodes);
+            if *with_it == 0 {
+                self.images.remove(name);
+            }
         }
     }
 
@@ -402,5 +406,68 @@ impl World {
         {
             self.free.push(id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{convert, world::Devices};
+
+    fn node(name: &str, image: &str) -> Arc<Node> {
+        let labels = vec![("kubernetes.io/hostname".into(), name.into())];
+        Arc::new(Node { name: name.into(), labels, images: vec![(image.into(), 1)], ..Default::default() })
+    }
+
+    /// A pod that does not want others in its domain, whatever their namespace.
+    fn loner(name: &str, topology_key: &str) -> Arc<Pod> {
+        let term = json!({"topologyKey": topology_key, "labelSelector": {}, "namespaceSelector": {}});
+        let object = json!({
+            "metadata": {"name": name, "namespace": "default", "uid": name},
+            "spec": {"containers": [], "affinity": {"podAntiAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": [term]}}},
+        });
+        Arc::new(convert::pod(&serde_json::from_value(object).unwrap()).unwrap())
+    }
+
+    #[test]
+    fn nothing_is_left_of_what_is_gone() {
+        let mut world = World::new(0, Devices::default());
+        for n in 0..100 {
+            let (name, image) = (format!("node-{n}"), format!("image-{n}"));
+            world.upsert_node(node(&name, &image));
+            world.place(loner(&name, &format!("key-{n}")), &name, false);
+            assert_eq!(world.nodes_with_image(&image), 1);
+            world.remove_node(&name);
+            world.remove(&name);
+        }
+        assert_eq!((world.images.len(), world.by_name.len(), world.nodes.len()), (0, 0, 1));
+        world.set_namespace(&"default".into(), Some(vec![("team".into(), "x".into())]));
+        assert_eq!((world.topologies.len(), world.counters.list.len(), world.counters.terms.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn plans_outlive_nodes_that_come_and_go_about_the_limit() {
+        let mut world = World::new(4, Devices::default());
+        world.topology(&"kubernetes.io/hostname".into());
+        for n in 0..4 {
+            world.upsert_node(node(&format!("node-{n}"), "image"));
+        }
+        let epochs: Vec<u64> = (4..20)
+            .map(|n| {
+                world.upsert_node(node(&format!("node-{n}"), "image"));
+                let epoch = world.epoch();
+                world.remove_node(&format!("node-{n}"));
+                assert_eq!(world.epoch(), epoch);
+                epoch
+            })
+            .collect();
+        assert_eq!(epochs, [1; 16]);
+        for n in 0..2 {
+            world.remove_node(&format!("node-{n}"));
+        }
+        assert_eq!(world.epoch(), 2);
     }
 }

@@ -173,6 +173,9 @@ impl Counter {
             self.eligible[id.index()] = false;
             if let Some(domain) = topology.domain(id) {
                 self.change(domain, |tally| tally.nodes -= 1);
+                // Only pods on eligible nodes are counted. So the number of a domain without nodes may become another's.
+                let left = self.by_domain[domain.0 as usize];
+                debug_assert!(left.nodes > 0 || left.pods == 0, "{left:?} in a domain of {:?}", self.key);
             }
         }
     }

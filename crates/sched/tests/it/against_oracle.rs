@@ -49,7 +49,8 @@ struct PodShape {
 #[derive(Clone, Debug)]
 enum Step {
     Node(u8, NodeShape),
-    NodeGone(u8),
+    /// If it is told so, the next one in its place has a name that there never was.
+    NodeGone(u8, bool),
     /// Several pods of one kind, so that kept plans are used.
     Pods(PodShape, u8),
     PodGone(u8),
@@ -96,7 +97,7 @@ fn pod_shape() -> impl Strategy<Value = PodShape> {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => (0u8..8, node_shape()).prop_map(|(id, shape)| Step::Node(id, shape)),
-        1 => (0u8..8).prop_map(Step::NodeGone),
+        1 => (0u8..8, any::<bool>()).prop_map(|(id, renames)| Step::NodeGone(id, renames)),
         8 => (pod_shape(), 1u8..5).prop_map(|(shape, count)| Step::Pods(shape, count)),
         2 => any::<u8>().prop_map(Step::PodGone),
         1 => (any::<u8>(), 0u8..3).prop_map(|(pod, app)| Step::Relabel(pod, app)),
@@ -106,8 +107,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn node(id: u8, shape: &NodeShape) -> sched::Node {
-    let name = format!("n{id}");
+fn node(name: &str, shape: &NodeShape) -> sched::Node {
     let mut labels = json!({"kubernetes.io/hostname": name});
     for (key, value) in [("zone", shape.zone), ("rack", shape.rack)] {
         if let Some(value) = value {
@@ -203,9 +203,18 @@ struct Run {
     now: Duration,
     names: usize,
     coarse: usize,
+    /// How many names each node has had before.
+    renamed: [usize; 8],
 }
 
 impl Run {
+    fn node_name(&self, id: u8) -> String {
+        match self.renamed[usize::from(id)] {
+            0 => format!("n{id}"),
+            times => format!("n{id}-{times}"),
+        }
+    }
+
     fn parsed(&self, name: &str) -> sched::Pod {
         convert::pod(&serde_json::from_value(self.objects[name].clone()).unwrap()).unwrap()
     }
@@ -229,13 +238,14 @@ impl Run {
         self.now += Duration::from_secs(20);
         match step {
             Step::Node(id, shape) => {
-                let node = node(id, &shape);
+                let node = node(&self.node_name(id), &shape);
                 self.cluster.nodes.insert(node.name.to_string(), node.clone());
                 self.engine.upsert_node(node, self.now);
             }
-            Step::NodeGone(id) => {
-                self.cluster.nodes.remove(&format!("n{id}"));
-                self.engine.remove_node(&format!("n{id}"), self.now);
+            Step::NodeGone(id, renames) => {
+                self.cluster.nodes.remove(&self.node_name(id));
+                self.engine.remove_node(&self.node_name(id), self.now);
+                self.renamed[usize::from(id)] += usize::from(renames);
             }
             Step::Pods(mut shape, count) => {
                 if self.coarse < 64 {
@@ -348,6 +358,7 @@ proptest! {
         let engine = Engine::new(Options { coarse_domains: coarse, seed, ..Default::default() });
         let mut run = Run {
             engine, cluster: Cluster::default(), objects: BTreeMap::new(), now: Duration::ZERO, names: 0, coarse,
+            renamed: [0; 8],
         };
         for step in steps {
             run.step(step)?;
