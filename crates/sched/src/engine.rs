@@ -26,7 +26,7 @@ use crate::{
     plugins,
     pod::OwnerKind,
     pre_bind::{PreBind, Write},
-    preempt::{Budget, Victims},
+    preempt::{Budget, Budgets, Victims},
     profile::Profile,
     queue::{History, Incoming, Pauses, Queue, Turn},
     random::Random,
@@ -140,7 +140,7 @@ pub struct Engine {
     random: Random,
     /// Where the next search begins.
     start: usize,
-    budgets: BTreeMap<(Arc<str>, Arc<str>), Budget>,
+    budgets: Budgets,
     /// Victims that are still there, by the pod that they make room for.
     preempting: HashMap<Arc<str>, Vec<Arc<str>>>,
     gangs: Gangs,
@@ -164,7 +164,7 @@ impl Engine {
             plans: Plans::default(),
             random: Random::new(options.seed),
             start: 0,
-            budgets: BTreeMap::new(),
+            budgets: Budgets::default(),
             preempting: HashMap::new(),
             gangs: Gangs::default(),
             ready: VecDeque::new(),
@@ -241,11 +241,7 @@ impl Engine {
 
     /// A PodDisruptionBudget; `None`: it is gone.
     pub fn set_budget(&mut self, namespace: &Arc<str>, name: &Arc<str>, budget: Option<Budget>) {
-        let key = (namespace.clone(), name.clone());
-        match budget {
-            Some(budget) => self.budgets.insert(key, budget),
-            None => self.budgets.remove(&key),
-        };
+        self.budgets.set(namespace, name, budget);
     }
 
     /// A PodGroup: a gang, or pods that are placed one by one (`None` within); `None`: it is gone.

@@ -3,6 +3,7 @@
 //! For each node where that may help, all pods of lower priority are taken off in thought, and put back, the most important
 //! first, as long as the new pod still fits. Of the nodes, the one with the least harm is taken.
 
+mod budgets;
 mod known;
 
 use std::{borrow::Borrow, cmp::Reverse, collections::BTreeMap, sync::Arc};
@@ -10,26 +11,17 @@ use std::{borrow::Borrow, cmp::Reverse, collections::BTreeMap, sync::Arc};
 use crate::{
     Pod,
     diagnosis::{Reason, Rejection},
-    labels::Selector,
     plan::Plan,
     plugins::default_preemption::Args,
     profile::PluginIndex,
     world::{NodeId, Resident, World},
 };
+pub use budgets::Budget;
+pub(crate) use budgets::Budgets;
 pub(crate) use known::Known;
 
 const NO_VICTIMS: &str = "No preemption victims found for incoming pod";
 pub(crate) const NOT_HELPFUL: &str = "Preemption is not helpful for scheduling";
-
-/// How many pods that its selector matches may be evicted now (PodDisruptionBudget).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Budget {
-    pub namespace: Arc<str>,
-    pub selector: Option<Selector>,
-    pub disruptions_allowed: i32,
-    /// Names of pods whose eviction is counted in it already.
-    pub disrupted: Vec<Arc<str>>,
-}
 
 /// The pods to evict, and the node that they leave.
 #[derive(Clone, Debug)]
@@ -72,7 +64,7 @@ pub(crate) fn candidates(
     world: &mut World,
     pod: &Pod,
     args: &Args,
-    budgets: &[&Budget],
+    budgets: &Budgets,
     start: usize,
     several: bool,
 ) -> Found {
@@ -87,16 +79,10 @@ pub(crate) fn candidates(
     }
     let wanted = (nodes * args.min_candidate_nodes_percentage / 100).max(args.min_candidate_nodes_absolute).min(nodes);
     // What depends on more than the node is asked anew each time.
-    let (found, asked) = if plan.is_kept() && plan.looks_at_nodes_alone() && budgets.is_empty() {
-        let mut known = std::mem::take(&mut plan.known);
-        known.catch_up(plan, world, pod);
-        let found = known.candidates(if several { wanted } else { 1 });
-        let asked = if found.is_err() { known.asked() } else { 0 };
-        plan.known = known;
-        (found, asked)
-    } else {
-        sample(plan, world, pod, budgets, start, wanted)
-    };
+    let remembered = (plan.is_kept() && plan.looks_at_nodes_alone())
+        .then(|| Known::candidates(plan, world, pod, budgets, if several { wanted } else { 1 }, wanted))
+        .flatten();
+    let (found, asked) = remembered.unwrap_or_else(|| sample(plan, world, pod, budgets, start, wanted));
     found.map_err(|mut vain| {
         if nodes > asked {
             *vain.reasons.entry(Reason::Borrowed(NOT_HELPFUL)).or_default() += nodes - asked;
@@ -112,7 +98,7 @@ fn sample(
     plan: &mut Plan,
     world: &mut World,
     pod: &Pod,
-    budgets: &[&Budget],
+    budgets: &Budgets,
     start: usize,
     wanted: usize,
 ) -> (Found, usize) {
@@ -158,7 +144,7 @@ fn victims_on(
     world: &mut World,
     pod: &Pod,
     node: NodeId,
-    budgets: &[&Budget],
+    budgets: &Budgets,
 ) -> Result<Victims, Refusal> {
     let lower = world.info(node).residents.iter().filter(|resident| resident.pod.priority() < pod.priority());
     let mut lower: Vec<Resident> = lower.cloned().collect();
@@ -175,7 +161,7 @@ fn victims_on(
     let mut violations = 0;
     let answer = plan.fits_now(world, node);
     if answer.is_ok() {
-        let (violating, allowed) = by_budget(&lower, budgets);
+        let (violating, allowed) = budgets.divide(&lower);
         let violating = violating.into_iter().map(|resident| (resident, true));
         for (resident, violates) in violating.chain(allowed.into_iter().map(|resident| (resident, false))) {
             world.count_resident(node, resident, 1);
@@ -198,25 +184,4 @@ fn victims_on(
     evicted.sort_by_key(|resident| importance(resident));
     let pods = evicted.iter().map(|resident| resident.pod.clone()).collect();
     Ok(Victims { node: world.info(node).node.name.clone(), pods, violations, displaced: Vec::new() })
-}
-
-/// Those whose eviction breaks a budget, and the others, each in their order.
-fn by_budget<'a>(pods: &'a [Resident], budgets: &[&Budget]) -> (Vec<&'a Resident>, Vec<&'a Resident>) {
-    let mut left: Vec<i32> = budgets.iter().map(|budget| budget.disruptions_allowed).collect();
-    pods.iter().partition(|resident| {
-        let pod = &resident.pod;
-        let mut violates = false;
-        for (left, budget) in left.iter_mut().zip(budgets) {
-            let selects = |selector: &Selector| !selector.is_empty() && selector.matches(&pod.labels);
-            let applies = budget.namespace == pod.namespace
-                && budget.selector.as_ref().is_some_and(selects)
-                && !pod.labels.is_empty()
-                && !budget.disrupted.contains(&pod.name);
-            if applies {
-                *left -= 1;
-                violates |= *left < 0;
-            }
-        }
-        violates
-    })
 }

@@ -95,6 +95,13 @@ impl Bench {
             let labels: Labels = [(SELECTED.0.into(), SELECTED.1.into())].into_iter().collect();
             self.engine.set_namespace(&name.as_str().into(), Some(labels), self.now);
         }
+        if plan.init.0 == Shape::Guarded {
+            let mut body = Vec::new();
+            objects::budget().write("guard", &mut body);
+            let mut budget = convert::budget(&serde_json::from_slice(&body)?)?;
+            budget.namespace = INIT_NAMESPACE.into();
+            self.engine.set_budget(&INIT_NAMESPACE.into(), &"guard".into(), Some(budget));
+        }
         let gang = Gang { min_count: plan.measured.1 };
         self.engine.set_group(&MEASURED_NAMESPACE.into(), &GANG.into(), Some(Some(gang)), self.now);
         let template = Shape::Default.template(true);

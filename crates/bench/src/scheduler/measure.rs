@@ -63,6 +63,12 @@ fn prepare(plan: &Plan, contestant: &Contestant) -> anyhow::Result<()> {
     let mut request = Vec::new();
     objects::priority_class().post(target, "/apis/scheduling.k8s.io/v1/priorityclasses", HIGH, &mut request);
     pool.call(is_success, &request)?;
+    if plan.init.0 == Shape::Guarded {
+        let path = format!("/apis/policy/v1/namespaces/{INIT_NAMESPACE}/poddisruptionbudgets");
+        let mut request = Vec::new();
+        objects::budget().post(target, &path, "guard", &mut request);
+        pool.call(is_success, &request)?;
+    }
     if plan.measured.0 == Shape::Gang {
         let path = format!("/apis/scheduling.k8s.io/v1alpha2/namespaces/{MEASURED_NAMESPACE}/podgroups");
         let mut request = Vec::new();

@@ -19,6 +19,9 @@ const HIGH_VALUE: i32 = 10;
 /// The pod group of the gang.
 pub const GANG: &str = "gang";
 
+/// The label of pods that a budget is for.
+pub const GUARDED: &str = "guarded";
+
 const HOSTNAME: &str = "kubernetes.io/hostname";
 const ZONE: &str = "topology.kubernetes.io/zone";
 
@@ -109,6 +112,12 @@ pub fn priority_class() -> Template {
         "value": HIGH_VALUE}))
 }
 
+/// A budget for the pods that have the label [`GUARDED`]. Nobody counts here how many are healthy, so it allows no eviction.
+pub fn budget() -> Template {
+    Template::new(&json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": NAME},
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {GUARDED: "yes"}}}}))
+}
+
 /// A group of pods that are placed when so many can be.
 pub fn pod_group(min_count: usize) -> Template {
     Template::new(&json!({"apiVersion": "scheduling.k8s.io/v1alpha2", "kind": "PodGroup", "metadata": {"name": NAME},
@@ -132,6 +141,8 @@ pub enum Shape {
     AntiAffinityBySelector,
     /// Four of them fill a node.
     LowPriority,
+    /// As [`Shape::LowPriority`], with the label of which a [`budget`] speaks.
+    Guarded,
     /// Three of the former have to go for it.
     HighPriority,
     /// Fits nowhere.
@@ -175,6 +186,10 @@ impl Shape {
                 spec["affinity"] = json!({"podAffinity": near("blue", ZONE, named)});
             }
             Shape::LowPriority => spec["terminationGracePeriodSeconds"] = 0.into(),
+            Shape::Guarded => {
+                spec["terminationGracePeriodSeconds"] = 0.into();
+                labels[GUARDED] = "yes".into();
+            }
             Shape::HighPriority => {}
             Shape::Gang => spec["schedulingGroup"] = json!({"podGroupName": GANG}),
         }
@@ -197,7 +212,7 @@ impl Shape {
     fn resources(self) -> Value {
         let both = |room: Value| json!({"limits": room, "requests": room});
         match self {
-            Shape::LowPriority => both(json!({"cpu": "900m", "memory": "500Mi"})),
+            Shape::LowPriority | Shape::Guarded => both(json!({"cpu": "900m", "memory": "500Mi"})),
             Shape::HighPriority => both(json!({"cpu": "3000m", "memory": "500Mi"})),
             Shape::Large => json!({"requests": {"cpu": "9", "memory": "500Mi"}}),
             _ => both(json!({"cpu": "100m", "memory": "500Mi"})),

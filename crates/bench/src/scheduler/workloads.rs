@@ -24,6 +24,8 @@ pub enum Workload {
     NamespaceSelector,
     /// Each pod needs three victims.
     Preemption,
+    /// As preemption, and a budget (PodDisruptionBudget) allows none of the victims to be evicted.
+    PreemptionBudgets,
     /// Pods that fit while others preempt.
     PreemptionAsync,
     /// While a node, a Service and a pod that fits nowhere come and go.
@@ -35,7 +37,7 @@ pub enum Workload {
 }
 
 impl Workload {
-    pub const ALL: [Workload; 11] = [
+    pub const ALL: [Workload; 12] = [
         Workload::Basic,
         Workload::Distinct,
         Workload::Spreading,
@@ -43,6 +45,7 @@ impl Workload {
         Workload::Affinity,
         Workload::NamespaceSelector,
         Workload::Preemption,
+        Workload::PreemptionBudgets,
         Workload::PreemptionAsync,
         Workload::MixedChurn,
         Workload::Gang,
@@ -145,6 +148,12 @@ impl Plan {
             Workload::Preemption => {
                 Plan { init: (Shape::LowPriority, 20_000), measured: (Shape::HighPriority, 5_000), ..plan }
             }
+            Workload::PreemptionBudgets => Plan {
+                init: (Shape::Guarded, 20_000),
+                measured: (Shape::HighPriority, 5_000),
+                goal: Goal::Open,
+                ..plan
+            },
             Workload::PreemptionAsync => Plan {
                 init: (Shape::LowPriority, 20_000),
                 measured: (Shape::Default, 5_000),

@@ -8,7 +8,7 @@ use crate::{
     diagnosis::{Preemption, Reason},
     framework::{PostFilter, Unplaced},
     plan::Plan,
-    preempt::{self, Budget, Victims},
+    preempt::{self, Victims},
 };
 
 const NEVER: &str = "not eligible due to preemptionPolicy=Never.";
@@ -89,9 +89,8 @@ impl Engine {
             return Err((Preemption::NotEligible(why), 0));
         }
         let start = self.random.below(self.world.known_nodes());
-        let budgets: Vec<&Budget> = self.budgets.values().collect();
         let args = &self.profiles[profile].preemption;
-        preempt::candidates(plan, &mut self.world, pod, args, &budgets, start, several)
+        preempt::candidates(plan, &mut self.world, pod, args, &self.budgets, start, several)
             .map_err(|vain| (Preemption::Failed(vain.reasons), vain.rejected_by))
     }
 

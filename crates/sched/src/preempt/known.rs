@@ -1,9 +1,12 @@
 //! What preemption has found out about each node, kept until the node changes, and in the order of harm: pods of a kind that
 //! preempt one after the other find the best node at the cost of what has changed since the one before.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
 
-use super::{Harm, Vain, Victims, harm, victims_on};
+use super::{Budgets, Found, Harm, Vain, Victims, budgets::Key, harm, victims_on};
 use crate::{
     Pod,
     plan::{Plan, RejectId, Rejects},
@@ -30,15 +33,88 @@ pub(crate) struct Known {
     rejects: Rejects<Option<PluginIndex>>,
     /// A node whose outcome is true for one pod only, because it was freed for that one.
     own: Option<NodeId>,
+    guards: Guards,
+}
+
+/// The nodes on which budgets have a say in who is evicted.
+#[derive(Default)]
+struct Guards {
+    /// Of the budgets, when all was true.
+    version: u64,
+    /// Of the budgets, when too many nodes had to be looked at again.
+    put_off_at: Option<u64>,
+    nodes: HashMap<Key, BTreeSet<NodeId>>,
+    of_node: HashMap<NodeId, Vec<Key>>,
+}
+
+impl Guards {
+    fn set(&mut self, node: NodeId, keys: Vec<Key>) {
+        for key in self.of_node.remove(&node).into_iter().flatten() {
+            if let Some(nodes) = self.nodes.get_mut(&key) {
+                nodes.remove(&node);
+                if nodes.is_empty() {
+                    self.nodes.remove(&key);
+                }
+            }
+        }
+        for key in &keys {
+            self.nodes.entry(key.clone()).or_default().insert(node);
+        }
+        if !keys.is_empty() {
+            self.of_node.insert(node, keys);
+        }
+    }
+
+    /// The nodes whose budgets have changed; `None`: who knows.
+    fn changed(&self, budgets: &Budgets) -> Option<BTreeSet<NodeId>> {
+        let changed: HashSet<&Key> = budgets.changed_since(self.version)?.collect();
+        Some(changed.into_iter().filter_map(|key| self.nodes.get(key)).flatten().copied().collect())
+    }
 }
 
 impl Known {
-    /// Finds out about the nodes that have changed.
-    pub fn catch_up(&mut self, plan: &mut Plan, world: &mut World, pod: &Pod) {
+    /// The evictions that do the least harm, at most so many, or why there are none; and how many nodes were asked about.
+    /// `None`: so many nodes have to be looked at again, because their budgets have changed, that it is better to look at
+    /// others, `affordable` at most.
+    pub fn candidates(
+        plan: &mut Plan,
+        world: &mut World,
+        pod: &Pod,
+        budgets: &Budgets,
+        wanted: usize,
+        affordable: usize,
+    ) -> Option<(Found, usize)> {
+        let mut known = std::mem::take(&mut plan.known);
+        let caught_up = known.catch_up(plan, world, pod, budgets, affordable);
+        let answer = caught_up.then(|| {
+            let found = known.best(wanted);
+            let asked = if found.is_err() { known.asked() } else { 0 };
+            (found, asked)
+        });
+        plan.known = known;
+        answer
+    }
+
+    /// Finds out about the nodes that have changed, unless too many have for their budgets.
+    fn catch_up(
+        &mut self,
+        plan: &mut Plan,
+        world: &mut World,
+        pod: &Pod,
+        budgets: &Budgets,
+        affordable: usize,
+    ) -> bool {
+        let guarded = self.position.and_then(|_| self.guards.changed(budgets));
+        let too_many = guarded.as_ref().is_some_and(|guarded| guarded.len() > affordable);
+        // Budgets that change no more are worth it.
+        if too_many && self.guards.put_off_at != Some(budgets.version()) {
+            self.guards.put_off_at = Some(budgets.version());
+            return false;
+        }
         let changes = self.position.and_then(|position| world.changes_since(position).map(Iterator::collect));
-        let mut changed: Vec<NodeId> = match changes {
-            Some(changes) => changes,
-            None => {
+        let mut changed: Vec<NodeId> = match (changes, guarded) {
+            (Some(changes), Some(guarded)) => [changes, Vec::from_iter(guarded)].concat(),
+            _ => {
                 *self = Known::default();
                 world.order().to_vec()
             }
@@ -47,12 +123,13 @@ impl Known {
         self.own = world.nominated_node(&pod.uid);
         changed.extend(self.own);
         for node in changed {
-            self.update(plan, world, pod, node);
+            self.update(plan, world, pod, budgets, node);
         }
-        self.position = Some(world.position());
+        (self.position, self.guards.version) = (Some(world.position()), budgets.version());
+        true
     }
 
-    fn update(&mut self, plan: &mut Plan, world: &mut World, pod: &Pod, node: NodeId) {
+    fn update(&mut self, plan: &mut Plan, world: &mut World, pod: &Pod, budgets: &Budgets, node: NodeId) {
         if self.nodes.len() <= node.index() {
             self.nodes.resize(world.node_slots(), Outcome::Nothing);
         }
@@ -63,11 +140,14 @@ impl Known {
             }
             Outcome::Rejected(id) => self.rejects.remove(id),
         }
+        self.guards.set(node, Vec::new());
         if !plan.is_resolvable(world, node) {
             return;
         }
-        self.nodes[node.index()] = match victims_on(plan, world, pod, node, &[]) {
+        self.nodes[node.index()] = match victims_on(plan, world, pod, node, budgets) {
             Ok(victims) => {
+                let lower = world.info(node).residents.iter().map(|resident| &*resident.pod);
+                self.guards.set(node, budgets.about(lower.filter(|other| other.priority() < pod.priority())));
                 let harm = harm(&victims);
                 self.best.insert((harm, node));
                 Outcome::Evicts(harm, Arc::new(victims))
@@ -76,8 +156,7 @@ impl Known {
         };
     }
 
-    /// The evictions that do the least harm, at most so many; or why there are none.
-    pub fn candidates(&self, wanted: usize) -> Result<Vec<Arc<Victims>>, Vain> {
+    fn best(&self, wanted: usize) -> Found {
         let victims = |(_, node): &(Harm, NodeId)| match &self.nodes[node.index()] {
             Outcome::Evicts(_, victims) => Some(victims.clone()),
             Outcome::Nothing | Outcome::Rejected(_) => None,
@@ -94,7 +173,7 @@ impl Known {
     }
 
     /// How many nodes were asked about.
-    pub fn asked(&self) -> usize {
+    fn asked(&self) -> usize {
         self.best.len() + self.rejects.iter().map(|(_, _, nodes)| nodes).sum::<usize>()
     }
 }
