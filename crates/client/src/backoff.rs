@@ -7,11 +7,19 @@ const LONGEST: Duration = Duration::from_secs(5);
 
 pub(crate) struct Backoff {
     next: Duration,
+    longest: Duration,
 }
 
 impl Default for Backoff {
     fn default() -> Self {
-        Backoff { next: FIRST }
+        Backoff::up_to(LONGEST)
+    }
+}
+
+impl Backoff {
+    /// One whose pauses double to another length.
+    pub fn up_to(longest: Duration) -> Self {
+        Backoff { next: FIRST, longest }
     }
 }
 
@@ -20,7 +28,7 @@ impl Iterator for Backoff {
 
     fn next(&mut self) -> Option<Duration> {
         let pause = self.next;
-        self.next = (pause * 2).min(LONGEST);
+        self.next = (pause * 2).min(self.longest);
         Some(pause)
     }
 }

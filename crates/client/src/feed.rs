@@ -31,7 +31,7 @@ const SILENCE_LIMIT: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 10);
 const MAX_LINE_BYTES: u64 = 16 << 20;
 /// The status code that says that a version is too old to watch from.
 const GONE: u16 = 410;
-/// How long until a kind that the server does not have is asked for again.
+/// How long at most until a kind that the server does not have is asked for again.
 const ABSENT_PAUSE: Duration = Duration::from_secs(60);
 
 /// Who an object is.
@@ -82,11 +82,11 @@ pub trait Sink<K>: Send {
 /// Follows a kind until the reader has gone.
 pub async fn feed<K: Fed>(client: Client, mut sink: impl Sink<K>) {
     let mut feed = Feed { client, known: HashMap::new(), synced: false, version: None, progress: false };
-    let mut backoff = Backoff::default();
+    let (mut backoff, mut absent) = (Backoff::default(), Backoff::up_to(ABSENT_PAUSE));
     loop {
         let Err(failure) = feed.round(&mut sink).await;
         if std::mem::take(&mut feed.progress) {
-            backoff = Backoff::default();
+            (backoff, absent) = (Backoff::default(), Backoff::up_to(ABSENT_PAUSE));
         }
         let pause = match failure {
             Failure::Closed => return,
@@ -98,18 +98,19 @@ pub async fn feed<K: Fed>(client: Client, mut sink: impl Sink<K>) {
                         "this kind is taken for empty until the API server serves it to us"
                     );
                 }
-                // The kind may come later, with another version or as a custom resource.
+                // The kind may come later, with another version or as a custom resource; or at once, when an API server that has
+                // just begun knows the roles.
                 if feed.sync(&mut sink).await.is_err() {
                     return;
                 }
-                ABSENT_PAUSE
+                absent.next()
             }
             Failure::Retry(error) => {
                 tracing::warn!(path = K::PATH, error, "watch was interrupted and will be resumed");
-                backoff.next().unwrap_or(ABSENT_PAUSE)
+                backoff.next()
             }
         };
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(pause.unwrap_or(ABSENT_PAUSE)).await;
     }
 }
 
