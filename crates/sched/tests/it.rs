@@ -16,6 +16,8 @@ mod device_hints;
 mod device_promises;
 #[path = "it/devices.rs"]
 mod devices;
+#[path = "it/drawn.rs"]
+mod drawn;
 #[path = "it/evictions.rs"]
 mod evictions;
 #[path = "it/extenders.rs"]

@@ -1,53 +1,35 @@
 //! Whatever happens in whatever order, each decision is one that the oracle would make.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Arc,
     time::Duration,
 };
 
 use proptest::prelude::*;
-use sched::{Decision, Engine, Options, Reservation, convert};
+use sched::{Decision, Engine, Options, Reservation, Spec, convert, labels::Labels};
 use serde_json::{Value, json};
 
-use crate::oracle::{Cluster, Verdict};
+use crate::{
+    drawn::{APPS, NAMESPACES, NodeShape, PodShape, named_node, node_shape, pod, pod_shape},
+    oracle::Cluster,
+};
 
-const APPS: [&str; 3] = ["a", "b", "c"];
-const NAMESPACES: [&str; 2] = ["one", "two"];
-const KEYS: [&str; 3] = ["zone", "rack", "kubernetes.io/hostname"];
+/// From so many nodes on, kube-scheduler is content with a share of them, which is as many at least.
+const MIN_FEASIBLE: usize = 100;
 
+/// Nodes that are alike, and pods that run on them from the beginning, one on each.
 #[derive(Clone, Debug)]
-struct NodeShape {
-    cpu: u8,
-    zone: Option<u8>,
-    rack: Option<u8>,
-    taint: u8,
-    cordoned: bool,
-    disk: bool,
-}
-
-#[derive(Clone, Debug)]
-struct Rule {
-    kind: u8,
-    key: u8,
-    app: u8,
-    namespaces: u8,
-    number: u8,
-    policies: u8,
-}
-
-#[derive(Clone, Debug)]
-struct PodShape {
-    namespace: u8,
-    app: u8,
-    cpu: u8,
-    rules: Vec<Rule>,
-    disk: u8,
-    tolerates: bool,
-    port: bool,
+struct Part {
+    nodes: u8,
+    shape: NodeShape,
+    pods: Vec<PodShape>,
 }
 
 #[derive(Clone, Debug)]
 enum Step {
+    /// Many nodes at once.
+    Crowd(Vec<Part>),
     Node(u8, NodeShape),
     /// If it is told so, the next one in its place has a name that there never was.
     NodeGone(u8, bool),
@@ -62,43 +44,12 @@ enum Step {
     Namespace(u8, bool),
 }
 
-fn node_shape() -> impl Strategy<Value = NodeShape> {
-    let places = (prop::option::weighted(0.9, 0u8..3), prop::option::weighted(0.8, 0u8..4));
-    (1u8..6, places, 0u8..8, prop::bool::weighted(0.1), any::<bool>())
-        .prop_map(|(cpu, (zone, rack), taint, cordoned, disk)| NodeShape { cpu, zone, rack, taint, cordoned, disk })
-}
-
-fn rule() -> impl Strategy<Value = Rule> {
-    (0u8..8, 0u8..3, 0u8..3, 0u8..4, 1u8..4, 0u8..4).prop_map(|(kind, key, app, namespaces, number, policies)| Rule {
-        kind,
-        key,
-        app,
-        namespaces,
-        number,
-        policies,
-    })
-}
-
-fn pod_shape() -> impl Strategy<Value = PodShape> {
-    let rules = prop::collection::vec(rule(), 0..3);
-    (0u8..2, 0u8..3, 0u8..20, rules, 0u8..6, any::<bool>(), prop::bool::weighted(0.1)).prop_map(
-        |(namespace, app, cpu, rules, disk, tolerates, port)| PodShape {
-            namespace,
-            app,
-            cpu,
-            rules,
-            disk,
-            tolerates,
-            port,
-        },
-    )
-}
-
-fn step() -> impl Strategy<Value = Step> {
+/// Something happens, to one of so many nodes or to a pod; pods that come have so many rules.
+fn step(nodes: u8, rules: std::ops::Range<usize>) -> impl Strategy<Value = Step> {
     prop_oneof![
-        3 => (0u8..8, node_shape()).prop_map(|(id, shape)| Step::Node(id, shape)),
-        1 => (0u8..8, any::<bool>()).prop_map(|(id, renames)| Step::NodeGone(id, renames)),
-        8 => (pod_shape(), 1u8..5).prop_map(|(shape, count)| Step::Pods(shape, count)),
+        3 => (0..nodes, node_shape()).prop_map(|(id, shape)| Step::Node(id, shape)),
+        1 => (0..nodes, any::<bool>()).prop_map(|(id, renames)| Step::NodeGone(id, renames)),
+        8 => (pod_shape(rules), 1u8..5).prop_map(|(shape, count)| Step::Pods(shape, count)),
         2 => any::<u8>().prop_map(Step::PodGone),
         1 => (any::<u8>(), 0u8..3).prop_map(|(pod, app)| Step::Relabel(pod, app)),
         1 => any::<u8>().prop_map(Step::Deleting),
@@ -107,93 +58,20 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn node(name: &str, shape: &NodeShape) -> sched::Node {
-    let mut labels = json!({"kubernetes.io/hostname": name});
-    for (key, value) in [("zone", shape.zone), ("rack", shape.rack)] {
-        if let Some(value) = value {
-            labels[key] = json!(format!("{key}{value}"));
-        }
-    }
-    if shape.disk {
-        labels["disk"] = json!("ssd");
-    }
-    let taints = match shape.taint {
-        0 => json!([{"key": "t", "value": "v", "effect": "NoSchedule"}]),
-        1 | 2 => json!([{"key": "t", "value": "v", "effect": "PreferNoSchedule"}]),
-        _ => json!([]),
-    };
-    let object = json!({
-        "metadata": {"name": name, "labels": labels},
-        "spec": {"taints": taints, "unschedulable": shape.cordoned},
-        "status": {"allocatable": {"cpu": shape.cpu.to_string(), "memory": "4Gi", "pods": "9"}},
-    });
-    convert::node(&serde_json::from_value(object).unwrap()).unwrap()
+fn part(nodes: std::ops::Range<u8>) -> impl Strategy<Value = Part> {
+    let pods = prop::collection::vec(pod_shape(0..2), 0..4);
+    (nodes, node_shape(), pods).prop_map(|(nodes, shape, pods)| Part { nodes, shape, pods })
 }
 
-fn pod(name: &str, shape: &PodShape) -> Value {
-    let mut spec =
-        json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": format!("{}00m", shape.cpu)}}}]});
-    if shape.port {
-        spec["containers"][0]["ports"] = json!([{"containerPort": 80, "hostPort": 80}]);
-    }
-    if shape.tolerates {
-        spec["tolerations"] = json!([{"key": "t", "operator": "Exists"}]);
-    }
-    let ssd = json!({"matchExpressions": [{"key": "disk", "operator": "In", "values": ["ssd"]}]});
-    match shape.disk {
-        0 => spec["nodeSelector"] = json!({"disk": "ssd"}),
-        1 => {
-            spec["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"] =
-                json!([{"weight": 7, "preference": ssd}]);
-        }
-        _ => {}
-    }
-    for rule in &shape.rules {
-        add_rule(&mut spec, rule);
-    }
-    let labels = json!({"app": APPS[usize::from(shape.app)]});
-    let namespace = NAMESPACES[usize::from(shape.namespace)];
-    json!({"metadata": {"name": name, "namespace": namespace, "uid": name, "labels": labels}, "spec": spec})
-}
-
-fn add_rule(spec: &mut Value, rule: &Rule) {
-    let key = KEYS[usize::from(rule.key)];
-    let selector = json!({"matchLabels": {"app": APPS[usize::from(rule.app)]}});
-    let mut term = json!({"topologyKey": key, "labelSelector": selector});
-    match rule.namespaces {
-        0 => term["namespaceSelector"] = json!({}),
-        1 => term["namespaceSelector"] = json!({"matchLabels": {"team": "x"}}),
-        2 => term["namespaces"] = json!(["one"]),
-        _ => {}
-    }
-    let weighted = json!({"weight": rule.number, "podAffinityTerm": term});
-    let (required, preferred) =
-        ("requiredDuringSchedulingIgnoredDuringExecution", "preferredDuringSchedulingIgnoredDuringExecution");
-    let (place, value) = match rule.kind {
-        0 => (&mut spec["affinity"]["podAffinity"][required], term),
-        1 | 2 => (&mut spec["affinity"]["podAntiAffinity"][required], term),
-        3 => (&mut spec["affinity"]["podAffinity"][preferred], weighted),
-        4 => (&mut spec["affinity"]["podAntiAffinity"][preferred], weighted),
-        kind => {
-            let when = if kind == 5 { "ScheduleAnyway" } else { "DoNotSchedule" };
-            let mut constraint = json!({"topologyKey": key, "maxSkew": rule.number, "whenUnsatisfiable": when,
-                "labelSelector": selector});
-            if rule.policies & 1 == 1 {
-                constraint["nodeTaintsPolicy"] = json!("Honor");
-            }
-            if rule.policies & 2 == 2 {
-                constraint["nodeAffinityPolicy"] = json!("Ignore");
-                if when == "DoNotSchedule" {
-                    constraint["minDomains"] = json!(3);
-                }
-            }
-            (&mut spec["topologySpreadConstraints"], constraint)
-        }
-    };
-    match place.as_array_mut() {
-        Some(list) => list.push(value),
-        None => *place = json!([value]),
-    }
+/// A hundred nodes that are alike, and before and behind them a few that are not: often only those few take a pod, because
+/// the many are in the wrong zone, have a taint or are too small.
+fn crowd() -> impl Strategy<Value = Step> {
+    let few = || prop::collection::vec(part(1..6), 0..3);
+    (few(), part(100..135), few()).prop_map(|(mut parts, many, behind)| {
+        parts.push(many);
+        parts.extend(behind);
+        Step::Crowd(parts)
+    })
 }
 
 struct Run {
@@ -204,14 +82,60 @@ struct Run {
     names: usize,
     coarse: usize,
     /// How many names each node has had before.
-    renamed: [usize; 8],
+    renamed: HashMap<u8, usize>,
+    /// So many of the best nodes are named with a decision.
+    named: usize,
+    /// Pods for which a decision was made: of a kind that comes again, all nodes are remembered, so all take part.
+    seen: HashSet<(Arc<str>, Arc<Labels>, Arc<Spec>)>,
 }
 
 impl Run {
+    fn new(coarse: usize, named: usize, seed: u64) -> Self {
+        Run {
+            engine: Engine::new(Options { coarse_domains: coarse, named, seed, ..Default::default() }),
+            cluster: Cluster::default(),
+            objects: BTreeMap::new(),
+            now: Duration::ZERO,
+            names: 0,
+            coarse,
+            named,
+            renamed: HashMap::new(),
+            seen: HashSet::new(),
+        }
+    }
+
+    fn new_pod(&mut self, shape: &PodShape) -> String {
+        self.names += 1;
+        let name = format!("p{}", self.names);
+        self.objects.insert(name.clone(), pod(&name, shape));
+        name
+    }
+
     fn node_name(&self, id: u8) -> String {
-        match self.renamed[usize::from(id)] {
-            0 => format!("n{id}"),
-            times => format!("n{id}-{times}"),
+        match self.renamed.get(&id) {
+            None => format!("n{id}"),
+            Some(times) => format!("n{id}-{times}"),
+        }
+    }
+
+    fn set_node(&mut self, id: u8, shape: &NodeShape) {
+        let node = named_node(&self.node_name(id), shape);
+        self.cluster.nodes.insert(node.name.to_string(), node.clone());
+        self.engine.upsert_node(node, self.now);
+    }
+
+    fn crowd(&mut self, parts: Vec<Part>) {
+        let mut first = 0;
+        for Part { nodes, shape, pods } in parts {
+            (first..first + nodes).for_each(|id| self.set_node(id, &shape));
+            for (id, shape) in (first..first + nodes).zip(pods) {
+                let name = self.new_pod(&shape);
+                self.objects.get_mut(&name).unwrap()["spec"]["nodeName"] = json!(self.node_name(id));
+                let parsed = self.parsed(&name);
+                self.cluster.placed.insert(name, (parsed.clone(), self.node_name(id)));
+                self.engine.upsert_pod(parsed, self.now);
+            }
+            first += nodes;
         }
     }
 
@@ -237,25 +161,19 @@ impl Run {
     fn step(&mut self, step: Step) -> Result<(), TestCaseError> {
         self.now += Duration::from_secs(20);
         match step {
-            Step::Node(id, shape) => {
-                let node = node(&self.node_name(id), &shape);
-                self.cluster.nodes.insert(node.name.to_string(), node.clone());
-                self.engine.upsert_node(node, self.now);
-            }
+            Step::Crowd(parts) => self.crowd(parts),
+            Step::Node(id, shape) => self.set_node(id, &shape),
             Step::NodeGone(id, renames) => {
                 self.cluster.nodes.remove(&self.node_name(id));
                 self.engine.remove_node(&self.node_name(id), self.now);
-                self.renamed[usize::from(id)] += usize::from(renames);
-            }
-            Step::Pods(mut shape, count) => {
-                if self.coarse < 64 {
-                    // How much a domain of many weighs is estimated, but for host names.
-                    shape.rules.iter_mut().filter(|rule| rule.kind == 5).for_each(|rule| rule.key = 2);
+                if renames {
+                    *self.renamed.entry(id).or_default() += 1;
                 }
+            }
+            Step::Pods(shape, count) => {
+                let shape = shape.exact(self.coarse);
                 for _ in 0..count {
-                    self.names += 1;
-                    let name = format!("p{}", self.names);
-                    self.objects.insert(name.clone(), pod(&name, &shape));
+                    let name = self.new_pod(&shape);
                     let parsed = self.parsed(&name);
                     self.engine.upsert_pod(parsed, self.now);
                     self.decide()?;
@@ -304,14 +222,10 @@ impl Run {
         while let Some(decision) = self.engine.next(self.now) {
             match decision {
                 Decision::Bind(found) => {
-                    let verdict = self.cluster.judge(&found.pod);
-                    let Verdict::Best(best) = &verdict else {
-                        return Err(TestCaseError::fail(format!("{} on {}: {verdict:?}", found.pod.name, found.node)));
-                    };
-                    prop_assert!(best.contains(&*found.node), "{} on {}, not {best:?}", found.pod.name, found.node);
-                    explained(&found, best)?;
+                    self.bound(&found)?;
                     let placed = ((*found.pod).clone(), found.node.to_string());
                     self.cluster.placed.insert(found.pod.name.to_string(), placed);
+                    self.saw(&found.pod);
                 }
                 Decision::Unschedulable { pod, diagnosis, .. } => {
                     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
@@ -320,30 +234,63 @@ impl Run {
                             *reasons.entry(reason.to_string()).or_default() += rejected.nodes;
                         }
                     }
-                    prop_assert_eq!(Verdict::Unfit(reasons), self.cluster.judge(&pod), "{}", pod.name);
+                    prop_assert_eq!((BTreeSet::new(), reasons), self.cluster.sorted(&pod), "{}", pod.name);
+                    self.saw(&pod);
                 }
                 other => panic!("nobody has extenders: {other:?}"),
             }
         }
         Ok(())
     }
+
+    fn saw(&mut self, pod: &sched::Pod) {
+        self.seen.insert((pod.namespace.clone(), pod.labels.clone(), pod.spec.clone()));
+    }
+
+    /// The node is one of the best; where not all nodes are looked at, of those that are named, which are enough.
+    fn bound(&self, found: &Reservation) -> Result<(), TestCaseError> {
+        let (name, why) = (&found.pod.name, &found.why);
+        let (feasible, reasons) = self.cluster.sorted(&found.pod);
+        prop_assert!(feasible.contains(&*found.node), "{name} on {}: {feasible:?}, {reasons:?}", found.node);
+        let kind = (found.pod.namespace.clone(), found.pod.labels.clone(), found.pod.spec.clone());
+        let nodes = self.cluster.nodes.len();
+        let all = nodes < MIN_FEASIBLE || self.seen.contains(&kind);
+        let compared = if all {
+            feasible
+        } else {
+            let enough = (nodes * (50 - nodes / 125) / 100).max(MIN_FEASIBLE);
+            prop_assert_eq!(why.feasible, feasible.len().min(enough), "{}", name);
+            let named: BTreeSet<String> = why.best.iter().map(|candidate| candidate.node.to_string()).collect();
+            prop_assert!(named.is_subset(&feasible), "{name}: {named:?}, not {feasible:?}");
+            named
+        };
+        prop_assert_eq!(why.feasible, compared.len(), "{}", name);
+        let best = self.cluster.best_of(&found.pod, &compared);
+        prop_assert!(best.contains(&*found.node), "{name} on {}, not {best:?}", found.node);
+        explained(found, &best, self.named)?;
+        let rejected: usize = why.rejected.iter().map(|rejected| rejected.nodes).sum();
+        prop_assert!(why.feasible + rejected <= why.nodes && (!all || why.feasible + rejected == why.nodes));
+        Ok(())
+    }
 }
 
 /// What is told of a placement is true: the node that was taken is the first of the best, the points add up, and nobody who
 /// has as many is worse.
-fn explained(found: &Reservation, best: &BTreeSet<String>) -> Result<(), TestCaseError> {
+fn explained(found: &Reservation, best: &BTreeSet<String>, named: usize) -> Result<(), TestCaseError> {
     let why = &found.why;
     prop_assert_eq!(why.best.first().map(|candidate| &candidate.node), Some(&found.node));
-    prop_assert!(why.best.len() == why.feasible.min(3), "{} of {}", why.best.len(), why.feasible);
+    prop_assert!(why.best.len() == why.feasible.min(named), "{} of {}", why.best.len(), why.feasible);
     for candidate in &why.best {
         prop_assert_eq!(candidate.parts.iter().sum::<i64>(), candidate.score);
         prop_assert_eq!(candidate.parts.len(), why.scorers.len());
         prop_assert_eq!(candidate.score == why.best[0].score, best.contains(&*candidate.node));
     }
     prop_assert!(why.best.is_sorted_by_key(|candidate| std::cmp::Reverse(candidate.score)));
-    let rejected: usize = why.rejected.iter().map(|rejected| rejected.nodes).sum();
-    prop_assert_eq!(why.feasible + rejected, why.nodes);
     Ok(())
+}
+
+fn coarse() -> impl Strategy<Value = usize> {
+    prop_oneof![Just(0usize), Just(2), Just(64)]
 }
 
 proptest! {
@@ -351,16 +298,30 @@ proptest! {
 
     #[test]
     fn every_decision_is_one_of_the_oracle(
-        steps in prop::collection::vec(step(), 1..60),
-        coarse in prop_oneof![Just(0usize), Just(2), Just(64)],
+        steps in prop::collection::vec(step(8, 0..3), 1..60),
+        coarse in coarse(),
         seed in any::<u64>(),
     ) {
-        let engine = Engine::new(Options { coarse_domains: coarse, seed, ..Default::default() });
-        let mut run = Run {
-            engine, cluster: Cluster::default(), objects: BTreeMap::new(), now: Duration::ZERO, names: 0, coarse,
-            renamed: [0; 8],
-        };
+        let mut run = Run::new(coarse, 3, seed);
         for step in steps {
+            run.step(step)?;
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 250, ..Default::default() })]
+
+    /// So many that those who come alone look at a part of them only.
+    #[test]
+    fn among_many_nodes_enough_are_looked_at(
+        crowd in crowd(),
+        steps in prop::collection::vec(step(160, 1..3), 1..10),
+        coarse in coarse(),
+        seed in any::<u64>(),
+    ) {
+        let mut run = Run::new(coarse, usize::MAX, seed);
+        for step in [crowd].into_iter().chain(steps) {
             run.step(step)?;
         }
     }

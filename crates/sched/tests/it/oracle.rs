@@ -7,6 +7,7 @@ use sched::{
     Node, Pod, TaintEffect,
     labels::{Labels, Selector},
     pod::{Peers, PodTerm, SpreadConstraint},
+    preempt::Budget,
 };
 
 /// What there is.
@@ -15,38 +16,70 @@ pub struct Cluster {
     pub nodes: BTreeMap<String, Node>,
     /// Pods with the name of their node.
     pub placed: BTreeMap<String, (Pod, String)>,
+    /// Pods that wait, with the name of the node that is being freed for them.
+    pub nominated: BTreeMap<String, (Pod, String)>,
+    pub budgets: BTreeMap<String, Budget>,
     pub namespaces: BTreeMap<String, Labels>,
 }
 
-/// What may become of a pod.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// The best nodes, which are all as good.
-    Best(BTreeSet<String>),
-    /// How many nodes give which reason.
-    Unfit(BTreeMap<String, usize>),
+/// Why a node does not take a pod.
+pub struct Refusal {
+    pub reasons: Vec<String>,
+    /// Evictions would not help.
+    pub unresolvable: bool,
 }
 
-const MISSING_KEY: &str = "node(s) didn't match pod topology spread constraints (missing required label)";
-const SKEWED: &str = "node(s) didn't match pod topology spread constraints";
+/// A constraint, and how many pods it counts in each domain.
+type Spread<'a> = (&'a SpreadConstraint, BTreeMap<&'a str, i64>);
+
+fn resolvable(reason: &str) -> Option<Refusal> {
+    Some(Refusal { reasons: vec![reason.to_owned()], unresolvable: false })
+}
+
+fn unresolvable(reason: &str) -> Option<Refusal> {
+    Some(Refusal { reasons: vec![reason.to_owned()], unresolvable: true })
+}
 
 impl Cluster {
-    pub fn judge(&self, pod: &Pod) -> Verdict {
+    /// The nodes that take the pod, by name; and how many of the others give which reason.
+    pub fn sorted(&self, pod: &Pod) -> (BTreeSet<String>, BTreeMap<String, usize>) {
         let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
-        let mut feasible = Vec::new();
-        for node in self.nodes.values() {
-            match self.rejects(pod, node) {
-                None => feasible.push(node),
-                Some(found) => found.into_iter().for_each(|reason| *reasons.entry(reason).or_default() += 1),
+        let mut feasible = BTreeSet::new();
+        let spread = self.hard_spread(pod);
+        for (name, node) in &self.nodes {
+            match self.refuses_beside_nominated(pod, node).or_else(|| self.rejects(pod, node, &spread)) {
+                None => drop(feasible.insert(name.clone())),
+                Some(found) => found.reasons.into_iter().for_each(|reason| *reasons.entry(reason).or_default() += 1),
             }
         }
-        if feasible.is_empty() {
-            return Verdict::Unfit(reasons);
-        }
-        let totals = self.totals(pod, &feasible);
+        (feasible, reasons)
+    }
+
+    /// The best of these nodes, which are compared with each other only.
+    pub fn best_of(&self, pod: &Pod, names: &BTreeSet<String>) -> BTreeSet<String> {
+        let nodes: Vec<&Node> = names.iter().map(|name| &self.nodes[name]).collect();
+        let totals = self.totals(pod, &nodes);
         let best = totals.iter().max().copied().unwrap_or(0);
-        let winners = feasible.iter().zip(&totals).filter(|(_, total)| **total == best);
-        Verdict::Best(winners.map(|(node, _)| node.name.to_string()).collect())
+        let winners = nodes.iter().zip(&totals).filter(|(_, total)| **total == best);
+        winners.map(|(node, _)| node.name.to_string()).collect()
+    }
+
+    /// Whether the node as it is takes the pod, with and without those of no lower priority for which it is being freed.
+    pub fn refuses(&self, pod: &Pod, node: &Node) -> Option<Refusal> {
+        self.refuses_beside_nominated(pod, node).or_else(|| self.rejects(pod, node, &self.hard_spread(pod)))
+    }
+
+    fn refuses_beside_nominated(&self, pod: &Pod, node: &Node) -> Option<Refusal> {
+        let counts = |(other, at): &&(Pod, String)| {
+            **at == *node.name && other.uid != pod.uid && other.priority() >= pod.priority()
+        };
+        let nominated: Vec<_> = self.nominated.values().filter(counts).collect();
+        if nominated.is_empty() {
+            return None;
+        }
+        let mut with = self.clone();
+        with.placed.extend(nominated.into_iter().map(|placed| (placed.0.name.to_string(), placed.clone())));
+        with.rejects(pod, node, &with.hard_spread(pod))
     }
 
     fn on(&self, node: &Node) -> impl Iterator<Item = &Pod> {
@@ -62,48 +95,50 @@ impl Cluster {
         peers.contain(&pod.namespace, &pod.labels, self.namespaces.get(&*pod.namespace))
     }
 
-    /// The reasons of the first plugin that does not take the pod.
-    fn rejects(&self, pod: &Pod, node: &Node) -> Option<Vec<String>> {
-        let one = |reason: &str| Some(vec![reason.to_owned()]);
+    /// What the first plugin says that does not take the pod.
+    fn rejects(&self, pod: &Pod, node: &Node, spread: &[Spread<'_>]) -> Option<Refusal> {
         let cordon = sched::Taint {
             key: "node.kubernetes.io/unschedulable".into(),
             value: "".into(),
             effect: TaintEffect::NoSchedule,
         };
         if node.unschedulable && !pod.spec.tolerates(&cordon) {
-            return one("node(s) were unschedulable");
+            return unresolvable("node(s) were unschedulable");
         }
         let hard = |taint: &&sched::Taint| taint.effect != TaintEffect::PreferNoSchedule;
         if node.taints.iter().filter(hard).any(|taint| !pod.spec.tolerates(taint)) {
-            return one("node(s) had untolerated taint(s)");
+            return unresolvable("node(s) had untolerated taint(s)");
         }
         if !pod.spec.admits(node) {
-            return one("node(s) didn't match Pod's node affinity/selector");
+            return unresolvable("node(s) didn't match Pod's node affinity/selector");
         }
         let ports = |other: &Pod| {
             other.spec.host_ports.iter().any(|used| pod.spec.host_ports.iter().any(|port| used.conflicts(port)))
         };
         if self.on(node).any(ports) {
-            return one("node(s) didn't have free ports for the requested pod ports");
+            return resolvable("node(s) didn't have free ports for the requested pod ports");
         }
-        self.lacks(pod, node).or_else(|| self.skews(pod, node)).or_else(|| self.objects(pod, node))
+        self.lacks(pod, node).or_else(|| skews(pod, node, spread)).or_else(|| self.objects(pod, node))
     }
 
-    fn lacks(&self, pod: &Pod, node: &Node) -> Option<Vec<String>> {
-        let mut reasons = Vec::new();
+    fn lacks(&self, pod: &Pod, node: &Node) -> Option<Refusal> {
+        let mut refusal = Refusal { reasons: Vec::new(), unresolvable: false };
         let (asked, all) = (&pod.spec.requests, &node.allocatable);
         if i64::try_from(self.on(node).count()).unwrap() + 1 > node.allowed_pods {
-            reasons.push("Too many pods".to_owned());
+            refusal.reasons.push("Too many pods".to_owned());
         }
         let cpu: i64 = self.on(node).map(|other| other.spec.requests.milli_cpu).sum();
-        if asked.milli_cpu > 0 && cpu + asked.milli_cpu > all.milli_cpu {
-            reasons.push("Insufficient cpu".to_owned());
-        }
         let memory: i64 = self.on(node).map(|other| other.spec.requests.memory).sum();
-        if asked.memory > 0 && memory + asked.memory > all.memory {
-            reasons.push("Insufficient memory".to_owned());
+        for (name, asked, all, used) in
+            [("cpu", asked.milli_cpu, all.milli_cpu, cpu), ("memory", asked.memory, all.memory, memory)]
+        {
+            if asked > 0 && used + asked > all {
+                refusal.reasons.push(format!("Insufficient {name}"));
+                // Not even an empty node has so much.
+                refusal.unresolvable |= asked > all;
+            }
         }
-        (!reasons.is_empty()).then_some(reasons)
+        (!refusal.reasons.is_empty()).then_some(refusal)
     }
 
     /// Nodes that count for a constraint.
@@ -123,27 +158,19 @@ impl Cluster {
         i64::try_from(self.on(node).filter(selects).count()).unwrap()
     }
 
-    fn skews(&self, pod: &Pod, node: &Node) -> Option<Vec<String>> {
+    fn hard_spread<'a>(&'a self, pod: &'a Pod) -> Vec<Spread<'a>> {
         let hard: Vec<&SpreadConstraint> = pod.spec.spread.iter().filter(|constraint| constraint.hard).collect();
-        for constraint in &hard {
-            let Some(own) = node.label(&constraint.topology_key) else { return Some(vec![MISSING_KEY.to_owned()]) };
-            let mut domains: BTreeMap<&str, i64> = BTreeMap::new();
-            for other in self.nodes.values().filter(|other| self.counts(pod, constraint, &hard, other)) {
-                let domain = other.label(&constraint.topology_key).unwrap();
-                *domains.entry(domain).or_default() += self.alike(pod, constraint.selector.as_ref(), other);
-            }
-            let lowest = match domains.values().min() {
-                _ if domains.len() < usize::try_from(constraint.min_domains).unwrap() => 0,
-                Some(lowest) => *lowest,
-                None => continue,
-            };
-            let itself = i64::from(constraint.selector.as_ref().is_some_and(|s| s.matches(&pod.labels)));
-            let count = domains.get(&**own).copied().unwrap_or(0);
-            if count + itself - lowest > i64::from(constraint.max_skew) {
-                return Some(vec![SKEWED.to_owned()]);
-            }
+        hard.iter().map(|constraint| (*constraint, self.in_domains(pod, constraint, &hard))).collect()
+    }
+
+    /// How many pods a constraint counts in each domain.
+    fn in_domains(&self, pod: &Pod, constraint: &SpreadConstraint, all: &[&SpreadConstraint]) -> BTreeMap<&str, i64> {
+        let mut domains: BTreeMap<&str, i64> = BTreeMap::new();
+        for node in self.nodes.values().filter(|node| self.counts(pod, constraint, all, node)) {
+            let domain = node.label(&constraint.topology_key).unwrap();
+            *domains.entry(domain).or_default() += self.alike(pod, constraint.selector.as_ref(), node);
         }
-        None
+        domains
     }
 
     /// Whether pods of the peers run in the node's domain.
@@ -152,23 +179,23 @@ impl Cluster {
         domain.is_some() && self.everywhere().any(|(other, at)| at.label(&term.topology_key) == domain && which(other))
     }
 
-    fn objects(&self, pod: &Pod, node: &Node) -> Option<Vec<String>> {
+    fn objects(&self, pod: &Pod, node: &Node) -> Option<Refusal> {
         let wanted = &pod.spec.affinity;
         let all = |other: &Pod| wanted.iter().all(|term| self.contain(&term.peers, other));
         if wanted.iter().any(|term| node.label(&term.topology_key).is_none()) {
-            return Some(vec!["node(s) didn't match pod affinity rules".to_owned()]);
+            return unresolvable("node(s) didn't match pod affinity rules");
         }
         if !wanted.iter().all(|term| self.any_in_domain(term, node, all)) {
             let somewhere = |(other, at): (&Pod, &Node)| {
                 all(other) && wanted.iter().any(|term| at.label(&term.topology_key).is_some())
             };
             if self.everywhere().any(somewhere) || !all(pod) {
-                return Some(vec!["node(s) didn't match pod affinity rules".to_owned()]);
+                return unresolvable("node(s) didn't match pod affinity rules");
             }
         }
         let hates = |term: &PodTerm| self.any_in_domain(term, node, |other| self.contain(&term.peers, other));
         if pod.spec.anti_affinity.iter().any(hates) {
-            return Some(vec!["node(s) didn't match pod anti-affinity rules".to_owned()]);
+            return resolvable("node(s) didn't match pod anti-affinity rules");
         }
         let hated = |(other, at): (&Pod, &Node)| {
             other.spec.anti_affinity.iter().any(|term| {
@@ -176,9 +203,10 @@ impl Cluster {
                 domain.is_some() && node.label(&term.topology_key) == domain && self.contain(&term.peers, pod)
             })
         };
-        self.everywhere()
-            .any(hated)
-            .then(|| vec!["node(s) didn't satisfy existing pods anti-affinity rules".to_owned()])
+        if self.everywhere().any(hated) {
+            return resolvable("node(s) didn't satisfy existing pods anti-affinity rules");
+        }
+        None
     }
 
     fn totals(&self, pod: &Pod, nodes: &[&Node]) -> Vec<i64> {
@@ -244,14 +272,12 @@ impl Cluster {
             let hostname = &**key == "kubernetes.io/hostname";
             let domains: BTreeSet<&str> = scored.iter().map(|node| &**node.label(key).unwrap()).collect();
             let size = if hostname { scored.len() } else { domains.len() };
+            let counted = self.in_domains(pod, constraint, &soft);
             for node in &scored {
                 let count: i64 = if hostname {
                     self.alike(pod, constraint.selector.as_ref(), node)
                 } else {
-                    let same = self.nodes.values().filter(|other| {
-                        self.counts(pod, constraint, &soft, other) && other.label(key) == node.label(key)
-                    });
-                    same.map(|other| self.alike(pod, constraint.selector.as_ref(), other)).sum()
+                    counted.get(&**node.label(key).unwrap()).copied().unwrap_or(0)
                 };
                 *raw.entry(&node.name).or_default() +=
                     count as f64 * ((size + 2) as f64).ln() + f64::from(constraint.max_skew - 1);
@@ -312,4 +338,23 @@ fn scaled(raw: Vec<i64>, reverse: bool) -> Vec<i64> {
         if reverse { 100 - own } else { own }
     };
     raw.into_iter().map(scale).collect()
+}
+
+fn skews(pod: &Pod, node: &Node, hard: &[Spread<'_>]) -> Option<Refusal> {
+    for (constraint, domains) in hard {
+        let Some(own) = node.label(&constraint.topology_key) else {
+            return unresolvable("node(s) didn't match pod topology spread constraints (missing required label)");
+        };
+        let lowest = match domains.values().min() {
+            _ if domains.len() < usize::try_from(constraint.min_domains).unwrap() => 0,
+            Some(lowest) => *lowest,
+            None => continue,
+        };
+        let itself = i64::from(constraint.selector.as_ref().is_some_and(|s| s.matches(&pod.labels)));
+        let count = domains.get(&**own).copied().unwrap_or(0);
+        if count + itself - lowest > i64::from(constraint.max_skew) {
+            return resolvable("node(s) didn't match pod topology spread constraints");
+        }
+    }
+    None
 }
