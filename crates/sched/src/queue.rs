@@ -132,6 +132,15 @@ pub struct History {
     pub attempts: u32,
     /// When it was first seen waiting.
     pub first_seen: Duration,
+    /// No event has brought it to its last attempt, only that it had waited so long.
+    pub timed_out: bool,
+}
+
+impl History {
+    /// What goes on after an attempt: by what the pod comes back is open again.
+    fn attempted(self) -> Self {
+        History { timed_out: false, ..self }
+    }
 }
 
 /// How many pods wait in each place.
@@ -237,7 +246,7 @@ impl Queue {
         let history = self.remove(&pod.uid).map(|(_, history)| history);
         // While it was kept out, nobody could place it: its time counts from when it is let in.
         let history = history.filter(|history| !was_gated || history.attempts > 0);
-        let history = history.unwrap_or(History { attempts: 0, first_seen: now });
+        let history = history.unwrap_or(History { first_seen: now, ..Default::default() });
         let place = match gate {
             Some(_) => Place::Gated((now, self.next())),
             None => self.active_place(turn, now),
@@ -248,7 +257,7 @@ impl Queue {
 
     /// A pod that no node takes. `rejected_by` says which plugins' events may help.
     pub fn add_unschedulable(&mut self, pod: Arc<Pod>, turn: Turn, history: History, rejected_by: u64, now: Duration) {
-        let place = Place::Unschedulable((now, self.next()));
+        let (place, history) = (Place::Unschedulable((now, self.next())), history.attempted());
         self.enter(Waiting { pod, turn, place, history, rejected_by, failed_at: now }, cause::ATTEMPT_FAILED);
     }
 
@@ -256,6 +265,7 @@ impl Queue {
     pub fn add_failed(&mut self, pod: Arc<Pod>, turn: Turn, history: History, now: Duration) {
         let until = now + self.pauses.backoff(history.attempts);
         let place = Place::Backoff { key: (until, self.next()), early: false };
+        let history = history.attempted();
         self.enter(Waiting { pod, turn, place, history, rejected_by: 0, failed_at: now }, cause::ATTEMPT_FAILED);
     }
 
@@ -360,6 +370,9 @@ impl Queue {
             self.unschedulable.first_key_value().filter(|((since, _), _)| *since + self.pauses.max_unschedulable <= now)
         {
             let uid = uid.clone();
+            if let Some(waiting) = self.pods.get_mut(&uid) {
+                waiting.history.timed_out = true;
+            }
             self.retry(&uid, now, cause::TIMEOUT);
         }
     }

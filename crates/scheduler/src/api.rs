@@ -20,6 +20,7 @@ pub(crate) use writes::Unwritten;
 
 use crate::{
     extenders::Extenders,
+    metrics::MadeClaims,
     plugins::PodEvent,
     why::{self, Attempt, Times},
 };
@@ -35,6 +36,7 @@ pub(crate) struct Api {
     pub recorders: Recorders,
     pub clock: Clock,
     pub extenders: Extenders,
+    pub made_claims: MadeClaims,
 }
 
 /// One for each profile, which goes by the name that pods know.

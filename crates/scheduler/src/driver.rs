@@ -15,7 +15,8 @@ use crate::{
     State,
     api::{Api, Nomination, Report, Unbound, Why},
     feeds::{Input, KINDS},
-    metrics::{Metrics, Outcome},
+    measured::Sampler,
+    metrics::{self, Metrics, Outcome},
     plugins::Notice,
     why::{self, Times},
 };
@@ -42,6 +43,12 @@ pub(crate) struct Inputs {
     pub notices: mpsc::Receiver<Notice>,
 }
 
+/// Where it is told what is done, and how long it takes.
+pub(crate) struct Measures {
+    pub metrics: Metrics,
+    pub sampler: Sampler,
+}
+
 pub(crate) struct Driver {
     api: Arc<Api>,
     engine: Engine,
@@ -50,11 +57,14 @@ pub(crate) struct Driver {
     clock: Clock,
     tasks: Tasks,
     metrics: Metrics,
+    sampler: Sampler,
     ended: (mpsc::Sender<Ended>, mpsc::Receiver<Ended>),
     in_flight: usize,
+    /// What of it is for bindings, and what are questions to extenders.
+    under_way: metrics::Tasks,
     told: Pending,
-    /// Nodes, pods and writes under way, as the metrics were told last.
-    told_size: (usize, usize, usize),
+    /// Nodes, pods and what is under way, as the metrics were told last.
+    told_size: (usize, usize, metrics::Tasks),
     /// Kinds whose objects have not all been told yet.
     unsynced: usize,
     /// Pods that are being told why they wait, each until that is written.
@@ -88,7 +98,7 @@ impl Driver {
         state: watch::Sender<State>,
         clock: Clock,
         tasks: Tasks,
-        metrics: Metrics,
+        Measures { metrics, sampler }: Measures,
     ) -> Self {
         Driver {
             api: Arc::new(api),
@@ -98,10 +108,12 @@ impl Driver {
             clock,
             tasks,
             metrics,
+            sampler,
             ended: mpsc::channel(MAX_IN_FLIGHT),
             in_flight: 0,
+            under_way: metrics::Tasks::default(),
             told: Pending::default(),
-            told_size: (0, 0, 0),
+            told_size: Default::default(),
             unsynced: KINDS,
             telling: HashMap::new(),
             awaited: Vec::new(),
@@ -174,7 +186,9 @@ impl Driver {
 
     fn input(&mut self, input: Input) {
         let (now, label) = (self.clock.monotonic(), input.label());
+        self.sampler.takes_in();
         self.take(input, now);
+        self.sampler.taken_in();
         self.metrics.event(label, self.clock.monotonic().saturating_sub(now));
     }
 
@@ -222,7 +236,7 @@ impl Driver {
                 return false;
             }
             let started = self.clock.monotonic();
-            let Some(decision) = self.engine.next(started) else { return false };
+            let Some(decision) = self.sampler.decision(|| self.engine.next(started)) else { return false };
             self.metrics.algorithm(self.clock.monotonic().saturating_sub(started));
             self.carry_out(decision, started);
         }
@@ -300,6 +314,7 @@ impl Driver {
     ) {
         let ended = self.ended.0.clone();
         self.in_flight += 1;
+        self.under_way.extenders += 1;
         self.tasks.spawn("extenders", async move {
             let _ = ended.send(end(asked.await)).await;
         });
@@ -328,6 +343,7 @@ impl Driver {
         let (api, ended) = (self.api.clone(), self.ended.0.clone());
         let (began, told) = (self.clock.monotonic(), self.telling.remove(&reservation.pod.uid));
         self.in_flight += 1;
+        self.under_way.binding += 1;
         self.tasks.spawn("bind", async move {
             // What an earlier attempt has to tell is written before, or a pod on a node would be said to wait.
             wait(told).await;
@@ -347,12 +363,15 @@ impl Driver {
         let pending = self.engine.pending();
         if pending != self.told {
             self.metrics.pending(pending);
-            self.told = pending;
         }
-        let size = (self.engine.world().known_nodes(), self.engine.world().placed_pods(), self.in_flight);
-        if size != self.told_size {
-            self.metrics.state(&self.engine, self.in_flight);
+        // Those that wait for something are on their way, too.
+        let binding = self.under_way.binding + self.awaited.len();
+        let tasks = metrics::Tasks { binding, ..self.under_way };
+        let size = (self.engine.world().known_nodes(), self.engine.world().placed_pods(), tasks);
+        if size != self.told_size || pending != self.told {
+            self.metrics.state(&self.engine, tasks);
             self.told_size = size;
         }
+        self.told = pending;
     }
 }

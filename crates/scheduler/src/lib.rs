@@ -13,6 +13,7 @@ mod api;
 mod driver;
 mod extenders;
 mod feeds;
+mod measured;
 mod metrics;
 mod plugins;
 mod profiles;
@@ -94,7 +95,9 @@ pub fn start(options: Options) -> Result<Handle, ProfileError> {
     let (notices, told) = Notices::new();
     let discarded_notices = notices.discarded();
     let place = Place { clock: clock.clone(), tasks: tasks.clone(), metrics: metrics.clone(), notices };
-    let engine = profiles::engine(&configuration, &plugins, &place)?;
+    let figures = metrics::Metrics::register(&metrics);
+    let meter = measured::Meter::new(clock.clone(), figures.plugins.clone());
+    let engine = profiles::engine(&configuration, &plugins, &place, &meter)?;
     let unix_time = Duration::from_secs(u64::try_from(clock.now().as_second()).unwrap_or(0));
     let engine = sched::Engine::new(sched::Options {
         unix_start: unix_time.saturating_sub(clock.monotonic()),
@@ -111,7 +114,6 @@ pub fn start(options: Options) -> Result<Handle, ProfileError> {
         let help = "Events of plugins discarded because too many waited";
         registry.register("scheduler_plugin_events_discarded", help, discarded_notices);
     });
-    let metrics = metrics::Metrics::register(&metrics);
     let inputs = driver::Inputs { changes: feeds::start(&client, &tasks, extenders.nodes()), notices: told };
     // Whoever reads an event sees which profile it was.
     let others = configuration.profiles.iter().skip(1).map(|profile| {
@@ -119,9 +121,11 @@ pub fn start(options: Options) -> Result<Handle, ProfileError> {
         (name.as_str().into(), recorder.of(client.clone(), name, "", &tasks))
     });
     let recorders = api::Recorders { others: others.collect(), first: recorder };
-    let api = api::Api { client, recorders, clock: clock.clone(), extenders };
+    let made_claims = figures.made_claims.clone();
+    let api = api::Api { client, recorders, clock: clock.clone(), extenders, made_claims };
     let handle = Handle { state: watch::channel(State::default()).0 };
-    let driver = driver::Driver::new(api, engine, inputs, handle.state.clone(), clock, tasks.clone(), metrics);
+    let measures = driver::Measures { metrics: figures, sampler: measured::Sampler::new(meter) };
+    let driver = driver::Driver::new(api, engine, inputs, handle.state.clone(), clock, tasks.clone(), measures);
     tasks.spawn_critical("scheduler", async move {
         driver.run().await;
         // The driver ends only with its group.

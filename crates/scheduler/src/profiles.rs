@@ -8,9 +8,12 @@ use sched::{
     plugins::{self, Args, node_resources_fit::Strategy, pod_topology_spread},
     profile::MAX_PLUGINS,
 };
-use sched_config::{Configuration, Gates, GoDuration, PluginArgs, Point as ConfiguredPoint, gates};
+use sched_config::{Configuration, Enabling, Gates, GoDuration, PluginArgs, Point as ConfiguredPoint, gates};
 
-use crate::plugins::{Outside, Place, Plugins};
+use crate::{
+    measured::{Measured, Meter},
+    plugins::{Outside, Place, Plugins},
+};
 
 /// A configuration that the engine cannot run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,11 +49,12 @@ pub(crate) fn engine(
     configuration: &Configuration,
     plugins: &[Arc<dyn Plugins>],
     place: &Place,
+    meter: &Arc<Meter>,
 ) -> Result<sched::Options, ProfileError> {
     let percentage = configuration.percentage_of_nodes_to_score;
     let mut outside = Outside { plugins, place, made: HashSet::new() };
     let gates = &configuration.gates;
-    let profiles = configuration.profiles.iter().map(|profile| build(profile, percentage, gates, &mut outside));
+    let profiles = configuration.profiles.iter().map(|profile| build(profile, percentage, gates, &mut outside, meter));
     Ok(sched::Options {
         profiles: profiles.collect::<Result<_, _>>()?,
         pauses: Pauses {
@@ -95,6 +99,7 @@ fn build(
     percentage: i32,
     gates: &Gates,
     outside: &mut Outside<'_>,
+    meter: &Arc<Meter>,
 ) -> Result<Profile, ProfileError> {
     let error = |reason| ProfileError::Arguments { profile: given.scheduler_name.clone(), reason };
     let args = args(&given.args, gates).map_err(error)?;
@@ -117,7 +122,8 @@ fn build(
         let made = || outside.make(name, given.args.other.get(name)?);
         match found.and_then(Option::take).map(Ok).or_else(made) {
             Some(Ok(plugin)) => {
-                profile.add(plugin);
+                let points = points(&given.plugins, name);
+                profile.add(Box::new(Measured::new(plugin, &given.scheduler_name, &points, meter)));
             }
             Some(Err(reason)) => {
                 let (profile, plugin) = (given.scheduler_name.clone(), name.to_owned());
@@ -137,6 +143,12 @@ fn build(
         }
     }
     Ok(profile)
+}
+
+/// Where a plugin is asked.
+fn points(plugins: &Enabling, name: &str) -> Vec<Point> {
+    let asked = |point: &ConfiguredPoint| plugins.at(*point).iter().any(|enabled| enabled.name == name);
+    POINTS.iter().filter(|(configured, _)| asked(configured)).map(|(_, point)| *point).collect()
 }
 
 fn args(given: &PluginArgs, gates: &Gates) -> Result<Args, convert::ConvertError> {
@@ -207,8 +219,10 @@ mod tests {
     /// The engine without plugins of others.
     fn alone(configuration: &Configuration) -> Result<sched::Options, ProfileError> {
         let (clock, tasks) = (runtime::Clock::system(), runtime::Tasks::root());
-        let place = Place { clock, tasks, metrics: Default::default(), notices: crate::Notices::new().0 };
-        engine(configuration, &[], &place)
+        let metrics = telemetry::Metrics::default();
+        let meter = Meter::new(clock.clone(), crate::metrics::Metrics::register(&metrics).plugins);
+        let place = Place { clock, tasks, metrics, notices: crate::Notices::new().0 };
+        engine(configuration, &[], &place, &meter)
     }
 
     /// How many of six equal pods each of two nodes gets: the one of them is tainted softly.

@@ -89,7 +89,9 @@ impl Api {
             "spec": claim.spec});
         let failed = |error: Trouble| format!("create claim for extended resources of {}: {error}", pod.name);
         let path = format!("/apis/resource.k8s.io/v1/namespaces/{}/resourceclaims", pod.namespace);
-        let made = self.ask(Method::POST, &path, Some(object)).await.and_then(read).map_err(failed)?;
+        let made = self.ask(Method::POST, &path, Some(object)).await.and_then(read);
+        self.made_claims.ended(made.is_ok());
+        let made = made.map_err(failed)?;
         // Whatever becomes of the rest, this one is there.
         shown.push(made.clone());
         let reserved = self.reserve_claim(pod, &made.name, &made.uid, &claim.allocation, true);

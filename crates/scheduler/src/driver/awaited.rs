@@ -6,7 +6,7 @@ use std::time::Duration;
 use sched::{Pod, Reservation, pre_bind::Progress, preempt::Victims};
 
 use super::{Driver, IDLE, Moments};
-use crate::api::Why;
+use crate::{api::Why, metrics::Permit};
 
 /// What a pod waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +78,7 @@ impl Driver {
         let Awaited { reservation, moments, what, since, .. } = awaited;
         match what {
             For::Permit => {
-                self.metrics.permit("allowed", now.saturating_sub(since));
+                self.metrics.permit(Permit::Allowed, now.saturating_sub(since));
                 self.permitted(reservation, moments);
             }
             For::PreBind => {
@@ -92,7 +92,7 @@ impl Driver {
         let pod = &awaited.reservation.pod;
         let (text, why) = match awaited.what {
             For::Permit => {
-                self.metrics.permit("rejected", now.saturating_sub(awaited.since));
+                self.metrics.permit(Permit::Rejected, now.saturating_sub(awaited.since));
                 (format!("pod {:?} {why}", pod.name), Why::Unschedulable)
             }
             For::PreBind => {

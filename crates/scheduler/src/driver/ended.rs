@@ -48,26 +48,40 @@ pub(super) enum Ended {
     Preempted {
         pod: Arc<str>,
         ok: bool,
+        /// How long the evictions took.
+        took: Duration,
     },
 }
 
 impl Driver {
     pub(super) fn ended(&mut self, ended: Ended) {
         self.in_flight -= 1;
+        match ended {
+            Ended::Prepared { .. } | Ended::TakenBack { .. } | Ended::Bound { .. } => self.under_way.binding -= 1,
+            Ended::Advised { .. } | Ended::AdvisedVictims { .. } => self.under_way.extenders -= 1,
+            Ended::Reported | Ended::Preempted { .. } => {}
+        }
         let now = self.clock.monotonic();
         match ended {
-            Ended::Reported | Ended::Preempted { ok: true, .. } => {}
+            Ended::Reported => {}
             Ended::Advised { pod, moments, answer } => {
-                if let Some(decision) = self.engine.advised(&pod, answer, now) {
+                let decision = self.sampler.decision(|| self.engine.advised(&pod, answer, now));
+                if let Some(decision) = decision {
                     self.carry_out(decision, moments.began);
                 }
             }
             Ended::AdvisedVictims { pod, moments, answer } => {
-                if let Some(decision) = self.engine.advised_victims(&pod, answer, now) {
+                let decision = self.sampler.decision(|| self.engine.advised_victims(&pod, answer, now));
+                if let Some(decision) = decision {
                     self.carry_out(decision, moments.began);
                 }
             }
-            Ended::Preempted { pod, ok: false } => self.engine.preemption_failed(&pod, now),
+            Ended::Preempted { pod, ok, took } => {
+                self.metrics.evicted(ok, took);
+                if !ok {
+                    self.engine.preemption_failed(&pod, now);
+                }
+            }
             Ended::Prepared { reservation, moments, shown, failure } => {
                 self.learn(shown, now);
                 self.prepared(reservation, moments, failure, now);
@@ -77,26 +91,35 @@ impl Driver {
                 self.undo(&reservation, moments, refusal, now);
             }
             Ended::Bound { reservation, moments, began, bound } => {
-                let took = now.saturating_sub(moments.began);
                 self.metrics.point("Bind", bound.is_ok(), &reservation.pod, now.saturating_sub(began));
-                let Err(unbound) = bound else {
-                    let Reservation { pod, node, .. } = &reservation;
-                    tracing::debug!(pod = %pod.name, namespace = %pod.namespace, %node, "pod is bound");
-                    self.metrics.attempt(Outcome::Scheduled, pod, took);
-                    self.metrics.bound(&reservation, now);
-                    return self.engine.bound(&reservation);
-                };
-                match unbound {
-                    Unbound::Refused(message) => {
-                        self.give_back(reservation, moments, Some((Why::Error, message)), now);
-                    }
-                    Unbound::Lost(_) => self.give_back(reservation, moments, None, now),
-                    Unbound::Elsewhere(_) => {
-                        // What was reserved for it is what it runs with.
-                        self.metrics.attempt(Outcome::Error, &reservation.pod, took);
-                        self.undo(&reservation, moments, None, now);
-                    }
+                match bound {
+                    Ok(()) => self.bound(&reservation, moments, now),
+                    Err(unbound) => self.unbound(reservation, moments, unbound, now),
                 }
+            }
+        }
+    }
+
+    fn bound(&mut self, reservation: &Reservation, moments: Moments, now: Duration) {
+        let Reservation { pod, node, .. } = reservation;
+        tracing::debug!(pod = %pod.name, namespace = %pod.namespace, %node, "pod is bound");
+        self.metrics.attempt(Outcome::Scheduled, pod, now.saturating_sub(moments.began));
+        self.metrics.bound(reservation, now);
+        self.sampler.takes_in();
+        self.engine.bound(reservation);
+        self.sampler.taken_in();
+    }
+
+    fn unbound(&mut self, reservation: Reservation, moments: Moments, unbound: Unbound, now: Duration) {
+        match unbound {
+            Unbound::Refused(message) => {
+                self.give_back(reservation, moments, Some((Why::Error, message)), now);
+            }
+            Unbound::Lost(_) => self.give_back(reservation, moments, None, now),
+            Unbound::Elsewhere(_) => {
+                // What was reserved for it is what it runs with.
+                self.metrics.attempt(Outcome::Error, &reservation.pod, now.saturating_sub(moments.began));
+                self.undo(&reservation, moments, None, now);
             }
         }
     }

@@ -24,6 +24,7 @@ impl Driver {
         }
         let (api, ended) = (self.api.clone(), self.ended.0.clone());
         self.in_flight += 1;
+        self.under_way.binding += 1;
         self.tasks.spawn("pre-bind", async move {
             let mut shown = Vec::new();
             let (pod, writes) = (&reservation.pod, &reservation.pre_bind.writes);
@@ -55,6 +56,7 @@ impl Driver {
         }
         let (api, ended) = (self.api.clone(), self.ended.0.clone());
         self.in_flight += 1;
+        self.under_way.binding += 1;
         self.tasks.spawn("take-back", async move {
             let (pod, mut shown) = (&reservation.pod, Vec::new());
             // What could not be taken back is what the next attempt finds and builds on.
@@ -68,7 +70,9 @@ impl Driver {
     /// The node is free again, and the pod is told why it did not get it.
     pub(super) fn undo(&mut self, reservation: &Reservation, moments: Moments, refusal: Refusal, now: Duration) {
         let pod = &reservation.pod;
+        self.sampler.takes_in();
         self.engine.undo(&pod.uid, now);
+        self.sampler.taken_in();
         let Some((why, message)) = refusal else { return };
         // One that was deleted meanwhile, or bound by somebody else, does not wait.
         if self.engine.is_waiting(&pod.uid) {

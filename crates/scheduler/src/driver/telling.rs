@@ -48,6 +48,7 @@ impl Driver {
     ) {
         let (api, ended) = (self.api.clone(), self.ended.0.clone());
         let (before, telling) = self.turn_to_tell(&pod.uid);
+        let clock = self.clock.clone();
         self.in_flight += 1;
         self.tasks.spawn("report", async move {
             wait(before).await;
@@ -64,11 +65,13 @@ impl Driver {
             let ending = match victims {
                 None => Ended::Reported,
                 Some(victims) => {
+                    let began = clock.monotonic();
                     let evicted = timeout(WRITE_LIMIT, api.evict(&pod, &victims)).await;
                     if let Ok(Err(error)) = &evicted {
                         tracing::warn!(pod = %pod.name, namespace = %pod.namespace, %error, "victims were not evicted");
                     }
-                    Ended::Preempted { pod: pod.uid.clone(), ok: matches!(evicted, Ok(Ok(()))) }
+                    let took = clock.monotonic().saturating_sub(began);
+                    Ended::Preempted { pod: pod.uid.clone(), ok: matches!(evicted, Ok(Ok(()))), took }
                 }
             };
             let _ = ended.send(ending).await;
