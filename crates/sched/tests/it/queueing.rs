@@ -1,7 +1,18 @@
 //! Which changes wake which pods: for each plugin, those of its pods that the change can help, and no others.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
+use sched::{
+    Decision, Pod, Profile, World,
+    diagnosis::Rejection,
+    framework::{Event, Plugin, Point, PreFilter},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -342,4 +353,46 @@ fn gates_hold_back_until_all_are_gone() {
     let reservation = cluster.placed();
     assert_eq!((&*reservation.pod.name, &*reservation.node), ("g", "a"));
     assert_eq!(reservation.history.first_seen, cluster.now, "before that nobody could have placed it");
+}
+
+/// Rejects pods until it is opened, and says that no event changes that.
+struct Door(Arc<AtomicBool>);
+
+impl Plugin for Door {
+    fn name(&self) -> &'static str {
+        "Door"
+    }
+
+    fn points(&self) -> &'static [Point] {
+        &[Point::PreFilter]
+    }
+
+    fn pre_filter(&self, _pod: &Pod, _world: &mut World) -> Result<PreFilter, Rejection> {
+        if self.0.load(Relaxed) { Ok(PreFilter::default()) } else { Err(Rejection::unresolvable("shut")) }
+    }
+
+    fn helps(&self, _pod: &Pod, _event: &Event, _world: &World) -> bool {
+        false
+    }
+}
+
+#[test]
+fn a_pod_that_only_the_time_has_brought_back_remembers_it_for_one_attempt() {
+    let open = Arc::new(AtomicBool::new(false));
+    let profile = Profile::new("default-scheduler").with(Box::new(Door(open.clone())), 0);
+    let mut cluster = cluster(profile, &[node("a", json!({})), pod("p", json!({}))]);
+    let rejected = |cluster: &mut Cluster| match cluster.engine.next(cluster.now) {
+        Some(Decision::Unschedulable { history, .. }) => history.timed_out,
+        other => panic!("{other:?}"),
+    };
+    assert!(!rejected(&mut cluster));
+    cluster.now += Duration::from_secs(300);
+    assert!(rejected(&mut cluster));
+    open.store(true, Relaxed);
+    cluster.now += Duration::from_secs(300);
+    assert!(cluster.placed().history.timed_out);
+    // A binding that fails brings it back, too, and that is no event which somebody has missed.
+    cluster.engine.undo("p", cluster.now);
+    cluster.now += Duration::from_secs(60);
+    assert!(!cluster.placed().history.timed_out);
 }
