@@ -17,6 +17,8 @@ use kube::{
 };
 use tower::{BoxError, ServiceBuilder};
 
+use crate::Requests;
+
 /// Connections that wait for a next request, by the protocol that has one request at a time.
 const IDLE_CONNECTIONS: usize = 128;
 /// Bytes in flight to us per HTTP/2 stream and connection: lists and watches are read as they come.
@@ -102,6 +104,15 @@ fn in_cluster() -> Result<Config, ConnectError> {
 
 /// A client for a configuration.
 pub fn connect(config: &Config, protocol: Protocol) -> Result<Client, ConnectError> {
+    client(config, protocol, None)
+}
+
+/// Likewise, and its requests are counted.
+pub fn connect_counted(config: &Config, protocol: Protocol, requests: &Requests) -> Result<Client, ConnectError> {
+    client(config, protocol, Some(requests.clone()))
+}
+
+fn client(config: &Config, protocol: Protocol, requests: Option<Requests>) -> Result<Client, ConnectError> {
     let mut tcp = HttpConnector::new();
     // The scheme is the outer connector's business; small requests must not wait for the last one's acknowledgement.
     tcp.enforce_http(false);
@@ -133,6 +144,7 @@ pub fn connect(config: &Config, protocol: Protocol) -> Result<Client, ConnectErr
         .option_layer(config.auth_layer().map_err(ConnectError::Client)?)
         .layer(config.extra_headers_layer().map_err(ConnectError::Client)?)
         .map_err(BoxError::from)
+        .option_layer(requests)
         .service(http.build::<_, Body>(connector));
     Ok(Client::new(service, config.default_namespace.clone()))
 }

@@ -9,6 +9,9 @@
 //! seen here. Knows nothing of what is led.
 
 mod record;
+mod standing;
+
+pub use standing::Standing;
 
 use std::{sync::Arc, time::Duration};
 
@@ -84,6 +87,7 @@ pub struct Election {
     options: Options,
     clock: Clock,
     recorder: Option<Recorder>,
+    standing: Option<Standing>,
     view: Arc<Mutex<View>>,
     /// As the API had it last; an update is refused where it has changed since.
     lease: Option<Lease>,
@@ -123,9 +127,24 @@ impl Election {
             options,
             clock,
             recorder,
+            standing: None,
             view: Arc::new(Mutex::new(view)),
             lease: None,
         })
+    }
+
+    /// Has it tell metrics whether it leads.
+    #[must_use]
+    pub fn told(mut self, standing: Standing) -> Self {
+        standing.leads(false);
+        self.standing = Some(standing);
+        self
+    }
+
+    fn stands(&self, leads: bool) {
+        if let Some(standing) = &self.standing {
+            standing.leads(leads);
+        }
     }
 
     pub fn health(&self) -> Health {
@@ -140,6 +159,7 @@ impl Election {
             tracing::debug!(lock, "Failed to acquire lease");
             sleep(self.options.retry_period.mul_f64(1.0 + JITTER * random())).await;
         }
+        self.stands(true);
         self.tell("became leader");
         tracing::info!(lock, "Successfully acquired lease");
     }
@@ -150,12 +170,14 @@ impl Election {
             sleep(self.options.retry_period).await;
         }
         tracing::info!(lock = self.lock(), "Failed to renew lease");
+        self.stands(false);
         self.tell("stopped leading");
         Lost
     }
 
     /// Gives the lease back, if it is still this one's. Returns whether the next can have it at once.
     pub async fn release(&mut self) -> bool {
+        self.stands(false);
         match timeout(self.options.renew_deadline, self.give_back()).await {
             Ok(Ok(())) => true,
             Ok(Err(error)) => {
@@ -237,6 +259,9 @@ impl Election {
             if let Some(holder) = view.held_by_another(now) {
                 tracing::debug!(lock = self.lock(), holder, "Lease is held by and has not yet expired");
                 return Ok(false);
+            }
+            if let (true, Some(standing)) = (view.leads(), &self.standing) {
+                standing.slowed();
             }
             view.next(&old, self.clock.now())
         };

@@ -15,12 +15,14 @@ pub mod election;
 pub mod feed;
 mod informer;
 mod recorder;
+mod requests;
 
-pub use connect::{ConnectError, Protocol, configuration, connect};
+pub use connect::{ConnectError, Protocol, configuration, connect, connect_counted};
 pub use election::Election;
 pub use informer::{Change, Informer, Informers, Key, Subscription};
 pub use kube::{self, Api, Client};
 pub use recorder::{EventType, Recorder, object_reference};
+pub use requests::Requests;
 
 use std::{future::Future, time::Duration};
 
