@@ -8,7 +8,9 @@ use crate::flags::{self, Flag, Kind};
 
 /// The version of Kubernetes whose scheduler this one stands in for.
 pub const KUBERNETES: &str = "v1.36.2";
-const MAJOR_MINOR: (&str, &str) = ("1", "36");
+pub const MAJOR_MINOR: (&str, &str) = ("1", "36");
+/// The oldest version that the rest of a control plane may have when nothing else is said.
+pub const COMPATIBLE: &str = "1.35";
 
 const ABOUT: &str = "\
 Places pods onto nodes: a kube-scheduler with the same flags, the same configuration file

@@ -8,6 +8,7 @@
 //!
 //! Reads no flag after the start. Decides nothing of where a pod goes.
 
+mod about;
 mod flags;
 mod help;
 mod ineffective;

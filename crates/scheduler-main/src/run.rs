@@ -2,12 +2,13 @@
 
 use std::{io, time::Duration};
 
-use client::{Election, Informers, Protocol, Recorder, connect};
+use client::{Election, Informers, Protocol, Recorder, Requests, connect_counted, election::Standing};
 use runtime::{Clock, Failure, Tasks};
 use telemetry::Metrics;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
+    about,
     help::KUBERNETES,
     ineffective,
     serve::{self, Health, ServeError, resources::Resources},
@@ -54,9 +55,11 @@ pub async fn run(setup: Setup) -> Result<End, RunError> {
     }
     let (clock, tasks, metrics) = (Clock::system(), Tasks::root(), Metrics::default());
     let mut stop = Stop::new()?;
-    let informers =
-        Informers::new(connect(&named(&setup.api, "scheduler"), Protocol::Http1)?, tasks.child("informers"));
-    let mut election = election(&setup, &clock, &tasks)?;
+    about::register(&metrics, &setup.configuration.gates);
+    let requests = metrics.register(|registry| Requests::register(registry, clock.clone()));
+    let client = connect_counted(&named(&setup.api, "scheduler"), Protocol::Http1, &requests)?;
+    let informers = Informers::new(client, tasks.child("informers"));
+    let mut election = election(&setup, &requests, (&clock, &tasks, &metrics))?;
     let health = Health::new(election.as_ref().map(Election::health));
     let server = tasks.child("server");
     if let Some(serving) = &setup.serving {
@@ -75,19 +78,27 @@ pub async fn run(setup: Setup) -> Result<End, RunError> {
     end
 }
 
-fn election(setup: &Setup, clock: &Clock, tasks: &Tasks) -> Result<Option<Election>, RunError> {
+/// By this name kube-schedulers tell whether they lead, whatever their lease is called.
+const ELECTION: &str = "kube-scheduler";
+
+fn election(
+    setup: &Setup,
+    requests: &Requests,
+    (clock, tasks, metrics): Ground<'_>,
+) -> Result<Option<Election>, RunError> {
     if !setup.configuration.leader_election.leader_elect {
         return Ok(None);
     }
     // A connection of its own: renewing must not wait behind what the scheduler has to say.
-    let client = connect(&named(&setup.api, "leader-election"), Protocol::Http1)?;
+    let client = connect_counted(&named(&setup.api, "leader-election"), Protocol::Http1, requests)?;
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").map_err(RunError::Host)?;
     // So that two processes on one host are two.
     let identity = format!("{}_{}", host.trim(), runtime::entropy::uuid());
     let component = setup.configuration.profiles.first().map_or("", |profile| profile.scheduler_name.as_str());
     let recorder = Recorder::new(client.clone(), component, "", clock.clone(), &tasks.child("election-events"));
     let options = election_options(&setup.configuration, &identity);
-    Ok(Some(Election::new(client, options, clock.clone(), Some(recorder))?))
+    let election = Election::new(client, options, clock.clone(), Some(recorder))?;
+    Ok(Some(election.told(metrics.register(|registry| Standing::register(registry, ELECTION)))))
 }
 
 type Ground<'a> = (&'a Clock, &'a Tasks, &'a Metrics);

@@ -10,6 +10,7 @@ mod authorities;
 mod health;
 pub mod resources;
 mod reviews;
+mod slis;
 mod tls;
 
 pub use health::Health;
@@ -236,10 +237,14 @@ async fn handle(
         return answers::refused(&refused);
     }
     let served = &server.served;
+    let accept = parts.headers.get(http::header::ACCEPT).and_then(|value| value.to_str().ok());
     match path {
         "/metrics" => {
-            let accept = parts.headers.get(http::header::ACCEPT).and_then(|value| value.to_str().ok());
             let exposition = served.metrics.exposition(accept);
+            answers::text(200, exposition.content_type, exposition.text)
+        }
+        "/metrics/slis" => {
+            let exposition = served.health.slis(accept);
             answers::text(200, exposition.content_type, exposition.text)
         }
         "/metrics/resources" => {

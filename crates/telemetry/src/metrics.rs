@@ -26,6 +26,11 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// A registry of its own, without the process's figures.
+    pub fn bare() -> Self {
+        Metrics(Arc::new(RwLock::new(Registry::default())))
+    }
+
     /// Adds metrics; called by each part at its start.
     pub fn register<T>(&self, add: impl FnOnce(&mut Registry) -> T) -> T {
         add(&mut self.0.write())

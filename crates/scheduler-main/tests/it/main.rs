@@ -9,6 +9,7 @@ mod claims;
 mod devices;
 mod differential;
 mod elected;
+mod metrics;
 mod refused;
 mod scheduler;
 mod served;
