@@ -168,7 +168,12 @@ pub struct Unplaced<'a> {
     pub(crate) plan: Option<&'a Plan>,
 }
 
-impl Unplaced<'_> {
+impl<'a> Unplaced<'a> {
+    /// One that was rejected before any node was looked at.
+    pub fn before_nodes(diagnosis: &'a Diagnosis) -> Self {
+        Unplaced { diagnosis, plan: None }
+    }
+
     /// Whether the pod might have the node if others were taken off.
     pub fn is_resolvable(&self, node: NodeId, world: &World) -> bool {
         self.plan.is_some_and(|plan| plan.is_resolvable(world, node))

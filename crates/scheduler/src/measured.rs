@@ -20,8 +20,8 @@ use std::{sync::Arc, time::Duration};
 
 use sched::{
     NodeId, Pod, World,
-    diagnosis::{Diagnosis, Rejection},
-    framework::{Event, Plugin, Point, PostFilter, PreFilter, PreScore},
+    diagnosis::Rejection,
+    framework::{Bind, Event, Plugin, Point, PostFilter, PreFilter, PreScore, Unplaced},
     pre_bind::{PreBind, Progress, Write},
 };
 
@@ -84,8 +84,8 @@ impl Plugin for Measured {
         })
     }
 
-    fn post_filter(&self, pod: &Pod, diagnosis: &Diagnosis, world: &World) -> PostFilter {
-        self.seat.rescue(|| self.plugin.post_filter(pod, diagnosis, world))
+    fn post_filter(&self, pod: &Pod, found: &Unplaced<'_>, world: &World) -> PostFilter {
+        self.seat.rescue(|| self.plugin.post_filter(pod, found, world))
     }
 
     fn pre_score(&self, pod: &Pod, world: &mut World) -> PreScore {
@@ -131,6 +131,11 @@ impl Plugin for Measured {
 
     fn may_bind(&self, pod: &Pod, node: &str, world: &World) -> Result<(), Rejection> {
         self.plugin.may_bind(pod, node, world)
+    }
+
+    // The driver measures what comes of it.
+    fn bind(&self, pod: &Pod, node: &str, world: &World) -> Result<Bind, Rejection> {
+        self.plugin.bind(pod, node, world)
     }
 
     fn waited_in_vain(&self) -> String {

@@ -165,7 +165,8 @@ impl Seat {
             *self.meter.preempting.lock() = Some((self.clone(), since));
         } else {
             let took = self.meter.clock.monotonic().saturating_sub(since);
-            self.took(At::PostFilter, took, Status::Unschedulable, 1);
+            let nominates = matches!(found, PostFilter::Nominates(..));
+            self.took(At::PostFilter, took, if nominates { Status::Success } else { Status::Unschedulable }, 1);
         }
         found
     }

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use runtime::Clock;
 use sched::{
-    Decision, Engine, NodeInfo, Options, Profile, convert,
+    Decision, Diagnosis, Engine, NodeInfo, Options, Profile, convert,
     framework::{Filter, Group, GroupFilter, GroupScore, Grouping, Score},
 };
 use serde_json::{Value, json};
@@ -56,7 +56,7 @@ impl Plugin for Reached {
         self.at("pre_filter", Ok(PreFilter { filter: Some(filter), group: Some(group), only, own: true }))
     }
 
-    fn post_filter(&self, _pod: &Pod, _diagnosis: &Diagnosis, _world: &World) -> PostFilter {
+    fn post_filter(&self, _pod: &Pod, _found: &Unplaced<'_>, _world: &World) -> PostFilter {
         self.at("post_filter", PostFilter::Says("said".into()))
     }
 
@@ -91,6 +91,10 @@ impl Plugin for Reached {
 
     fn may_bind(&self, _pod: &Pod, _node: &str, _world: &World) -> Result<(), Rejection> {
         self.at("may_bind", Err(no()))
+    }
+
+    fn bind(&self, _pod: &Pod, _node: &str, _world: &World) -> Result<Bind, Rejection> {
+        self.at("bind", Err(no()))
     }
 
     fn waited_in_vain(&self) -> String {
@@ -233,13 +237,17 @@ fn everything(measured: bool) -> String {
     assert_eq!(plugin.pre_bind(&pod, &world).wait, Some(Duration::from_secs(8)));
     assert_eq!(plugin.pre_bound(&pod, "a", &world), Progress::Waiting);
     assert_eq!(plugin.may_bind(&pod, "a", &world), Err(no()));
+    assert_eq!(plugin.bind(&pod, "a", &world), Err(no()));
     assert_eq!(plugin.waited_in_vain(), "vain");
     assert_eq!(plugin.take_back(&pod, &world).len(), 1);
     plugin.post_bind(&pod, "a", &mut world);
     plugin.renew();
     assert!(!plugin.helps(&pod, &Event::NamespaceChanged, &world));
     assert!(!plugin.helps_itself(&pod, &pod));
-    assert_eq!(plugin.post_filter(&pod, &Diagnosis::default(), &world), PostFilter::Says("said".into()));
+    assert_eq!(
+        plugin.post_filter(&pod, &Unplaced::before_nodes(&Diagnosis::default()), &world),
+        PostFilter::Says("said".into())
+    );
     sampler.taken_in();
     let expected: BTreeSet<String> = methods("Plugin")
         .into_iter()
@@ -357,7 +365,7 @@ impl Plugin for Ruthless {
         Ok(PreFilter::by_node(|_: &NodeInfo, _: &World| Err(Rejection::resolvable("full"))))
     }
 
-    fn post_filter(&self, _pod: &Pod, _diagnosis: &Diagnosis, _world: &World) -> PostFilter {
+    fn post_filter(&self, _pod: &Pod, _found: &Unplaced<'_>, _world: &World) -> PostFilter {
         PostFilter::Preempts
     }
 }
