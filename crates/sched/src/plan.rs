@@ -85,6 +85,8 @@ pub(crate) struct Plan {
     key: Vec<i64>,
     /// The pod in question, when it is one in particular: its own nomination does not stand in its way.
     pub asking: Option<Arc<str>>,
+    /// A node of which what is known is true for one pod only, because it is kept for that one.
+    kept_for_one: Option<NodeId>,
     workloads: u64,
     /// The version of everything about storage; `None`: the pod has nothing to do with it.
     volumes: Option<u64>,
@@ -125,6 +127,7 @@ impl Plan {
             terms: 0,
             key: Vec::new(),
             asking: None,
+            kept_for_one: None,
             named: NAMED,
             known: Known::default(),
             kept: false,
@@ -231,10 +234,10 @@ impl Plan {
         true
     }
 
-    /// Evaluates the nodes that have changed since the last time.
+    /// Evaluates the nodes that have changed since the last time, or that are kept for the pod in question or the one before.
     pub fn catch_up(&mut self, world: &mut World) {
         let changed: Option<Vec<NodeId>> = world.changes_since(self.position).map(Iterator::collect);
-        let changed = match changed {
+        let mut changed = match changed {
             Some(changed) if !self.places.is_empty() => changed,
             _ => {
                 // Nodes may have gone of which nothing is told any more.
@@ -243,6 +246,9 @@ impl Plan {
                 self.candidates(world)
             }
         };
+        changed.extend(self.kept_for_one.take());
+        self.kept_for_one = self.asking.as_ref().and_then(|uid| world.nominated_node(uid));
+        changed.extend(self.kept_for_one);
         for node in changed {
             self.update(world, node);
         }

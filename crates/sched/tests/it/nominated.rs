@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    made::{asking, at, priority, sized, tainted},
+    made::{asking, at, pod, priority, sized, tainted},
     stage::Stage,
     storage::with,
 };
@@ -37,6 +37,29 @@ fn a_node_is_kept_for_whom_it_was_freed() {
     stage.apply(&wants("equal", "3", 100));
     stage.expect(&["high -> a", "equal waits", "low0 waits", "low1 waits", "low2 waits"]);
     assert_eq!(stage.kept_for("high"), "");
+}
+
+#[test]
+fn who_is_kept_a_node_is_woken_by_what_it_lacks_there_whatever_its_like_lacks() {
+    let port = json!([{"name": "c", "ports": [{"containerPort": 80, "hostPort": 80}],
+        "resources": {"requests": {"cpu": "3"}}}]);
+    let wants = |name: &str| pod(name, with(priority(100), json!({"spec": {"containers": port}})));
+    let mut stage = Stage::new(&[
+        sized("a", "4"),
+        holds("victim", "2", 1, "a"),
+        tainted("b", "k:NoSchedule"),
+        holds("other", "1", 1, "b"),
+    ]);
+    stage.apply(&wants("first"));
+    stage.expect(&["first evicts victim from a"]);
+    // Of these, the port is taken by the first.
+    stage.apply(&wants("second"));
+    stage.expect(&["second waits"]);
+    // The first lacks CPU, and is woken by this; but its victim is still there.
+    stage.delete("other");
+    stage.expect(&["first waits"]);
+    stage.delete("victim");
+    stage.expect(&["first -> a"]);
 }
 
 #[test]
