@@ -20,6 +20,8 @@ mod devices;
 mod drawn;
 #[path = "it/evictions.rs"]
 mod evictions;
+#[path = "it/evictions_against_oracle.rs"]
+mod evictions_against_oracle;
 #[path = "it/extenders.rs"]
 mod extenders;
 #[path = "it/filters.rs"]

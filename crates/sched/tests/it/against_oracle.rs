@@ -310,7 +310,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 250, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 150, ..Default::default() })]
 
     /// So many that those who come alone look at a part of them only.
     #[test]

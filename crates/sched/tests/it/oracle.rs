@@ -1,6 +1,11 @@
 //! A plain, slow scheduler that is obviously right: it looks at every pod and every node for every question, and keeps nothing.
 //! Rules and scores are those of kube-scheduler's default profile.
 
+#[path = "oracle/victims.rs"]
+mod victims;
+
+pub use victims::Eviction;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use sched::{
