@@ -163,6 +163,66 @@ fn budgets_are_kept_if_that_is_possible() {
     check(&["a", "b"], &pods, &[counted], "500m", "p evicts low from a");
 }
 
+/// Nodes with one pod each, of which some have one label and the others another; and pods that preempt.
+fn guarded(one: usize, other: usize) -> Stage {
+    let mut stage = Stage::new(&[budget("one", 0), budget("other", 9)]);
+    for n in 0..one + other {
+        let (name, label) = (format!("n{n}"), if n < one { "one" } else { "other" });
+        stage.apply(&sized(&name, "500m"));
+        stage.apply(&with(holds(&format!("{label}-{n}"), "500m", 1, &name), marked(label)));
+    }
+    stage
+}
+
+/// The label of whom the next pod of the same kind has evicted.
+fn evicted_by(stage: &mut Stage, pod: &str) -> String {
+    stage.apply(&asking(pod, "500m", priority(100)));
+    let decided = stage.decided();
+    let victim = decided.strip_prefix(&format!("{pod} evicts ")).unwrap_or_else(|| panic!("{decided}"));
+    victim.split('-').next().unwrap().to_owned()
+}
+
+#[test]
+fn what_is_remembered_of_evictions_follows_the_budgets() {
+    let mut stage = guarded(5, 5);
+    for pod in ["p1", "p2"] {
+        assert_eq!(evicted_by(&mut stage, pod), "other");
+    }
+    // The numbers change.
+    stage.apply(&budget("one", 9));
+    stage.apply(&budget("other", 0));
+    assert_eq!(evicted_by(&mut stage, "p3"), "one");
+    // Whom they are about changes, and then there is one more.
+    let mut about_the_other = budget("one", 0);
+    about_the_other["spec"]["selector"]["matchLabels"] = json!({"other": ""});
+    stage.apply(&about_the_other);
+    stage.apply(&budget("other", 9));
+    assert_eq!(evicted_by(&mut stage, "p4"), "one");
+    let mut new = budget("new", 0);
+    new["spec"]["selector"]["matchLabels"] = json!({"one": ""});
+    stage.apply(&new);
+    stage.apply(&budget("one", 9));
+    assert_eq!(evicted_by(&mut stage, "p5"), "other");
+    // It is gone.
+    let (namespace, name) = ("default".into(), "new".into());
+    stage.cluster.engine.set_budget(&namespace, &name, None);
+    stage.apply(&budget("other", 0));
+    assert_eq!(evicted_by(&mut stage, "p6"), "one");
+}
+
+#[test]
+fn budgets_of_many_nodes_are_caught_up_with_when_they_keep_still() {
+    // More than are looked at for one pod.
+    let mut stage = guarded(150, 3);
+    // Some node, and the best for the second of its kind, for which all are looked at.
+    evicted_by(&mut stage, "p1");
+    assert_eq!(evicted_by(&mut stage, "p2"), "other");
+    stage.apply(&budget("one", 1));
+    stage.apply(&budget("one", 0));
+    evicted_by(&mut stage, "p3");
+    assert_eq!(evicted_by(&mut stage, "p4"), "other");
+}
+
 #[test]
 fn users_of_exclusive_claims_go_for_the_more_important() {
     let exclusive = |name: &str| {
