@@ -1,10 +1,15 @@
-//! Ours and a real kube-scheduler on the same cluster states, made by chance: who fits nowhere is told the same, who is placed
-//! is placed by the real one on a node that ours holds for one of the best, and evictions do equally little harm.
+//! Ours and a real kube-scheduler on the same cluster states, made by chance: the same nodes fit, who fits nowhere is told the
+//! same, who is placed is placed by the real one on a node that ours holds for one of the best, and evictions do equally little
+//! harm.
 //!
 //! `PLINTH_DIFFERENTIAL` is the number of states (40), or `seed=N` for one alone. `PLINTH_DIFFERENTIAL_KUBECONFIG` names an API
 //! server elsewhere, where nothing else runs: its nodes and the pods of namespace `default` are deleted.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use runtime::{Clock, Tasks};
 use sched_config::{Catalogue, Configuration, Gates, GoDuration};
@@ -14,16 +19,20 @@ use serde_json::{Value, json};
 use crate::{
     api::Api,
     devices::{self, CLAIMS, CLASSES, SLICES},
+    listener::Listener,
     scheduler::{Scheduler, real},
     states::{self, PROBE, State},
 };
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
 const NODES: &str = "/api/v1/nodes";
+const BUDGETS: &str = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
 const THEIRS: &str = "theirs";
 const OURS: &str = "ours";
 /// What a pod is told for which a claim is freed.
 const DEALLOCATED: &str = "deallocation of ResourceClaim completed";
+/// Who has bound a pod after evictions has done so by then.
+const IN_VAIN_AFTER: Duration = Duration::from_secs(10);
 /// More nodes than any state has.
 const ALL: usize = 64;
 
@@ -35,6 +44,10 @@ struct Outcome {
     message: Option<String>,
     /// The priorities of those that were evicted for it, the highest first.
     evicted: Vec<i64>,
+    /// How many of these evictions break a budget.
+    violations: i64,
+    /// The nodes that fitted it, if it was placed at once.
+    fitting: Option<BTreeSet<String>>,
     /// The devices that its claims have, by claim.
     devices: BTreeMap<String, Vec<String>>,
     /// What ours says of the nodes.
@@ -51,11 +64,15 @@ async fn ours_decides_as_a_real_one_does() {
     };
     let closely = seeds.len() == 1;
     let cluster = Cluster::start(&real, closely).await;
-    let mut differing = Vec::new();
+    let (mut differing, states) = (Vec::new(), seeds.len());
+    let (mut sets, mut evictions, mut guarded) = (0, 0, 0);
     for seed in seeds {
         let state = State::of(seed);
         let theirs = cluster.outcome(&state, THEIRS).await;
         let ours = cluster.outcome(&state, OURS).await;
+        sets += usize::from(theirs.fitting.is_some());
+        evictions += usize::from(!theirs.evicted.is_empty());
+        guarded += usize::from(!theirs.evicted.is_empty() && !state.budgets.is_empty());
         if let Err(difference) = compare(&theirs, &ours) {
             println!(
                 "seed {seed}: {difference}\n  theirs {theirs:?}\n  ours   {ours:?}\n  pod {}",
@@ -72,7 +89,11 @@ async fn ours_decides_as_a_real_one_does() {
             scores.for_each(|line| println!("{line}"));
         }
     }
+    println!(
+        "{states} states: {sets} sets of nodes that fit, {evictions} with evictions, {guarded} of them with budgets"
+    );
     assert!(differing.is_empty(), "decided otherwise: seeds {differing:?}");
+    assert!(states < 40 || (sets > 10 && guarded > 0), "too little was compared");
 }
 
 fn compare(theirs: &Outcome, ours: &Outcome) -> Result<(), String> {
@@ -88,13 +109,15 @@ fn compare(theirs: &Outcome, ours: &Outcome) -> Result<(), String> {
     if theirs.message != ours.message && (seen || theirs.evicted.is_empty()) {
         return Err("not told the same".to_owned());
     }
-    if theirs.evicted != ours.evicted {
+    if (&theirs.evicted, theirs.violations) != (&ours.evicted, ours.violations) {
         return Err("not the same harm".to_owned());
     }
     match (&theirs.node, &ours.node) {
         (None, None) => Ok(()),
-        // After an eviction there was one node to go to.
-        (Some(_), Some(_)) if !theirs.evicted.is_empty() => Ok(()),
+        // After an eviction there was one node to go to. A real one may not hear of it that the victims are gone, and look again
+        // after minutes.
+        (_, Some(_)) if !theirs.evicted.is_empty() => Ok(()),
+        _ if theirs.fitting != ours.fitting => Err("not the same nodes fit".to_owned()),
         (Some(node), Some(own)) if node == own && theirs.devices != ours.devices => {
             Err("not the same devices".to_owned())
         }
@@ -116,6 +139,8 @@ struct Cluster {
     api: Api,
     tasks: Tasks,
     theirs: Scheduler,
+    /// Hears which nodes fit by theirs.
+    listener: Listener,
 }
 
 impl Drop for Cluster {
@@ -146,7 +171,9 @@ impl Cluster {
         let connection = format!("{{kubeconfig: {}, qps: 10000, burst: 10000}}", api.kubeconfig().display());
         let rest = "leaderElection: {leaderElect: false}\npodInitialBackoffSeconds: 1\n";
         let profile = format!("profiles: [{{schedulerName: {THEIRS}}}]\n");
-        std::fs::write(&config, format!("{head}clientConnection: {connection}\n{rest}{profile}")).unwrap();
+        let tasks = Tasks::root();
+        let (listener, extenders) = Listener::start(&tasks).await;
+        std::fs::write(&config, format!("{head}clientConnection: {connection}\n{rest}{profile}{extenders}")).unwrap();
         let verbosity = if closely { "-v=10" } else { "-v=1" };
         let theirs = Scheduler::start(real, &[format!("--config={}", config.display()), verbosity.to_owned()]);
         let gates = Gates::default();
@@ -154,16 +181,21 @@ impl Cluster {
         let read = sched_config::read(ours.as_bytes(), &gates).unwrap();
         let long = GoDuration::seconds(300);
         let configuration = Configuration::new(&read, long, &gates, &Catalogue::in_tree()).unwrap();
-        let tasks = Tasks::root();
         let options =
             scheduler::Options::new(api.client(), Clock::system(), tasks.clone(), telemetry::Metrics::default());
         scheduler::start(scheduler::Options { configuration, named: ALL, ..options }).unwrap().lead();
-        Cluster { api, tasks, theirs }
+        Cluster { api, tasks, theirs, listener }
     }
 
     /// Makes the state anew and the pod with it, and looks what the scheduler of this name does.
     async fn outcome(&self, state: &State, side: &str) -> Outcome {
         self.clear().await;
+        for budget in &state.budgets {
+            let mut made = self.api.send("POST", BUDGETS, budget.clone()).await;
+            made["status"] = budget["status"].clone();
+            let path = format!("{BUDGETS}/{}/status", budget["metadata"]["name"].as_str().unwrap());
+            self.api.send("PUT", &path, made).await;
+        }
         for node in &state.nodes {
             let status = node["status"].clone();
             let mut made = self.api.send("POST", NODES, node.clone()).await;
@@ -203,23 +235,26 @@ impl Cluster {
         let mut pod = self.api.wait(&path, "decision", |pod| placed(pod) || told(pod).is_some()).await;
         let message = told(&pod);
         if !placed(&pod) && !pod["status"]["nominatedNodeName"].is_null() {
-            pod = self.api.wait(&path, "binding after an eviction", placed).await;
+            // It may be in vain: a claim that is allocated on the node may be given up meanwhile.
+            let since = Instant::now();
+            let ended = |pod: &Value| placed(pod) || since.elapsed() > IN_VAIN_AFTER;
+            pod = self.api.wait(&path, "binding after an eviction", ended).await;
         }
         let left = self.names(PODS).await;
-        let mut evicted: Vec<i64> = state
-            .pods
-            .iter()
-            .filter(|pod| !left.contains_key(pod["metadata"]["name"].as_str().unwrap()))
-            .map(states::priority)
-            .collect();
+        let gone = |pod: &&Value| !left.contains_key(pod["metadata"]["name"].as_str().unwrap());
+        let victims: Vec<&Value> = state.pods.iter().filter(gone).collect();
+        let violations = states::violations(&state.budgets, &victims);
+        let mut evicted: Vec<i64> = victims.into_iter().map(states::priority).collect();
         evicted.sort_by_key(|priority| std::cmp::Reverse(*priority));
-        let attempt = if side == OURS && message.is_none() && evicted.is_empty() {
-            Some(self.attempt(&name).await)
-        } else {
-            None
+        let at_once = message.is_none() && evicted.is_empty();
+        let attempt = if side == OURS && at_once { Some(self.attempt(&name).await) } else { None };
+        let fitting = match &attempt {
+            Some(attempt) => Some(attempt.scores.iter().map(|scores| scores.node.clone()).collect()),
+            None if side == THEIRS && at_once => self.listener.fitting(&name),
+            None => None,
         };
         let node = pod["spec"]["nodeName"].as_str().map(str::to_owned);
-        Outcome { node, message, evicted, devices: self.devices(&pod).await, attempt }
+        Outcome { node, message, evicted, violations, fitting, devices: self.devices(&pod).await, attempt }
     }
 
     /// The devices of the pod's claims.
@@ -254,7 +289,7 @@ impl Cluster {
     }
 
     async fn clear(&self) {
-        for path in [PODS, NODES, SLICES, CLAIMS] {
+        for path in [PODS, NODES, SLICES, CLAIMS, BUDGETS] {
             for name in self.names(path).await.into_keys() {
                 let path = format!("{path}/{name}");
                 let mut object = self.api.get(&path).await;

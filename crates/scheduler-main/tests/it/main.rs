@@ -9,6 +9,7 @@ mod claims;
 mod devices;
 mod differential;
 mod elected;
+mod listener;
 mod metrics;
 mod refused;
 mod scheduler;

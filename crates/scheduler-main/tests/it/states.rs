@@ -18,6 +18,8 @@ pub struct State {
     pub seed: u64,
     pub nodes: Vec<Value>,
     pub pods: Vec<Value>,
+    /// PodDisruptionBudgets, at most one for each app.
+    pub budgets: Vec<Value>,
     pub slices: Vec<Value>,
     /// Claims to devices, some of them allocated.
     pub claims: Vec<Value>,
@@ -75,7 +77,8 @@ impl State {
             pod["spec"]["resourceClaims"] = json!(devices.wanted);
         }
         nodes.push(probe_node());
-        State { seed, nodes, pods, slices: devices.slices, claims: devices.claims, pod }
+        let budgets = if chance.percent(50) { budgets(&mut chance) } else { Vec::new() };
+        State { seed, nodes, pods, budgets, slices: devices.slices, claims: devices.claims, pod }
     }
 
     /// The pod in question, for the scheduler of this name.
@@ -85,6 +88,27 @@ impl State {
         pod["spec"]["schedulerName"] = json!(scheduler);
         pod
     }
+}
+
+fn budgets(chance: &mut Chance) -> Vec<Value> {
+    let some: Vec<&str> = APPS.into_iter().filter(|_| chance.percent(60)).collect();
+    let budget = |app: &str| {
+        let status = json!({"disruptionsAllowed": chance.below(3), "currentHealthy": 0, "desiredHealthy": 0,
+            "expectedPods": 0});
+        json!({"metadata": {"name": format!("for-{app}")}, "status": status,
+            "spec": {"minAvailable": 0, "selector": {"matchLabels": {"app": app}}}})
+    };
+    some.into_iter().map(budget).collect()
+}
+
+/// How many of the evictions of these pods break a budget.
+pub fn violations(budgets: &[Value], evicted: &[&Value]) -> i64 {
+    let broken = |budget: &Value| {
+        let app = &budget["spec"]["selector"]["matchLabels"]["app"];
+        let count = evicted.iter().filter(|pod| pod["metadata"]["labels"]["app"] == *app).count();
+        (i64::try_from(count).unwrap() - budget["status"]["disruptionsAllowed"].as_i64().unwrap()).max(0)
+    };
+    budgets.iter().map(broken).sum()
 }
 
 pub fn priority(pod: &Value) -> i64 {
