@@ -148,13 +148,24 @@ impl Api {
         }
     }
 
-    /// Frees the claim's devices, if it is as it was when that was decided.
+    /// Frees the claim's devices, if it is as it was when that was decided, and its pod still waits: another scheduler may have
+    /// bound the pod, which then runs with them.
     pub(super) async fn deallocate_claim(
         &self,
+        pod: &Pod,
         name: &Name,
         uid: &str,
         version: &Version,
     ) -> Result<Option<ResourceClaim>, String> {
+        let failed = |error: Trouble| format!("deallocate claim {}: {error}", full(name));
+        let waits = match self.ask(Method::GET, &super::path(pod), None).await {
+            Ok(now) => now["metadata"]["uid"] == *pod.uid && now["spec"]["nodeName"].as_str().is_none_or(str::is_empty),
+            Err(Trouble::Gone) => false,
+            Err(error) => return Err(failed(error)),
+        };
+        if !waits {
+            return Err(failed(Trouble::Told("its pod does not wait any more".to_owned())));
+        }
         let changed = self.change_claim(name, uid, |mut claim| {
             if claim["metadata"]["resourceVersion"] != *version.0 {
                 return Err("it has changed in the meantime".to_owned());
@@ -166,7 +177,7 @@ impl Api {
             }
             Ok(Step::Status(claim))
         });
-        changed.await.map(Some).map_err(|error| format!("deallocate claim {}: {error}", full(name)))
+        changed.await.map(Some).map_err(failed)
     }
 
     /// Asks for the claim and takes step after step until nothing is left to write. Returns the claim as it is then.

@@ -51,7 +51,7 @@ impl Api {
                 Ok(())
             }
             Write::DeallocateClaim { claim, uid, version } => {
-                shown.extend(self.deallocate_claim(claim, uid, version).await?);
+                shown.extend(self.deallocate_claim(pod, claim, uid, version).await?);
                 Ok(())
             }
             Write::Request { request, .. } => self.request(request).await.map_err(text),
