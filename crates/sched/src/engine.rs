@@ -248,6 +248,7 @@ impl Engine {
     pub fn set_group(&mut self, namespace: &Arc<str>, name: &Arc<str>, group: Option<Option<Gang>>, now: Duration) {
         self.gangs.set(namespace, name, group);
         self.regate_group(namespace, name, now);
+        self.gangs.members(namespace, name).iter().for_each(|uid| self.queue.tell_again(uid));
     }
 
     /// A pod appeared or changed: one that waits is queued, one on a node is counted there.

@@ -304,6 +304,13 @@ impl Queue {
         self.pod(&uid).cloned()
     }
 
+    /// What keeps a pod out may be for another reason now: it is told again.
+    pub fn tell_again(&mut self, uid: &Arc<str>) {
+        if let Some(Waiting { place: Place::Gated(key), .. }) = self.pods.get(uid) {
+            self.untold.insert(*key, uid.clone());
+        }
+    }
+
     /// When `pop` or `pop_untold` will have something that it does not have now; `None`: not without a change.
     pub fn wake_at(&self, may_consult: bool) -> Option<Duration> {
         if self.open(may_consult).any(|lane| !lane.is_empty()) {

@@ -278,6 +278,9 @@ impl Driver {
             }
             Decision::KeptOut { pod, plugin, reason } => {
                 let message = format!("plugin {plugin:?} keeps the pod out of the queue: {reason}");
+                if pod.told.as_deref() == Some(&*message) {
+                    return;
+                }
                 tracing::debug!(pod = %pod.name, namespace = %pod.namespace, message, "pod waits");
                 let report = Report { why: Why::KeptOut, message, attempt: None, nomination: Nomination::Keep };
                 self.report(pod, report, None, Vec::new());

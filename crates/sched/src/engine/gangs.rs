@@ -120,7 +120,7 @@ impl Gangs {
         if asking.open.is_empty() { self.asking.remove(group) } else { None }
     }
 
-    fn members(&self, namespace: &Arc<str>, name: &Arc<str>) -> Vec<Arc<str>> {
+    pub fn members(&self, namespace: &Arc<str>, name: &Arc<str>) -> Vec<Arc<str>> {
         let group = self.groups.get(&(namespace.clone(), name.clone()));
         group.map(|group| group.members.iter().cloned().collect()).unwrap_or_default()
     }

@@ -39,6 +39,8 @@ impl Engine {
         if gate != self.queue.gate(uid) {
             let turn = self.turn(profile, &pod);
             self.queue.add(pod, turn, gate, now);
+        } else if gate.is_some_and(|gate| gate.plugins != 0) {
+            self.queue.tell_again(&pod.uid);
         }
     }
 }

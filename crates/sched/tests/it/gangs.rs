@@ -54,6 +54,10 @@ fn nobody_is_looked_at_before_all_are_there() {
     let told = "q GangScheduling: waiting for pods's pod group \"h\" to appear in scheduling queue";
     engine.upsert_pod(pod("q", "h", "1", json!({})), T0);
     assert_eq!(decisions(&mut engine, seconds(1)), (vec![], vec![told.into()]));
+    // Its group comes, and lacks pods: that is another reason.
+    group(&mut engine, "h", 2, seconds(1));
+    let told = "q GangScheduling: waiting for minCount pods from a gang to appear in scheduling queue";
+    assert_eq!(decisions(&mut engine, seconds(1)), (vec![], vec![told.into()]));
     engine.remove_pod("q", T0);
     // Those that come later join it at once.
     engine.upsert_pod(pod("p3", "g", "1", json!({})), T0);
